@@ -1,0 +1,846 @@
+//! The exchange: the gateway's side of the conversation with its listener.
+//!
+//! It owns what waits for the listener, what the listener owes, and what each incarnation has to
+//! be told. It does no I/O and knows no clock but the `now` it is given: its shard writes
+//! [`Exchange::unwritten`] into the pipe, hands in the lines that come back, and carries out the
+//! [`Effect`]s, in their order. One task owns it; there is no lock.
+//!
+//! Where things wait:
+//! - told events (`onClientOpen`, `onClientClose`) and result lines in `fifo`, in order; they do
+//!   not count in the window;
+//! - messages with their connection ([`peers::Peer`]), handshakes and pushes in queues of their
+//!   own; the `ring` gives each of these parties its turn at the window;
+//! - what was written and is owed in `asked`, with its line, for the next incarnation.
+//!
+//! A connection's close goes into `fifo` only when none of its messages waits any more: that alone
+//! keeps open, messages and close in order.
+
+pub mod clock;
+pub mod lines;
+pub mod peers;
+pub mod restart;
+pub mod wire;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::clock::AnswerTimes;
+use self::peers::{Peers, Told};
+use self::restart::Restart;
+use self::wire::{Mark, Wire};
+use super::metrics::Metrics;
+use super::tally::{PushReply, Reply, Tally};
+use super::{Closed, ConnInfo, Message, Recipients};
+use crate::protocol::answer::HandshakeAnswer;
+use crate::protocol::close;
+use crate::protocol::connid::ConnId;
+use crate::protocol::event::{self, Body};
+use crate::protocol::frame;
+use crate::protocol::hooks::Hook;
+use crate::protocol::push::Push;
+use crate::server::api::{ApiError, ErrorCode};
+use crate::settings::{GatewaySettings, OnTimeout, Route};
+
+/// Bytes that may lie ready for the pipe before events are made into lines: a pipe's capacity.
+const WIRE_HIGH: usize = 64 * 1024;
+
+/// Bytes of result lines that may wait.
+const RESULTS_MAX: usize = 1024 * 1024;
+
+/// Bytes of lines that may be owed at a time, beside `window`: 64 large messages.
+const OWED_MAX: usize = 64 * 1024 * 1024;
+
+/// What the shard has to do.
+pub enum Effect {
+    /// Send a frame.
+    Deliver {
+        /// The frame.
+        frame: Bytes,
+        /// Who gets it.
+        to: Recipients,
+        /// Who wants to know.
+        tally: Option<Arc<Tally>>,
+    },
+    /// Close a connection, behind what was delivered to it so far.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// The code.
+        code: u16,
+        /// The reason.
+        reason: String,
+        /// The `ref` of the command, if it wants a result.
+        reference: Option<String>,
+    },
+    /// Answer a handshake.
+    Handshake {
+        /// Which.
+        conn: ConnId,
+        /// How.
+        verdict: Verdict,
+    },
+    /// A connection's message is through, whatever became of it.
+    Done {
+        /// Whose.
+        conn: ConnId,
+        /// Bytes of its frame.
+        bytes: usize,
+    },
+}
+
+/// The answer to a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// 101; with a subprotocol that the listener chose.
+    Accept(Option<String>),
+    /// The listener's own refusal, or ours: a status and a text body.
+    Refuse(u16, String),
+    /// 503 with `Retry-After`: no answer, or no listener.
+    Unavailable,
+}
+
+/// Why a listener has to be killed.
+pub const HANG: &str = "hang";
+
+/// Whose event was asked.
+enum Asker {
+    Conn(ConnId),
+    Handshake(ConnId, Vec<String>),
+    Push(Box<PushAsk>),
+}
+
+/// A push that waits or is owed.
+pub struct PushAsk {
+    /// The push.
+    pub push: Push,
+    /// Where its outcome goes.
+    pub reply: PushReply,
+    /// Dropped with the push: what it holds of the limit on waiting pushes.
+    pub ticket: Box<dyn Send>,
+}
+
+struct Asked {
+    asker: Asker,
+    message: Message,
+    /// The line as it was written last.
+    line: Bytes,
+    /// Order of writing within the incarnation; `None` until written to this one.
+    position: Option<u64>,
+    /// Offset of its first byte on the wire.
+    start: u64,
+    /// When its last byte was taken by the pipe.
+    written: Option<Instant>,
+    /// When it was made into a line: handshakes and pushes do not wait for ever.
+    since: Instant,
+}
+
+struct WaitingHandshake {
+    conn: ConnId,
+    members: Vec<u8>,
+    offers: Vec<String>,
+    since: Instant,
+}
+
+struct WaitingPush {
+    ask: Box<PushAsk>,
+    since: Instant,
+}
+
+/// Who takes turns at the window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Party {
+    Conn(ConnId),
+    Handshakes,
+    Pushes,
+}
+
+/// The exchange of one gateway; see the module's docs.
+pub struct Exchange {
+    gateway: Arc<str>,
+    settings: Arc<GatewaySettings>,
+    metrics: Arc<Metrics>,
+    /// Shards that report to a tally.
+    shards: usize,
+    /// What the shard has to do, in order.
+    pub effects: Vec<Effect>,
+    next_id: u64,
+    peers: Peers,
+    fifo: VecDeque<Told>,
+    results: usize,
+    ring: VecDeque<Party>,
+    handshakes: VecDeque<WaitingHandshake>,
+    handshakes_owed: usize,
+    handshakes_in_ring: bool,
+    pushes: VecDeque<WaitingPush>,
+    pushes_in_ring: bool,
+    wire: Wire,
+    asked: HashMap<u64, Asked>,
+    asked_bytes: usize,
+    next_position: u64,
+    answer_times: AnswerTimes,
+    /// Events of this incarnation that timed out: still owed, for the hang time-out.
+    forgotten: HashSet<u64>,
+    /// Since when something has been owed without a break.
+    owed_since: Option<Instant>,
+    /// Since when the pipe takes nothing though lines wait.
+    stuck_since: Option<Instant>,
+    last_output: Instant,
+    next_check: Option<Instant>,
+    hinted: bool,
+    restart: Restart,
+    garbage: lines::Garbage,
+}
+
+impl Exchange {
+    /// An exchange whose listener is not up yet.
+    pub fn new(
+        gateway: Arc<str>,
+        settings: Arc<GatewaySettings>,
+        metrics: Arc<Metrics>,
+        told_bytes: Arc<std::sync::atomic::AtomicUsize>,
+        shards: usize,
+        now: Instant,
+    ) -> Exchange {
+        Exchange {
+            gateway,
+            peers: Peers::new(told_bytes),
+            settings,
+            metrics,
+            shards,
+            effects: Vec::new(),
+            next_id: 1,
+            fifo: VecDeque::new(),
+            results: 0,
+            ring: VecDeque::new(),
+            handshakes: VecDeque::new(),
+            handshakes_owed: 0,
+            handshakes_in_ring: false,
+            pushes: VecDeque::new(),
+            pushes_in_ring: false,
+            wire: Wire::default(),
+            asked: HashMap::new(),
+            asked_bytes: 0,
+            next_position: 0,
+            answer_times: AnswerTimes::default(),
+            forgotten: HashSet::new(),
+            owed_since: None,
+            stuck_since: None,
+            last_output: now,
+            next_check: None,
+            hinted: false,
+            restart: Restart::new(now),
+            garbage: lines::Garbage::default(),
+        }
+    }
+
+    /// Applies changed settings, live.
+    pub fn set_settings(&mut self, settings: Arc<GatewaySettings>) {
+        self.settings = settings;
+    }
+
+    fn hook(&self, hook: Hook) -> bool {
+        self.settings.hooks.has(hook)
+    }
+
+    /// Unanswered events that one connection (or all handshakes) may hold.
+    fn quarter(&self) -> usize {
+        (self.settings.window / 4).max(1)
+    }
+
+    /// A connection was opened.
+    pub fn opened(&mut self, info: Arc<ConnInfo>) {
+        let conn = info.id;
+        let told = self.hook(Hook::OnClientOpen);
+        self.peers.open(info, told);
+        if told && self.restart.up {
+            self.fifo.push_back(Told::Open(conn));
+        }
+    }
+
+    /// A connection sent a message.
+    pub fn message(&mut self, conn: ConnId, message: Message) {
+        let Some(peer) = self.peers.get(conn) else {
+            // Only after a clean start of the listener, whose clients are all being closed.
+            self.effects.push(Effect::Done { conn, bytes: message.frame.len() });
+            return;
+        };
+        peer.waiting.push_back(message);
+        self.peers.one_waits_more();
+        self.metrics.queued.inc();
+        self.enter_ring(conn);
+    }
+
+    /// A connection is gone; this comes behind its last message.
+    pub fn closed(&mut self, conn: ConnId, closed: Closed) {
+        let told = self.hook(Hook::OnClientClose);
+        self.peers.close(conn, closed, told);
+        self.settle(conn);
+    }
+
+    /// Asks whether a handshake may go on.
+    pub fn handshake(
+        &mut self,
+        conn: ConnId,
+        members: Vec<u8>,
+        offers: Vec<String>,
+        now: Instant,
+    ) {
+        if !self.restart.up {
+            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+            return;
+        }
+        self.handshakes.push_back(WaitingHandshake { conn, members, offers, since: now });
+        self.metrics.queued.inc();
+        self.enter_handshakes();
+        self.check_at(now + self.settings.listener_timeout);
+    }
+
+    /// A push that goes through the listener.
+    pub fn push(&mut self, ask: PushAsk, now: Instant) {
+        self.pushes.push_back(WaitingPush { ask: Box::new(ask), since: now });
+        self.metrics.queued.inc();
+        if !self.pushes_in_ring {
+            self.pushes_in_ring = true;
+            self.ring.push_back(Party::Pushes);
+        }
+        self.check_at(now + self.settings.listener_timeout);
+    }
+
+    /// Hands a result line to the listener, if there is room.
+    pub fn result(&mut self, line: String) {
+        if !self.restart.up || self.results + line.len() > RESULTS_MAX {
+            self.metrics.results_dropped.inc();
+            return;
+        }
+        self.results += line.len();
+        self.fifo.push_back(Told::Result(line));
+    }
+
+    fn enter_ring(&mut self, conn: ConnId) {
+        let quarter = self.quarter();
+        if let Some(peer) = self.peers.get(conn)
+            && !peer.in_ring
+            && !peer.waiting.is_empty()
+            && (peer.owed as usize) < quarter
+        {
+            peer.in_ring = true;
+            self.ring.push_back(Party::Conn(conn));
+        }
+    }
+
+    fn enter_handshakes(&mut self) {
+        if !self.handshakes_in_ring
+            && !self.handshakes.is_empty()
+            && self.handshakes_owed < self.quarter()
+        {
+            self.handshakes_in_ring = true;
+            self.ring.push_back(Party::Handshakes);
+        }
+    }
+
+    /// Queues a connection's close once nothing of it waits, or forgets the connection if its
+    /// close is not told.
+    fn settle(&mut self, conn: ConnId) {
+        let told = self.hook(Hook::OnClientClose);
+        if self.peers.ready_to_close(conn) {
+            if !told {
+                self.peers.remove(conn);
+            } else if self.restart.up {
+                self.peers.close_queued(conn);
+                self.fifo.push_back(Told::Close(conn));
+            }
+        }
+    }
+
+    /// Whether events wait that only a fuller window keeps back: clients' sockets are not read
+    /// while this holds.
+    pub fn pressed(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// Events that are owed or wait.
+    pub fn busy(&self) -> bool {
+        !self.asked.is_empty()
+            || !self.handshakes.is_empty()
+            || !self.pushes.is_empty()
+            || self.peers.any_waiting()
+    }
+
+    /// Whether lines are on their way to the pipe.
+    pub fn flushed(&self) -> bool {
+        self.fifo.is_empty() && self.wire.unwritten().is_empty()
+    }
+
+    /// Makes lines until the wire is full or nothing may go; then [`Exchange::unwritten`] is what
+    /// the pipe gets.
+    pub fn pump(&mut self, now: Instant) {
+        if !self.restart.up {
+            return;
+        }
+        while self.wire.unwritten().len() < WIRE_HIGH {
+            let went = self.resume_one()
+                || self.redeliver_one(now)
+                || self.tell_one()
+                || self.ask_one(now);
+            if !went {
+                break;
+            }
+        }
+        self.metrics.unanswered.set(self.asked.len() as u64);
+    }
+
+    /// The bytes for the listener's stdin.
+    pub fn unwritten(&self) -> &[u8] {
+        self.wire.unwritten()
+    }
+
+    /// The pipe took `n` bytes.
+    pub fn written(&mut self, n: usize, now: Instant) {
+        if n > 0 {
+            self.stuck_since = None;
+        }
+        self.wire.advance(n);
+        while let Some(mark) = self.wire.pop_written() {
+            match mark {
+                Mark::Open(conn) => self.peers.open_told(conn),
+                Mark::Close(conn) => self.peers.remove(conn),
+                Mark::Result => {}
+                Mark::Asked(id) => {
+                    if let Some(asked) = self.asked.get_mut(&id) {
+                        asked.written = Some(now);
+                        self.owed_since.get_or_insert(now);
+                        let deadline = now + self.settings.listener_timeout;
+                        self.check_at(deadline);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The pipe would not take a byte though lines wait.
+    pub fn stuck(&mut self, now: Instant) {
+        if self.stuck_since.is_none() {
+            self.stuck_since = Some(now);
+            self.check_at(now + self.settings.effective_hang_timeout());
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn tell_one(&mut self) -> bool {
+        let Some(told) = self.fifo.pop_front() else { return false };
+        match told {
+            Told::Open(conn) => self.write_open(conn, None),
+            Told::Close(conn) => {
+                let id = self.next_id();
+                let Some((code, reason, clean)) = self.peers.closing(conn) else { return true };
+                self.wire.line(Mark::Close(conn), |out| {
+                    event::close(out, id, conn, code, &reason, clean);
+                });
+            }
+            Told::Result(line) => {
+                self.results -= line.len();
+                self.wire.line(Mark::Result, |out| {
+                    out.extend_from_slice(line.as_bytes());
+                    out.push(b'\n');
+                });
+            }
+        }
+        true
+    }
+
+    fn write_open(&mut self, conn: ConnId, resumed: Option<u64>) {
+        let id = self.next_id();
+        if let Some(peer) = self.peers.get(conn) {
+            let info = Arc::clone(&peer.info);
+            self.wire.line(Mark::Open(conn), |out| {
+                event::open(out, id, conn, &info.members, resumed);
+            });
+        }
+    }
+
+    fn ask_one(&mut self, now: Instant) -> bool {
+        if !self.restart.may_ask_new(self.asked.is_empty()) {
+            return false;
+        }
+        let room = self.asked.len() < self.settings.window
+            && (self.asked_bytes < OWED_MAX || self.asked.is_empty());
+        if !room {
+            return false;
+        }
+        let Some(party) = self.ring.pop_front() else { return false };
+        match party {
+            Party::Conn(conn) => {
+                let quarter = self.quarter();
+                let Some(peer) = self.peers.get(conn) else { return true };
+                peer.in_ring = false;
+                let Some(message) = peer.waiting.pop_front() else { return true };
+                if peer.waiting.is_empty() && peer.waiting.capacity() > 16 {
+                    peer.waiting = VecDeque::new();
+                }
+                peer.owed += 1;
+                if !peer.waiting.is_empty() && (peer.owed as usize) < quarter {
+                    peer.in_ring = true;
+                    self.ring.push_back(party);
+                }
+                self.peers.one_waits_less();
+                self.metrics.queued.sub(1);
+                let id = self.next_id();
+                let start = self.wire.line(Mark::Asked(id), |out| {
+                    let payload = frame::payload_of(&message.frame);
+                    match std::str::from_utf8(&payload) {
+                        Ok(text) if !message.binary => {
+                            event::message(out, id, conn, Body::Text(text));
+                        }
+                        _ => event::message(out, id, conn, Body::Binary(&payload)),
+                    }
+                });
+                self.note_asked(id, Asker::Conn(conn), message, start, now);
+                self.settle(conn);
+            }
+            Party::Handshakes => {
+                self.handshakes_in_ring = false;
+                let Some(waiting) = self.handshakes.pop_front() else { return true };
+                self.metrics.queued.sub(1);
+                self.handshakes_owed += 1;
+                self.enter_handshakes();
+                let id = self.next_id();
+                let start = self.wire.line(Mark::Asked(id), |out| {
+                    event::handshake(out, id, waiting.conn, &waiting.members);
+                });
+                let nothing = Message { frame: Bytes::new(), binary: false };
+                let asker = Asker::Handshake(waiting.conn, waiting.offers);
+                self.note_asked(id, asker, nothing, start, now);
+            }
+            Party::Pushes => {
+                self.pushes_in_ring = false;
+                let Some(waiting) = self.pushes.pop_front() else { return true };
+                self.metrics.queued.sub(1);
+                if !self.pushes.is_empty() {
+                    self.pushes_in_ring = true;
+                    self.ring.push_back(party);
+                }
+                // Its requester has gone before its line was begun: withdrawn.
+                if waiting.ask.reply.is_closed() {
+                    return true;
+                }
+                let id = self.next_id();
+                let members = waiting.ask.push.members();
+                let start = self.wire.line(Mark::Asked(id), |out| event::push(out, id, members));
+                let message = Message {
+                    frame: waiting.ask.push.frame().clone(),
+                    binary: waiting.ask.push.is_binary(),
+                };
+                self.note_asked(id, Asker::Push(waiting.ask), message, start, now);
+            }
+        }
+        true
+    }
+
+    fn note_asked(
+        &mut self,
+        id: u64,
+        asker: Asker,
+        message: Message,
+        start: u64,
+        now: Instant,
+    ) {
+        let line = Bytes::copy_from_slice(self.wire.last_line(start));
+        self.asked_bytes += line.len();
+        let position = Some(self.next_position);
+        self.next_position += 1;
+        let asked = Asked { asker, message, line, position, start, written: None, since: now };
+        self.asked.insert(id, asked);
+    }
+
+    /// Takes an event out of what is owed; its party may have its turn again.
+    fn take_asked(&mut self, id: u64) -> Option<Asked> {
+        let asked = self.asked.remove(&id)?;
+        self.asked_bytes -= asked.line.len();
+        match &asked.asker {
+            Asker::Conn(conn) => {
+                let conn = *conn;
+                let unsent = self.restart.up && asked.position.is_none();
+                if let Some(peer) = self.peers.get(conn) {
+                    peer.owed = peer.owed.saturating_sub(1);
+                    peer.redeliver = peer.redeliver.saturating_sub(u32::from(unsent));
+                }
+                self.effects.push(Effect::Done { conn, bytes: asked.message.frame.len() });
+                self.enter_ring(conn);
+            }
+            Asker::Handshake(..) => {
+                self.handshakes_owed = self.handshakes_owed.saturating_sub(1);
+                self.enter_handshakes();
+            }
+            Asker::Push(_) => {}
+        }
+        if self.asked.is_empty() && self.forgotten.is_empty() {
+            self.owed_since = None;
+        }
+        Some(asked)
+    }
+
+    fn check_at(&mut self, at: Instant) {
+        if self.next_check.is_none_or(|next| at < next) {
+            self.next_check = Some(at);
+        }
+    }
+
+    /// When [`Exchange::check`] has something to do, at the earliest.
+    pub fn next_check(&self) -> Option<Instant> {
+        self.next_check
+    }
+
+    /// Looks for time-outs. Returns [`HANG`] if the listener has to be killed.
+    pub fn check(&mut self, now: Instant) -> Option<&'static str> {
+        if self.next_check.is_none_or(|at| now < at) {
+            return None;
+        }
+        self.next_check = None;
+        self.check_waiting(now);
+        self.check_asked(now);
+        self.restart.check_at(now).into_iter().for_each(|at| self.check_at(at));
+
+        let hang = self.settings.effective_hang_timeout();
+        let since = match (self.owed_since, self.stuck_since) {
+            (Some(owed), Some(stuck)) => owed.min(stuck),
+            (owed, stuck) => owed.or(stuck)?,
+        };
+        if !self.restart.up {
+            return None;
+        }
+        let silent_since = since.max(self.last_output);
+        if now >= silent_since + hang {
+            self.metrics.faults.add("hang", 1);
+            return Some(HANG);
+        }
+        self.check_at(silent_since + hang);
+        None
+    }
+
+    /// Handshakes and pushes that were not made into a line within `listener-timeout`.
+    fn check_waiting(&mut self, now: Instant) {
+        let timeout = self.settings.listener_timeout;
+        while let Some(waiting) = self.handshakes.front() {
+            if now < waiting.since + timeout {
+                let at = waiting.since + timeout;
+                self.check_at(at);
+                break;
+            }
+            let conn = waiting.conn;
+            self.handshakes.pop_front();
+            self.metrics.queued.sub(1);
+            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+        }
+        while let Some(waiting) = self.pushes.front() {
+            if now < waiting.since + timeout {
+                let at = waiting.since + timeout;
+                self.check_at(at);
+                break;
+            }
+            if let Some(waiting) = self.pushes.pop_front() {
+                self.metrics.queued.sub(1);
+                self.fail_push(
+                    *waiting.ask,
+                    ErrorCode::ListenerDown,
+                    "the listener took no event in time; the push was not sent",
+                );
+            }
+        }
+    }
+
+    /// Events whose answer did not come in time.
+    fn check_asked(&mut self, now: Instant) {
+        let timeout = self.settings.listener_timeout;
+        let mut late: Vec<(u64, bool)> = Vec::new();
+        let mut next: Option<Instant> = None;
+        let mut oldest = self.next_position;
+        for (id, asked) in &self.asked {
+            let (since, written) = match (asked.written, asked.position) {
+                (Some(written), Some(position)) => {
+                    oldest = oldest.min(position);
+                    let before = self.answer_times.before(position);
+                    (before.map_or(written, |b| b.max(written)), true)
+                }
+                // A message waits for its listener; the others have somebody who waits for them.
+                _ if matches!(asked.asker, Asker::Conn(_)) => continue,
+                // Across a restart the clock stands still until it is written again.
+                (None, None) if !matches!(asked.asker, Asker::Handshake(..)) => continue,
+                _ => (asked.since, false),
+            };
+            let deadline = since + timeout;
+            if now >= deadline {
+                late.push((*id, written));
+            } else if next.is_none_or(|n| deadline < n) {
+                next = Some(deadline);
+            }
+        }
+        self.answer_times.trim(oldest);
+        late.sort_unstable();
+        for (id, written) in late {
+            self.timed_out(id, written);
+        }
+        if let Some(at) = next {
+            self.check_at(at);
+        }
+    }
+
+    fn timed_out(&mut self, id: u64, written: bool) {
+        if written {
+            self.forgotten.insert(id);
+        }
+        let Some(asked) = self.take_asked(id) else { return };
+        self.metrics.faults.add("timeout", 1);
+        let seconds = self.settings.listener_timeout.as_secs_f64();
+        match asked.asker {
+            Asker::Handshake(conn, _) => {
+                tracing::warn!(gateway = %self.gateway, %conn, id, "no answer to onHandshake in {seconds} s: refused with 503");
+                self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+            }
+            Asker::Push(ask) => {
+                self.metrics.messages_dropped.add("timeout", 1);
+                tracing::warn!(gateway = %self.gateway, id, "no answer to a push in {seconds} s: dropped");
+                let (code, text) = if written {
+                    (ErrorCode::ListenerTimeout, "the listener did not answer in time; the push was dropped")
+                } else {
+                    (ErrorCode::ListenerDown, "the listener took no event in time; the push was not sent")
+                };
+                self.fail_push(*ask, code, text);
+            }
+            Asker::Conn(conn) => match self.settings.on_timeout {
+                OnTimeout::Broadcast => {
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "no answer in {seconds} s: sent on unchanged");
+                    let to = self.routed(Some(conn), &[]);
+                    self.effects.push(Effect::Deliver {
+                        frame: asked.message.frame,
+                        to,
+                        tally: None,
+                    });
+                }
+                OnTimeout::Drop => {
+                    self.metrics.messages_dropped.add("timeout", 1);
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "no answer in {seconds} s: message dropped");
+                }
+                OnTimeout::Close => {
+                    self.metrics.messages_dropped.add("timeout", 1);
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "no answer in {seconds} s: message dropped, its sender closed");
+                    let (code, reason) = close::LISTENER_TIMEOUT;
+                    self.effects.push(Effect::Close {
+                        conn,
+                        code,
+                        reason: reason.to_owned(),
+                        reference: None,
+                    });
+                }
+            },
+        }
+        if !self.restart.wrote_byte && !self.hinted {
+            self.hinted = true;
+            tracing::warn!(
+                gateway = %self.gateway,
+                "the listener has not written a byte yet: is its stdout buffered? Try python3 -u, \
+                 jq --unbuffered, stdbuf -oL, or fflush() after each line"
+            );
+        }
+    }
+
+    fn fail_push(&mut self, ask: PushAsk, code: ErrorCode, message: &str) {
+        // The requester may have gone; then nobody is left to tell.
+        let _ = ask.reply.send(Err(ApiError::new(code, message)));
+    }
+
+    /// The recipients that `route` chooses for a message of `sender`, less `except` (sorted).
+    fn routed(&self, sender: Option<ConnId>, except: &[ConnId]) -> Recipients {
+        route_recipients(self.settings.route, sender, except)
+    }
+
+    /// Drops everything that waits or is owed, at the end of a drain.
+    pub fn drop_all(&mut self, code: ErrorCode, why: &str) -> usize {
+        let mut ids: Vec<u64> = self.asked.keys().copied().collect();
+        ids.sort_unstable();
+        let mut dropped = 0;
+        for id in ids {
+            if let Some(asked) = self.take_asked(id) {
+                dropped += 1;
+                match asked.asker {
+                    Asker::Conn(_) => {}
+                    Asker::Handshake(conn, _) => {
+                        self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+                    }
+                    Asker::Push(ask) => self.fail_push(*ask, code, why),
+                }
+            }
+        }
+        for waiting in std::mem::take(&mut self.handshakes) {
+            self.effects
+                .push(Effect::Handshake { conn: waiting.conn, verdict: Verdict::Unavailable });
+        }
+        for waiting in std::mem::take(&mut self.pushes) {
+            dropped += 1;
+            self.fail_push(*waiting.ask, code, why);
+        }
+        for (conn, messages) in self.peers.drop_waiting() {
+            for message in messages {
+                dropped += 1;
+                self.effects.push(Effect::Done { conn, bytes: message.frame.len() });
+            }
+            self.settle(conn);
+        }
+        self.ring.clear();
+        self.handshakes_in_ring = false;
+        self.pushes_in_ring = false;
+        self.metrics.queued.set(0);
+        self.metrics.unanswered.set(0);
+        self.metrics.messages_dropped.add("stop", dropped as u64);
+        dropped
+    }
+}
+
+/// Who gets a message of `sender` (none: a push or a command, which goes to all) when nobody named
+/// its recipients.
+pub fn route_recipients(route: Route, sender: Option<ConnId>, except: &[ConnId]) -> Recipients {
+    let all_but = |mut but: Vec<ConnId>| {
+        but.sort_unstable();
+        but.dedup();
+        if but.is_empty() { Recipients::All } else { Recipients::AllBut(but.into()) }
+    };
+    match (route, sender) {
+        (_, None) | (Route::All, _) => all_but(except.to_vec()),
+        (Route::Others, Some(sender)) => {
+            let mut but = except.to_vec();
+            but.push(sender);
+            all_but(but)
+        }
+        (Route::Sender, Some(sender)) if !except.contains(&sender) => {
+            Recipients::Only(Arc::from([sender]))
+        }
+        (Route::Sender | Route::None, Some(_)) => Recipients::Only(Arc::from([])),
+    }
+}
+
+fn verdict_of(answer: HandshakeAnswer, offers: &[String]) -> Result<Verdict, String> {
+    match answer {
+        HandshakeAnswer::Reject(status, reason) => Ok(Verdict::Refuse(status, reason)),
+        HandshakeAnswer::Accept(Some(protocol)) if !offers.contains(&protocol) => {
+            Err(format!("the subprotocol {protocol:?} was not offered"))
+        }
+        HandshakeAnswer::Accept(protocol) => Ok(Verdict::Accept(protocol)),
+    }
+}
+
+/// How long the first event of a careful incarnation waits for a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+impl Exchange {
+    /// A tally for somebody who wants to know.
+    fn tally(&self, gone: Vec<String>, reply: Reply) -> Option<Arc<Tally>> {
+        Some(Arc::new(Tally::new(self.shards, gone, reply)))
+    }
+}

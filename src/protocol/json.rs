@@ -1,0 +1,156 @@
+//! Small JSON helpers over `serde_json`: strings appended to a buffer, an object's members in
+//! their order, white space taken out.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Appends `text` as a JSON string with its quotes.
+pub fn push_str(out: &mut Vec<u8>, text: &str) {
+    // Writing to a Vec cannot fail, nor can serializing a str.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Appends a whole number.
+pub fn push_u64(out: &mut Vec<u8>, number: u64) {
+    let mut buffer = [0u8; 20];
+    let mut at = buffer.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&buffer[at..]);
+}
+
+/// Appends valid JSON without the white space between its tokens: what is inside strings stays,
+/// and a raw newline can only stand between tokens.
+pub fn push_compact(out: &mut Vec<u8>, json: &str) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for &byte in json.as_bytes() {
+        if in_string {
+            out.push(byte);
+            if escaped {
+                escaped = false;
+            } else if byte == b'\\' {
+                escaped = true;
+            } else if byte == b'"' {
+                in_string = false;
+            }
+        } else if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            in_string = byte == b'"';
+            out.push(byte);
+        }
+    }
+}
+
+/// A JSON text without the white space between its tokens.
+pub fn compact(json: &str) -> String {
+    let mut out = Vec::with_capacity(json.len());
+    push_compact(&mut out, json);
+    // Only ASCII bytes were taken out.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The string that a raw JSON value is; `None` if it is another type, or a string that no text can
+/// hold (a lone surrogate).
+pub fn as_str(raw: &RawValue) -> Option<Cow<'_, str>> {
+    if !raw.get().starts_with('"') {
+        return None;
+    }
+    // Borrowed where nothing is escaped, which is the common case.
+    if let Ok(text) = serde_json::from_str::<&str>(raw.get()) {
+        return Some(Cow::Borrowed(text));
+    }
+    serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned)
+}
+
+/// The members of an object, in their order, values untouched.
+#[derive(Debug)]
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(8);
+                while let Some(Key(key)) = map.next_key()? {
+                    members.push((key, map.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// A key, borrowed where nothing in it is escaped.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_string_survives(text in "\\PC*|[\\x00-\\x20\u{2028}\"\\\\]*") {
+            let mut out = Vec::new();
+            push_str(&mut out, &text);
+            prop_assert!(!out.contains(&b'\n'), "a raw newline would become a line");
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn numbers_are_decimal(number: u64) {
+            let mut out = Vec::new();
+            push_u64(&mut out, number);
+            prop_assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn white_space_goes_only_between_tokens() {
+        assert_eq!(
+            compact("{ \"a b\" :\n [ 1.0 ,\t\"x \\\" y\\\\\" ] }"),
+            r#"{"a b":[1.0,"x \" y\\"]}"#
+        );
+    }
+}
