@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod escape;
 pub mod gateway;
 pub mod logging;
 pub mod paths;

@@ -75,9 +75,11 @@ pub struct Conn {
     pub state: State,
     /// Whether the socket may have bytes to read.
     pub readable: bool,
-    /// Whether it is not read because of pressure; it stands in the queue of those, then.
+    /// Whether it is not read because of pressure.
     pub blocked: bool,
-    /// Whether the client has closed its side.
+    /// Whether it then stands in the queue for its turn; else its own limits keep it.
+    pub queued_up: bool,
+    /// Whether epoll has said that the client closed its side: a short read is not the end then.
     pub eof: bool,
     /// Frames that the socket has not taken.
     pub out: Option<Box<Outbox>>,
@@ -125,8 +127,9 @@ impl Conn {
             id,
             joined: 0,
             state: State::Handshake,
-            readable: true,
+            readable: false,
             blocked: false,
+            queued_up: false,
             eof: false,
             out: None,
             partial: Vec::new(),

@@ -40,12 +40,16 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Bytes of told events that wait; see `exchange::peers`.
     pub told_bytes: Arc<AtomicUsize>,
+    /// The address that was bound.
+    pub bound: SocketAddr,
     /// Whether the listener's window is full and more waits: no client is read.
     pub pressed: AtomicBool,
+    /// Messages on their way to the home.
+    pub in_flight: AtomicUsize,
+    /// Whether a shard waits to be told that clients may be read again.
+    pub resume_wanted: AtomicBool,
     /// Frames that wait to be sent, on all shards.
     pub backlog: AtomicUsize,
-    /// Sockets of clients, handshakes too.
-    pub sockets: AtomicUsize,
     /// Connections by address, kept while `max-connections-per-ip` is set.
     pub per_ip: Mutex<HashMap<IpAddr, usize>>,
     /// The settings as they apply now.
@@ -138,8 +142,12 @@ pub enum Msg {
     Close(usize, ConnId, u16, String, CloseReply),
     /// The answer to a handshake.
     Verdict(usize, ConnId, Verdict),
-    /// Messages of these connections are through.
+    /// Messages of these connections are through, and the bytes of each.
     Done(usize, Vec<(ConnId, usize)>),
+    /// A connection's end, behind what was delivered to it so far.
+    Finish(usize, ConnId),
+    /// Tell the home of every open connection.
+    Announce(usize),
     /// Pressure is off: read again.
     Resume(usize),
     /// For the home.
@@ -254,6 +262,20 @@ impl Core {
 
     /// Sends a frame on every shard concerned, in one order for all.
     pub fn deliver(&self, gateway: &Shared, delivery: Delivery) {
+        // With a tally every shard has to report.
+        if let (Recipients::Only(conns), None) = (&delivery.to, &delivery.tally) {
+            match conns[..] {
+                [] => return,
+                [conn] => {
+                    let shard = self.shard_of(conn);
+                    gateway.backlog.fetch_add(1, Ordering::Relaxed);
+                    let _order = gateway.order.lock().unwrap_or_else(|e| e.into_inner());
+                    self.post(shard, Msg::Deliver(gateway.slot, delivery));
+                    return;
+                }
+                _ => {}
+            }
+        }
         gateway.backlog.fetch_add(self.shards(), Ordering::Relaxed);
         let _order = gateway.order.lock().unwrap_or_else(|e| e.into_inner());
         for shard in 1..self.shards() {
@@ -328,6 +350,7 @@ impl Engine {
     pub fn add(
         &self,
         settings: Arc<GatewaySettings>,
+        bound: SocketAddr,
         metrics: Arc<Metrics>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Arc<Shared> {
@@ -348,9 +371,11 @@ impl Engine {
             home: slot % self.core.shards(),
             metrics,
             told_bytes: Arc::new(AtomicUsize::new(0)),
+            bound,
             pressed: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            resume_wanted: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
-            sockets: AtomicUsize::new(0),
             per_ip: Mutex::new(HashMap::new()),
             settings: RwLock::new(settings),
             stopping: AtomicBool::new(false),

@@ -6,11 +6,23 @@
 //! state machine. Shards speak to each other and to the control runtime by messages alone
 //! (`engine`); what they share is atomic ([`metrics`], `Shared`).
 
+pub mod conn;
+pub mod engine;
 pub mod exchange;
+pub mod fanout;
 pub mod handshake;
+pub mod home;
+pub mod lines;
 pub mod metrics;
+pub mod opening;
 pub mod origin;
+pub mod outbox;
+pub mod reader;
+pub mod reading;
+pub mod shard;
+pub mod slice;
 pub mod tally;
+pub mod timers;
 
 use std::time::SystemTime;
 

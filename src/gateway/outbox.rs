@@ -58,6 +58,14 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
+    /// Empties it for another connection; a large one gives its memory back.
+    pub fn reset(&mut self) {
+        self.frames.clear();
+        self.frames.shrink_to(SLICES);
+        self.bytes = 0;
+        self.begun = false;
+    }
+
     /// Throws the waiting frames away, but for one that was begun.
     pub fn discard_waiting(&mut self) {
         self.frames.truncate(usize::from(self.begun));

@@ -260,6 +260,11 @@ impl Exchange {
         }
     }
 
+    /// Whether a connection was announced and not forgotten yet.
+    pub fn knows(&mut self, conn: ConnId) -> bool {
+        self.peers.get(conn).is_some()
+    }
+
     /// A connection sent a message.
     pub fn message(&mut self, conn: ConnId, message: Message) {
         let Some(peer) = self.peers.get(conn) else {

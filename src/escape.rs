@@ -1,0 +1,47 @@
+//! Text from outside on its way to a terminal or a log line: nothing in it may act as a control
+//! character, or look like the end of a line.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Whether a character may do something to a terminal or to the reading of a line: C0, DEL, C1,
+/// the line and paragraph separators, and those that turn the direction of writing.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with such characters written out (`\n`, `\t`, `\x1b`, `\u{2028}`).
+pub fn escape(text: &str) -> Cow<'_, str> {
+    let Some(first) = text.find(acts) else { return Cow::Borrowed(text) };
+    let mut out = String::with_capacity(text.len() + 16);
+    out.push_str(&text[..first]);
+    for c in text[first..].chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if acts(c) && (c as u32) < 0x100 => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c if acts(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_is_written_out() {
+        assert_eq!(escape("plain ünïcode 😀"), "plain ünïcode 😀");
+        assert_eq!(escape("a\nb\tc\r"), "a\\nb\\tc\\r");
+        assert_eq!(escape("\x1b[31m\x7f\u{9b}"), "\\x1b[31m\\x7f\\x9b");
+        assert_eq!(escape("x\u{202e}y\u{2028}"), "x\\u{202e}y\\u{2028}");
+    }
+}

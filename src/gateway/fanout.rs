@@ -1,0 +1,388 @@
+//! Frames to clients: encoded once, sent to each socket directly; what a socket does not take goes
+//! to its connection's outbox. Nobody waits for anybody.
+//!
+//! Consecutive frames for everybody become one *run*, which costs each connection one `send`: that
+//! is what makes a burst cheap. A long run yields to the event loop now and then.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::Recipients;
+use super::engine::{Delivery, Msg};
+use super::shard::Ctx;
+use super::slice::{Job, Slice};
+use super::tally::Tally;
+use crate::protocol::connid::ConnId;
+
+/// Bytes that a run joins at most; a larger single frame is a run of its own.
+const RUN_BYTES: usize = 256 * 1024;
+
+/// Frames that a run joins at most.
+const RUN_FRAMES: usize = 256;
+
+/// What a shard still has to send for a gateway, in order.
+#[derive(Default)]
+pub struct Fanout {
+    /// Frames and closes.
+    pub jobs: VecDeque<Job>,
+    seq: u64,
+    run: Option<Run>,
+    /// Connections whose outbox has to be flushed at the end of the turn.
+    dirty: Vec<u32>,
+}
+
+impl Fanout {
+    /// Appends a frame.
+    pub fn push_frame(&mut self, delivery: Delivery) {
+        self.jobs.push_back(Job::Frame(self.seq, delivery));
+        self.seq += 1;
+    }
+
+    /// The number of the next frame: a connection that joins now gets it and those after it.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Whether nothing is to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.run.is_none()
+    }
+}
+
+/// One frame of a run.
+struct Part {
+    frame: Bytes,
+    seq: u64,
+    /// Who does not get it, sorted.
+    but: Option<Arc<[ConnId]>>,
+    tally: Option<Arc<Tally>>,
+    /// Deliveries beside those of the whole run.
+    delivered: u64,
+    dropped: u64,
+}
+
+/// Frames for everybody, on their way through the connections.
+struct Run {
+    /// All frames, back to back.
+    bytes: Bytes,
+    parts: Vec<Part>,
+    /// Those who do not get some frame, sorted.
+    special: Vec<ConnId>,
+    /// The next slot.
+    cursor: usize,
+    /// Connections that took the run whole.
+    whole: u64,
+}
+
+impl Slice {
+    /// Sends what is to be sent; `budget` bounds the sends of this turn. True if more remains.
+    pub fn fan_out(&mut self, budget: &mut usize, ctx: &mut Ctx) -> bool {
+        while *budget > 0 {
+            if let Some(run) = self.fanout.run.take() {
+                self.run(run, budget, ctx);
+                continue;
+            }
+            let Some(job) = self.fanout.jobs.pop_front() else { break };
+            match job {
+                Job::Frame(seq, delivery) => match delivery.to {
+                    Recipients::Only(to) => {
+                        *budget = budget.saturating_sub(to.len());
+                        self.only(&to, &delivery.frame, delivery.tally, ctx);
+                        self.sent(1, ctx);
+                    }
+                    _ => {
+                        self.flush_dirty(ctx);
+                        let run = self.form_run(seq, delivery);
+                        self.fanout.run = Some(run);
+                    }
+                },
+                Job::Close(conn, code, reason, reply) => {
+                    self.close_asked(conn, (code, &reason), reply, ctx);
+                }
+                Job::Finish(conn) => self.finish(conn, ctx),
+                Job::CloseAll(code, reason) => self.close_all((code, reason), ctx),
+            }
+        }
+        self.flush_dirty(ctx);
+        !self.fanout.is_idle()
+    }
+
+    /// Joins a frame for everybody with those behind it.
+    fn form_run(&mut self, seq: u64, delivery: Delivery) -> Run {
+        let mut parts = Vec::new();
+        let mut special: Vec<ConnId> = Vec::new();
+        let mut size = 0;
+        let mut add = |seq, delivery: Delivery| {
+            let but = match delivery.to {
+                Recipients::AllBut(but) => {
+                    special.extend_from_slice(&but);
+                    Some(but)
+                }
+                _ => None,
+            };
+            let Delivery { frame, tally, .. } = delivery;
+            parts.push(Part { frame, seq, but, tally, delivered: 0, dropped: 0 });
+        };
+        size += delivery.frame.len();
+        add(seq, delivery);
+        let mut count = 1;
+        while count < RUN_FRAMES
+            && let Some(Job::Frame(_, next)) = self.fanout.jobs.front()
+            && !matches!(next.to, Recipients::Only(_))
+            && size + next.frame.len() <= RUN_BYTES
+        {
+            if let Some(Job::Frame(seq, next)) = self.fanout.jobs.pop_front() {
+                size += next.frame.len();
+                add(seq, next);
+                count += 1;
+            }
+        }
+        let bytes = match &parts[..] {
+            [part] => part.frame.clone(),
+            parts => {
+                let mut all = Vec::with_capacity(size);
+                parts.iter().for_each(|part| all.extend_from_slice(&part.frame));
+                Bytes::from(all)
+            }
+        };
+        special.sort_unstable();
+        special.dedup();
+        Run { bytes, parts, special, cursor: 0, whole: 0 }
+    }
+
+    /// Takes a run on through the connections.
+    fn run(&mut self, mut run: Run, budget: &mut usize, ctx: &mut Ctx) {
+        let first = run.parts.first().map_or(0, |p| p.seq);
+        let slots = self.conns.capacity();
+        while run.cursor < slots {
+            if *budget == 0 {
+                self.fanout.run = Some(run);
+                return;
+            }
+            let slot = run.cursor;
+            run.cursor += 1;
+            let Some(conn) = self.conns.get_mut(slot) else { continue };
+            if !conn.receives() {
+                continue;
+            }
+            *budget -= 1;
+            let plain = conn.out.is_none()
+                && conn.joined <= first
+                && (run.special.is_empty() || run.special.binary_search(&conn.id).is_err());
+            let slot = slot as u32;
+            if !plain {
+                self.run_by_parts(slot, &mut run, 0, 0, ctx);
+                continue;
+            }
+            match ctx.write(&mut conn.stream, &run.bytes) {
+                Ok(n) if n == run.bytes.len() => {
+                    conn.last_message = ctx.now;
+                    run.whole += 1;
+                }
+                Ok(n) => self.run_partly(slot, &mut run, n, ctx),
+                Err(_) => self.lost(slot, ctx),
+            }
+        }
+        let count = run.parts.len();
+        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
+        for part in run.parts {
+            let delivered = run.whole + part.delivered;
+            deliveries += delivered;
+            drops += part.dropped;
+            bytes += delivered * part.frame.len() as u64;
+            if let Some(tally) = part.tally {
+                tally.add(delivered, part.dropped);
+                tally.finish();
+            }
+        }
+        let metrics = &self.shared.metrics;
+        metrics.messages_out.add(deliveries);
+        metrics.bytes_out.add(bytes);
+        metrics.deliveries_dropped.add(drops);
+        self.sent(count, ctx);
+    }
+
+    /// The socket took `n` bytes of a run: the rest goes to the outbox.
+    fn run_partly(&mut self, slot: u32, run: &mut Run, mut n: usize, ctx: &mut Ctx) {
+        let mut index = 0;
+        while let Some(part) = run.parts.get_mut(index) {
+            if n < part.frame.len() {
+                break;
+            }
+            n -= part.frame.len();
+            part.delivered += 1;
+            index += 1;
+        }
+        self.run_by_parts(slot, run, index, n, ctx);
+    }
+
+    /// Queues the frames of a run from `from` on that are for this connection, `sent` bytes of the
+    /// first of them being out already; then writes what the socket takes.
+    fn run_by_parts(
+        &mut self,
+        slot: u32,
+        run: &mut Run,
+        from: usize,
+        sent: usize,
+        ctx: &mut Ctx,
+    ) {
+        let was_empty = self.conns.get(slot as usize).is_some_and(|c| c.out.is_none());
+        let mut sent = sent;
+        for index in from..run.parts.len() {
+            let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+            let part = &mut run.parts[index];
+            let excluded = part.but.as_ref().is_some_and(|b| b.binary_search(&conn.id).is_ok());
+            if !conn.receives() || part.seq < conn.joined || excluded {
+                // Nothing of it was sent either.
+                continue;
+            }
+            if self.queue(slot, part.frame.clone(), std::mem::take(&mut sent), ctx) {
+                part.delivered += 1;
+            } else {
+                part.dropped += 1;
+                for rest in &mut run.parts[index + 1..] {
+                    rest.dropped += 1;
+                }
+                self.slow_consumer(slot, ctx);
+                return;
+            }
+        }
+        if was_empty && from == 0 {
+            self.flush_now(slot, ctx);
+        }
+    }
+
+    /// Puts a frame into a connection's outbox; false if there is no room.
+    fn queue(&mut self, slot: u32, frame: Bytes, sent: usize, ctx: &mut Ctx) -> bool {
+        let max = self.settings.max_queue;
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return true };
+        conn.last_message = ctx.now;
+        if conn.out.is_none() {
+            conn.out = Some(ctx.spare());
+        }
+        let Some(out) = &mut conn.out else { return true };
+        if sent > 0 {
+            out.push_always(frame, sent);
+        } else if !out.push(frame.clone(), 0, max) {
+            // The socket may have room by now.
+            if super::slice::flush(conn, ctx).is_err() {
+                self.lost(slot, ctx);
+                return true;
+            }
+            let out = conn.out.get_or_insert_with(|| ctx.spare());
+            if !out.push(frame, 0, max) {
+                return false;
+            }
+        }
+        if conn.over_since == 0 && conn.queued() > max / 2 {
+            conn.over_since = ctx.now.max(1);
+            let entry = (slot, conn.id);
+            self.over.push(entry);
+        }
+        true
+    }
+
+    fn flush_now(&mut self, slot: u32, ctx: &mut Ctx) {
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        match super::slice::flush(conn, ctx) {
+            Ok(()) => self.flushed(slot, ctx),
+            Err(()) => self.lost(slot, ctx),
+        }
+    }
+
+    fn flush_dirty(&mut self, ctx: &mut Ctx) {
+        if self.fanout.dirty.is_empty() {
+            return;
+        }
+        let mut dirty = std::mem::take(&mut self.fanout.dirty);
+        for slot in dirty.drain(..) {
+            self.flush_now(slot, ctx);
+        }
+        self.fanout.dirty = dirty;
+    }
+
+    /// A frame for some connections.
+    fn only(
+        &mut self,
+        to: &[ConnId],
+        frame: &Bytes,
+        tally: Option<Arc<Tally>>,
+        ctx: &mut Ctx,
+    ) {
+        // More for the same one at once: both go with one write.
+        let more = matches!(
+            self.fanout.jobs.front(),
+            Some(Job::Frame(_, Delivery { to: Recipients::Only(next), .. })) if **next == *to
+        );
+        let (mut delivered, mut dropped) = (0, 0);
+        for &id in to {
+            if ctx.core.shard_of(id) != ctx.index {
+                continue;
+            }
+            let slot = self.slot(id);
+            let conn = slot.and_then(|slot| self.conns.get_mut(slot as usize));
+            let (Some(slot), Some(conn)) = (slot, conn.filter(|c| c.receives())) else {
+                self.shared.metrics.gone.inc();
+                if let Some(tally) = &tally {
+                    tally.gone(id);
+                }
+                continue;
+            };
+            let mut sent = 0;
+            if !more && conn.out.is_none() {
+                match ctx.write(&mut conn.stream, frame) {
+                    Ok(n) => sent = n,
+                    Err(_) => {
+                        self.lost(slot, ctx);
+                        continue;
+                    }
+                }
+                if sent == frame.len() {
+                    conn.last_message = ctx.now;
+                    delivered += 1;
+                    continue;
+                }
+            }
+            let dirty = more && conn.out.is_none();
+            if self.queue(slot, frame.clone(), sent, ctx) {
+                delivered += 1;
+                if dirty {
+                    self.fanout.dirty.push(slot);
+                }
+            } else {
+                dropped += 1;
+                self.slow_consumer(slot, ctx);
+            }
+        }
+        let metrics = &self.shared.metrics;
+        metrics.messages_out.add(delivered);
+        metrics.bytes_out.add(delivered * frame.len() as u64);
+        metrics.deliveries_dropped.add(dropped);
+        if let Some(tally) = tally {
+            tally.add(delivered, dropped);
+            tally.finish();
+        }
+    }
+
+    /// Frames are out: clients that wait for that may be read again.
+    fn sent(&self, frames: usize, ctx: &Ctx) {
+        self.shared.backlog.fetch_sub(frames, Ordering::SeqCst);
+        self.open_gate(ctx);
+    }
+
+    /// Wakes the shards whose clients wait for pressure to fall, if it did.
+    pub fn open_gate(&self, ctx: &Ctx) {
+        let shared = &self.shared;
+        if shared.resume_wanted.load(Ordering::SeqCst)
+            && self.gate_open()
+            && shared.resume_wanted.swap(false, Ordering::SeqCst)
+        {
+            for shard in (0..ctx.core.shards()).filter(|s| *s != ctx.index) {
+                ctx.core.post(shard, Msg::Resume(shared.slot));
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Bytes from a pipe into lines, each bounded. Pure.
+
+/// What is left of a line whose end has not come.
+#[derive(Debug, Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+    /// Whether the line at hand was too long and is thrown away up to its newline.
+    discarding: bool,
+}
+
+impl Lines {
+    /// Takes bytes in; hands out every whole line without its newline, `None` for one that is over
+    /// `max` bytes.
+    pub fn feed(&mut self, mut bytes: &[u8], max: usize, mut line: impl FnMut(Option<&[u8]>)) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = rest;
+            if self.discarding {
+                self.discarding = false;
+            } else if self.partial.len() + head.len() > max {
+                self.partial = Vec::new();
+                line(None);
+            } else if self.partial.is_empty() {
+                line(Some(head));
+            } else {
+                self.partial.extend_from_slice(head);
+                line(Some(&self.partial));
+                self.partial.clear();
+                // One huge line must not leave its buffer behind.
+                self.partial.shrink_to(64 * 1024);
+            }
+        }
+        if self.discarding {
+            return;
+        }
+        if self.partial.len() + bytes.len() > max {
+            self.partial = Vec::new();
+            self.discarding = true;
+            line(None);
+        } else {
+            self.partial.extend_from_slice(bytes);
+        }
+    }
+
+    /// The end: hands out a last line without a newline.
+    pub fn end(&mut self, line: impl FnOnce(&[u8])) {
+        let last = std::mem::take(&mut self.partial);
+        if !last.is_empty() && !self.discarding {
+            line(&last);
+        }
+        self.discarding = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(chunks: &[&[u8]], max: usize) -> Vec<Option<Vec<u8>>> {
+        let mut lines = Lines::default();
+        let mut out = Vec::new();
+        for chunk in chunks {
+            lines.feed(chunk, max, |line| out.push(line.map(<[u8]>::to_vec)));
+        }
+        lines.end(|line| out.push(Some(line.to_vec())));
+        out
+    }
+
+    proptest! {
+        /// However the bytes are cut, the lines are the same.
+        #[test]
+        fn chunks_do_not_matter(
+            lines in proptest::collection::vec("[a-z]{0,12}", 0..8),
+            cut in 1usize..9,
+            ended: bool,
+        ) {
+            let mut bytes = lines.join("\n").into_bytes();
+            if ended {
+                bytes.push(b'\n');
+            }
+            let whole = all(&[&bytes], 8);
+            let chunks: Vec<&[u8]> = bytes.chunks(cut).collect();
+            prop_assert_eq!(all(&chunks, 8), whole);
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_thrown_away_up_to_its_newline_and_the_last_needs_none() {
+        let got = all(&[b"ab\ntoo lo", b"ng\nok\nlast"], 4);
+        let expected: [Option<&[u8]>; 4] = [Some(b"ab"), None, Some(b"ok"), Some(b"last")];
+        assert_eq!(got, expected.map(|line| line.map(<[u8]>::to_vec)));
+    }
+}
