@@ -61,13 +61,25 @@ pub struct Shared {
     /// Held while a delivery goes to more than one shard, so that all see one order.
     order: Mutex<()>,
     /// What the supervisor of the listener has to know.
-    pub reports: mpsc::UnboundedSender<Report>,
+    reports: Mutex<mpsc::UnboundedSender<Report>>,
 }
 
 impl Shared {
     /// The settings as they apply now.
     pub fn settings(&self) -> Arc<GatewaySettings> {
         Arc::clone(&self.settings.read().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Tells the supervisor of the listener. It may be gone at the gateway's end.
+    pub fn report(&self, report: Report) {
+        let _ = self.reports.lock().unwrap_or_else(|e| e.into_inner()).send(report);
+    }
+
+    /// Where a new supervisor hears the reports from now on.
+    pub fn new_reports(&self) -> mpsc::UnboundedReceiver<Report> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.reports.lock().unwrap_or_else(|e| e.into_inner()) = sender;
+        receiver
     }
 
     /// Whether some recipient that still takes bytes is over half.
@@ -381,7 +393,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             over_half: (0..self.core.shards()).map(|_| AtomicBool::new(false)).collect(),
             order: Mutex::new(()),
-            reports,
+            reports: Mutex::new(reports),
         });
         self.core.post_all(|| Msg::Add(Arc::clone(&shared)));
         shared

@@ -180,14 +180,14 @@ impl Home {
                     self.stdout = None;
                     self.stdout_ready = false;
                     if self.exited.is_none() {
-                        let _ = shared.reports.send(Report::StdoutClosed);
+                        shared.report(Report::StdoutClosed);
                     }
                     return;
                 }
                 Ok(n) => {
                     if !self.wrote {
                         self.wrote = true;
-                        let _ = shared.reports.send(Report::FirstOutput);
+                        shared.report(Report::FirstOutput);
                     }
                     exchange.output(now);
                     let results = &self.results;
@@ -209,7 +209,7 @@ impl Home {
                     tracing::error!(gateway = %shared.id, %error, "the listener's stdout failed");
                     self.stdout = None;
                     self.stdout_ready = false;
-                    let _ = shared.reports.send(Report::StdoutClosed);
+                    shared.report(Report::StdoutClosed);
                     return;
                 }
             }
@@ -378,7 +378,7 @@ impl Slice {
             if let Some(exchange) = &mut home.exchange
                 && exchange.check(ctx.instant).is_some()
             {
-                let _ = self.shared.reports.send(Report::Hang);
+                self.shared.report(Report::Hang);
             }
             home.write_stdin(ctx);
             if home.accept_ready && home.accept_after <= ctx.now {
@@ -510,7 +510,7 @@ impl Slice {
         if let Some(home) = &mut self.home {
             home.ensure_exchange(&self.shared, ctx);
         }
-        let _ = self.shared.reports.send(Report::Drained(exit));
+        self.shared.report(Report::Drained(exit));
     }
 
     /// Takes clients in.

@@ -6,6 +6,7 @@
 //! state machine. Shards speak to each other and to the control runtime by messages alone
 //! (`engine`); what they share is atomic ([`metrics`], `Shared`).
 
+pub mod bind;
 pub mod conn;
 pub mod engine;
 pub mod exchange;
@@ -20,7 +21,10 @@ pub mod outbox;
 pub mod reader;
 pub mod reading;
 pub mod shard;
+pub mod process;
 pub mod slice;
+pub mod stderr;
+pub mod supervisor;
 pub mod tally;
 pub mod timers;
 

@@ -1,83 +1,400 @@
-//! All gateways of one `serve`: lifecycle verbs, reload, shutdown.
+//! All gateways of one `serve`: lifecycle verbs, reload, shutdown; and the door through which
+//! pushes come in.
 
 pub mod api;
+pub mod gateway;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
+use gateway::{Gateway, Phase, Running};
 
+use crate::error::Failure;
+use crate::gateway::engine::{CloseReply, ConnRow, Delivery, Engine, HomeMsg, Msg};
+use crate::gateway::exchange::lines::choose;
+use crate::gateway::exchange::{PushAsk, route_recipients};
+use crate::gateway::metrics::{self, Scrape};
+use crate::gateway::supervisor::{Life, asks};
+use crate::gateway::tally::{Reply, Tally};
+use crate::protocol::connid::ConnId;
 use crate::protocol::push::Push;
+use crate::settings::{ControlSettings, ServeSettings, Startup};
+
+/// Pushes that may wait.
+const PUSHES_MAX: usize = 1024;
+
+/// Bytes of their structs.
+const PUSH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long an NDJSON stream waits at a time for a recipient that is over half of `max-queue`.
+const STREAM_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it looks.
+const STREAM_LOOK: Duration = Duration::from_millis(2);
+
+/// Reads the configuration again.
+pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
+
+/// What gateways need of their `serve`.
+pub struct Host {
+    /// The shards.
+    pub engine: Engine,
+    /// Says what was bound.
+    pub announce: Box<dyn Fn(&str) + Send + Sync>,
+    control_url: OnceLock<String>,
+}
+
+impl Host {
+    /// The control port's URL, for the listeners' environment.
+    pub fn control_url(&self) -> Option<String> {
+        self.control_url.get().cloned()
+    }
+}
 
 /// The gateways of one `serve`. Shared by reference counting; every method may be called from any
 /// task of the control runtime.
-pub struct Server {}
+pub struct Server {
+    host: Arc<Host>,
+    gateways: Mutex<Vec<Arc<Gateway>>>,
+    control: ControlSettings,
+    load: Load,
+    reloading: tokio::sync::Mutex<()>,
+    waiting: Arc<Waiting>,
+    stopping: AtomicBool,
+}
+
+/// Pushes that wait, and their bytes.
+#[derive(Default)]
+struct Waiting {
+    pushes: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// What one push holds of the limits, until it is dropped.
+struct Ticket(Arc<Waiting>, usize);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.pushes.fetch_sub(1, Ordering::Relaxed);
+        self.0.bytes.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Waiting {
+    fn ticket(self: &Arc<Waiting>, bytes: usize) -> Result<Ticket, ApiError> {
+        let pushes = self.pushes.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // From here on its drop gives both back.
+        let ticket = Ticket(Arc::clone(self), bytes);
+        if pushes >= PUSHES_MAX || before > 0 && before + bytes > PUSH_BYTES_MAX {
+            return Err(ApiError::new(
+                ErrorCode::Busy,
+                "too many pushes wait (1024 requests or 64 MiB): try again later",
+            ));
+        }
+        Ok(ticket)
+    }
+}
 
 /// The answer to a push that was taken in; it arrives once, later.
-pub type PushReceipt = tokio::sync::oneshot::Receiver<Result<PushOutcome, ApiError>>;
+pub type PushReceipt = oneshot::Receiver<Result<PushOutcome, ApiError>>;
 
 impl Server {
+    /// The gateways of these settings, none started.
+    pub fn new(
+        settings: ServeSettings,
+        engine: Engine,
+        announce: Box<dyn Fn(&str) + Send + Sync>,
+        load: Load,
+    ) -> Arc<Server> {
+        let host = Arc::new(Host { engine, announce, control_url: OnceLock::new() });
+        let gateways = settings.gateways.into_iter().map(|g| Gateway::new(g, &host)).collect();
+        Arc::new(Server {
+            host,
+            gateways: Mutex::new(gateways),
+            control: settings.control,
+            load,
+            reloading: tokio::sync::Mutex::new(()),
+            waiting: Arc::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Sets the control port's URL; once, before anything is started.
+    pub fn set_control_url(&self, url: String) {
+        let _ = self.host.control_url.set(url);
+    }
+
+    fn all(&self) -> Vec<Arc<Gateway>> {
+        self.gateways.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Gateway>, ApiError> {
+        let all = self.all();
+        all.iter().find(|g| g.id == id).cloned().ok_or_else(|| {
+            let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();
+            let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let text = format!("no gateway {id:?}; known: {list}");
+            ApiError { code: ErrorCode::UnknownGateway, message: text, known: Some(known) }
+        })
+    }
+
+    fn find_running(&self, id: &str) -> Result<(Arc<Gateway>, Running), ApiError> {
+        let gateway = self.find(id)?;
+        let running = {
+            let state = gateway.state();
+            state.running.clone().filter(|_| state.phase == Phase::Running)
+        };
+        match running {
+            Some(running) => Ok((gateway, running)),
+            None => Err(gateway.not_running()),
+        }
+    }
+
+    /// Starts every automatic gateway, all at once; what failed is in their states. Returns
+    /// whether one runs, or none was to be started.
+    pub async fn start_automatic(&self) -> bool {
+        let automatic: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|g| g.state().settings.startup == Startup::Automatic)
+            .collect();
+        if automatic.is_empty() {
+            return true;
+        }
+        // `starting` from the first moment on: the control port answers already.
+        for gateway in &automatic {
+            gateway.state().phase = Phase::Starting;
+        }
+        let tasks: Vec<_> = automatic
+            .into_iter()
+            .map(|gateway| tokio::spawn(async move { gateway.start().await.is_ok() }))
+            .collect();
+        let mut any = false;
+        for task in tasks {
+            any |= task.await.unwrap_or(false);
+        }
+        any
+    }
+
+    /// Stops every gateway, all at once; cancelling `cut` ends the waits.
+    pub async fn shut_down(&self, cut: &CancellationToken) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let tasks: Vec<_> = self
+            .all()
+            .into_iter()
+            .map(|gateway| {
+                let cut = cut.clone();
+                tokio::spawn(async move { gateway.stop(false, &cut).await.is_ok() })
+            })
+            .collect();
+        for task in tasks {
+            // A stop does not fail.
+            let _ = task.await;
+        }
+    }
+
+    /// Why each failed gateway failed.
+    pub fn failures(&self) -> Vec<String> {
+        self.all()
+            .iter()
+            .filter_map(|g| {
+                let state = g.state();
+                let error = state.error.as_ref().filter(|_| state.phase == Phase::Failed)?;
+                Some(format!("gateway {}: {error}", g.id))
+            })
+            .collect()
+    }
+
     /// Every gateway, in the order of the config file.
     pub fn gateways(&self) -> Vec<GatewayStatus> {
-        Vec::new()
+        self.all().iter().map(|g| g.status()).collect()
     }
 
     /// One gateway.
     pub fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError> {
-        Err(self.unknown(id))
-    }
-
-    fn unknown(&self, id: &str) -> ApiError {
-        let mut e = ApiError::new(ErrorCode::UnknownGateway, format!("no gateway {id:?}"));
-        e.known = Some(Vec::new());
-        e
+        Ok(self.find(id)?.status())
     }
 
     /// Takes a push in, in the order of the calls. `Err` is an immediate refusal (unknown gateway,
     /// not running, stopping, busy, too large). Dropping the receipt withdraws the push if its line
     /// was not begun yet. `hook` false skips the listener.
     pub fn push(&self, id: &str, push: Push, hook: bool) -> Result<PushReceipt, ApiError> {
-        let _ = (push, hook);
-        Err(self.unknown(id))
+        let (gateway, running) = self.find_running(id)?;
+        let shared = &running.shared;
+        let settings = shared.settings();
+        let core = self.host.engine.core();
+        let ticket = self.waiting.ticket(push.size())?;
+        let (reply, receipt) = oneshot::channel();
+        if hook && asks(&settings) {
+            if push.line_size() > settings.max_line {
+                let text = format!(
+                    "the event's line would be over max-line ({} bytes)",
+                    settings.max_line
+                );
+                return Err(ApiError::new(ErrorCode::TooLarge, text));
+            }
+            gateway.metrics.pushes.inc();
+            let ask = PushAsk { push, reply, ticket: Box::new(ticket) };
+            core.post_home(shared, HomeMsg::Push(Box::new(ask)));
+            return Ok(receipt);
+        }
+        gateway.metrics.pushes.inc();
+        let except = push.except().unwrap_or_default();
+        let (to, gone) = choose(push.connections(), except, |except| {
+            route_recipients(settings.route, None, except)
+        });
+        gateway.metrics.gone.add(gone.len() as u64);
+        let tell = move |outcome| {
+            drop(ticket);
+            // The requester may have gone; then nobody is left to tell.
+            let _ = reply.send(Ok(outcome));
+        };
+        let tally = Tally::new(core.shards(), gone, Reply::Command(Box::new(tell)));
+        let frame = push.frame().clone();
+        core.deliver(shared, Delivery { frame, to, tally: Some(Arc::new(tally)) });
+        Ok(receipt)
     }
 
     /// Whether a recipient of this gateway that is still taking bytes has more than half of
     /// `max-queue` waiting: NDJSON streams pause then. Resolves when that is over, or after 1 s.
     pub async fn stream_pause(&self, id: &str) {
-        let _ = id;
+        let Ok((_, running)) = self.find_running(id) else { return };
+        let until = tokio::time::Instant::now() + STREAM_PAUSE;
+        while running.shared.any_over_half() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(STREAM_LOOK).await;
+        }
     }
 
     /// Starts a gateway; done when it runs (already so: fine).
     pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
-        Err(self.unknown(id))
+        let gateway = self.find(id)?;
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
+        }
+        run(&gateway, |g| async move { g.start().await }).await
     }
 
     /// Stops a gateway; done when it is stopped (already so: fine).
     pub async fn stop(&self, id: &str) -> Result<GatewayStatus, ApiError> {
-        Err(self.unknown(id))
+        let gateway = self.find(id)?;
+        run(&gateway, |g| async move { g.stop(true, &CancellationToken::new()).await }).await
     }
 
     /// Stops and starts a gateway.
     pub async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
-        Err(self.unknown(id))
+        let gateway = self.find(id)?;
+        run(&gateway, |g| async move { g.restart().await }).await
     }
 
     /// Replaces the listener alone; the clients stay.
     pub async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
-        Err(self.unknown(id))
+        let gateway = self.find(id)?;
+        run(&gateway, |g| async move { g.restart_listener().await }).await
     }
 
     /// Re-reads the config.
-    pub async fn reload(&self) -> Result<Vec<GatewayStatus>, ApiError> {
-        Ok(Vec::new())
+    pub async fn reload(self: &Arc<Self>) -> Result<Vec<GatewayStatus>, ApiError> {
+        // A requester that goes away does not leave a reload half done.
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move { this.reload_now().await });
+        let failed = |_| ApiError::new(ErrorCode::Failed, "the reload was interrupted");
+        task.await.map_err(failed)??;
+        Ok(self.gateways())
+    }
+
+    async fn reload_now(self: &Arc<Self>) -> Result<(), ApiError> {
+        let _turn = self.reloading.lock().await;
+        let settings = (self.load)().map_err(|e| {
+            tracing::error!("reload: nothing was changed: {e}");
+            ApiError::new(ErrorCode::Failed, format!("nothing was changed: {e}"))
+        })?;
+        let mut errors = Vec::new();
+        if settings.control != self.control {
+            let text = "[control] changed: that needs a new `wsgw serve`; the rest was applied";
+            tracing::warn!("reload: {text}");
+            errors.push(text.to_owned());
+        }
+        let old = self.all();
+        let mut next: Vec<Arc<Gateway>> = Vec::new();
+        let mut work = Vec::new();
+        for new in settings.gateways {
+            match old.iter().find(|g| g.id == new.id) {
+                Some(gateway) => {
+                    next.push(Arc::clone(gateway));
+                    work.push((Arc::clone(gateway), Some(new)));
+                }
+                None => {
+                    let gateway = Gateway::new(new, &self.host);
+                    next.push(Arc::clone(&gateway));
+                    work.push((gateway, None));
+                }
+            }
+        }
+        // Removed ones go first: their ports may be wanted.
+        for gateway in &old {
+            if !next.iter().any(|g| Arc::ptr_eq(g, gateway)) {
+                // A stop does not fail.
+                let _ = gateway.stop(false, &CancellationToken::new()).await;
+            }
+        }
+        *self.gateways.lock().unwrap_or_else(|e| e.into_inner()) = next;
+        for (gateway, new) in work {
+            let done = match new {
+                Some(new) => gateway.change(new).await,
+                None if gateway.state().settings.startup == Startup::Automatic => {
+                    gateway.start().await
+                }
+                None => Ok(()),
+            };
+            if let Err(error) = done {
+                tracing::error!(gateway = %gateway.id, "reload: {}", error.message);
+                errors.push(error.message);
+            }
+        }
+        if errors.is_empty() {
+            tracing::info!("configuration reloaded");
+            Ok(())
+        } else {
+            Err(ApiError::new(ErrorCode::Failed, errors.join("; ")))
+        }
     }
 
     /// The open connections of a gateway.
     pub async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
-        Err(self.unknown(id))
+        let gateway = self.find(id)?;
+        let Some(running) = gateway.running() else { return Ok(Vec::new()) };
+        let mut waits = Vec::new();
+        self.host.engine.core().post_all(|| {
+            let (reply, rows) = oneshot::channel();
+            waits.push(rows);
+            Msg::List(running.shared.slot, None, reply)
+        });
+        let mut rows: Vec<ConnRow> = Vec::new();
+        for wait in waits {
+            // A shard that is gone has no connections.
+            rows.append(&mut wait.await.unwrap_or_default());
+        }
+        rows.sort_unstable_by_key(|row| row.info.id);
+        Ok(rows.iter().filter_map(info).collect())
     }
 
     /// One connection.
     pub async fn connection(&self, id: &str, conn: &str) -> Result<ConnectionInfo, ApiError> {
-        let _ = conn;
-        Err(self.unknown(id))
+        let gateway = self.find(id)?;
+        let unknown = || unknown_connection(id, conn);
+        let running = gateway.running().ok_or_else(unknown)?;
+        let name = ConnId::parse(conn).ok_or_else(unknown)?;
+        let core = self.host.engine.core();
+        let (reply, rows) = oneshot::channel();
+        core.post(core.shard_of(name), Msg::List(running.shared.slot, Some(name), reply));
+        let rows = rows.await.unwrap_or_default();
+        rows.first().and_then(info).ok_or_else(unknown)
     }
 
     /// Closes one connection. The caller has checked neither code nor reason.
@@ -88,17 +405,96 @@ impl Server {
         code: u16,
         reason: &str,
     ) -> Result<ConnectionInfo, ApiError> {
-        let _ = (conn, code, reason);
-        Err(self.unknown(id))
+        use crate::protocol::close;
+        let (_, running) = self.find_running(id)?;
+        if !close::may_be_sent(code) {
+            let text = format!(
+                "the close code {code} may not be sent: take 1000, 1001, 1008, 1011, or one of \
+                 3000-4999"
+            );
+            return Err(ApiError::new(ErrorCode::BadRequest, text));
+        }
+        let unknown = || unknown_connection(id, conn);
+        let name = ConnId::parse(conn).ok_or_else(unknown)?;
+        let core = self.host.engine.core();
+        let (reply, row) = oneshot::channel();
+        let reason = close::cut_reason(reason).to_owned();
+        let msg =
+            Msg::Close(running.shared.slot, name, code, reason, CloseReply::Control(reply));
+        core.post(core.shard_of(name), msg);
+        let row = row.await.unwrap_or_default().ok_or_else(unknown)?;
+        info(&row).ok_or_else(unknown)
     }
 
     /// `Ok` for `/healthz` 200, else why not.
     pub fn health(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err("stopping".to_owned());
+        }
+        let (mut ought, mut failed) = (0, 0);
+        for gateway in self.all() {
+            let state = gateway.state();
+            if state.settings.startup != Startup::Automatic || state.by_hand {
+                continue;
+            }
+            ought += 1;
+            match state.phase {
+                Phase::Starting => return Err(format!("gateway {} is starting", gateway.id)),
+                Phase::Failed => failed += 1,
+                Phase::Stopped | Phase::Running | Phase::Stopping => {}
+            }
+        }
+        if ought > 0 && failed == ought {
+            return Err("every gateway that ought to run has failed".to_owned());
+        }
         Ok(())
     }
 
     /// The Prometheus text of all gateways.
     pub fn metrics(&self) -> String {
-        String::new()
+        let all = self.all();
+        let scrapes: Vec<Scrape<'_>> = all
+            .iter()
+            .map(|g| {
+                let state = g.state();
+                let supervisor = state.running.as_ref().and_then(|r| r.supervisor.as_ref());
+                Scrape {
+                    id: &g.id,
+                    running: state.phase == Phase::Running,
+                    listener_up: supervisor
+                        .is_some_and(|s| matches!(*s.life().borrow(), Life::Up(_))),
+                    metrics: &g.metrics,
+                }
+            })
+            .collect();
+        metrics::render(&scrapes)
     }
+}
+
+/// Runs a verb to its end even if its requester goes away.
+async fn run<F, T>(gateway: &Arc<Gateway>, verb: F) -> Result<GatewayStatus, ApiError>
+where
+    F: FnOnce(Arc<Gateway>) -> T,
+    T: Future<Output = Result<(), ApiError>> + Send + 'static,
+{
+    let task = tokio::spawn(verb(Arc::clone(gateway)));
+    let interrupted = |_| ApiError::new(ErrorCode::Failed, "it was interrupted");
+    task.await.map_err(interrupted)??;
+    Ok(gateway.status())
+}
+
+fn unknown_connection(id: &str, conn: &str) -> ApiError {
+    let text = format!("no connection {conn:?} on gateway {id:?}");
+    ApiError::new(ErrorCode::UnknownConnection, text)
+}
+
+fn info(row: &ConnRow) -> Option<ConnectionInfo> {
+    Some(ConnectionInfo {
+        conn: row.info.id.to_string(),
+        remote: row.info.remote.to_string(),
+        // A JSON string by construction.
+        path: serde_json::value::RawValue::from_string(row.info.path_json().to_owned()).ok()?,
+        opened_at: humantime::format_rfc3339_millis(row.info.opened_at).to_string(),
+        queued_bytes: row.queued as u64,
+    })
 }

@@ -1,0 +1,40 @@
+//! The acceptor's socket.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel keeps for us until they are accepted: a storm of clients fits.
+const BACKLOG: i32 = 4096;
+
+/// Binds and listens. `host` is a name or a literal address.
+///
+/// # Errors
+/// The last address's, if the name has several.
+pub fn bind(host: &str, port: u16) -> io::Result<(TcpListener, SocketAddr)> {
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match bind_one(address) {
+            Ok(acceptor) => {
+                let bound = acceptor.local_addr()?;
+                return Ok((acceptor, bound));
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an earlier run that linger in TIME_WAIT must not keep the port.
+    socket.set_reuse_address(true)?;
+    // Linux hands this on to the accepted sockets, which saves a call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

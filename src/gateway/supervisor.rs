@@ -1,0 +1,470 @@
+//! The life of a gateway's listener: started, watched, ended, started again.
+//!
+//! One task a gateway, on the control runtime. It owns the process; the pipes belong to the
+//! gateway's home, which reports what it sees on them. The two speak by [`HomeMsg`]s and
+//! [`Report`]s, and in step: after an exit nothing is started before the home has said that the
+//! incarnation's output is handled.
+
+use std::future::Future;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{Core, HomeMsg, Msg, Report, Shared};
+use super::exchange::restart::Exit;
+use super::process::{self, Spawned};
+use super::stderr::{self, Tail};
+use crate::protocol::hooks::Hook;
+use crate::settings::GatewaySettings;
+
+/// How long an incarnation has to live to count as up, if it writes nothing.
+const UP_AFTER: Duration = Duration::from_millis(200);
+
+/// An exit before this, without output, of the first two incarnations: it cannot be started.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// The first pause before a restart.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// An incarnation that lived so long resets the pause.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// How long a process that closed its stdout may take to exit by itself.
+const EXIT_GRACE: Duration = Duration::from_millis(200);
+
+/// How long it may take to exit after the end of its stdin.
+const STDIN_WAIT: Duration = Duration::from_secs(4);
+
+/// How long it may take to exit after SIGTERM.
+const TERM_WAIT: Duration = Duration::from_secs(2);
+
+/// How the listener stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// The first incarnation has not shown yet that it lives.
+    Starting,
+    /// Up, with its process id.
+    Up(u32),
+    /// Gone, the next incarnation will come.
+    Restarting,
+    /// It cannot be started: why.
+    Failed(String),
+    /// Stopped.
+    Stopped,
+}
+
+/// What the supervisor is told.
+enum Order {
+    /// Stop; cut short when the token is cancelled.
+    Stop(CancellationToken, oneshot::Sender<()>),
+    /// Replace the process; these settings apply from then on.
+    Replace(Arc<GatewaySettings>, oneshot::Sender<Result<(), String>>),
+}
+
+/// A gateway's hold on its supervisor.
+pub struct Supervisor {
+    orders: mpsc::Sender<Order>,
+    life: watch::Receiver<Life>,
+}
+
+impl Supervisor {
+    /// Starts the listener of a gateway.
+    pub fn start(
+        core: Arc<Core>,
+        shared: Arc<Shared>,
+        reports: mpsc::UnboundedReceiver<Report>,
+        control_url: Option<String>,
+    ) -> Supervisor {
+        let (orders, orders_in) = mpsc::channel(4);
+        let (life_out, life) = watch::channel(Life::Starting);
+        let task = Task {
+            core,
+            settings: shared.settings(),
+            shared,
+            reports,
+            control_url,
+            orders: orders_in,
+            life: life_out,
+            incarnations: 0,
+            early: 0,
+            delay: FIRST_DELAY,
+        };
+        tokio::spawn(task.run());
+        Supervisor { orders, life }
+    }
+
+    /// How the listener stands, now and later.
+    pub fn life(&self) -> watch::Receiver<Life> {
+        self.life.clone()
+    }
+
+    /// Stops the listener: its stdin is closed, then SIGTERM, then SIGKILL. Cancelling `cut` skips
+    /// the waits.
+    pub async fn stop(&self, cut: CancellationToken) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Stop(cut, done)).await.is_ok() {
+            // It answers or has ended already.
+            let _ = wait.await;
+        }
+    }
+
+    /// Replaces the process by a new one, with new settings; the old one stays if the new one does
+    /// not come up.
+    pub async fn replace(&self, settings: Arc<GatewaySettings>) -> Result<(), String> {
+        let (done, wait) = oneshot::channel();
+        let ended = || "the listener is stopped".to_owned();
+        self.orders.send(Order::Replace(settings, done)).await.map_err(|_| ended())?;
+        wait.await.map_err(|_| ended())?
+    }
+}
+
+/// One process and what its stderr said last.
+struct Incarnation {
+    spawned: Spawned,
+    tail: Arc<Mutex<Tail>>,
+    started: Instant,
+}
+
+/// Why an incarnation's time is over.
+enum End {
+    /// It exited, closed its stdout or hung.
+    Died(String),
+    /// The supervisor is told to stop.
+    Stop(CancellationToken, oneshot::Sender<()>),
+    /// Another one takes its place.
+    Replaced(Box<Incarnation>, Arc<GatewaySettings>, oneshot::Sender<Result<(), String>>),
+    /// The gateway is gone.
+    Orphaned,
+}
+
+struct Task {
+    core: Arc<Core>,
+    shared: Arc<Shared>,
+    settings: Arc<GatewaySettings>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    control_url: Option<String>,
+    orders: mpsc::Receiver<Order>,
+    life: watch::Sender<Life>,
+    incarnations: u64,
+    early: u32,
+    delay: Duration,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut next: Option<Incarnation> = None;
+        loop {
+            let incarnation = match next.take() {
+                Some(incarnation) => incarnation,
+                None => match self.spawn() {
+                    Ok(incarnation) => incarnation,
+                    Err(why) if self.incarnations == 0 => {
+                        self.life.send_replace(Life::Failed(why));
+                        return;
+                    }
+                    Err(why) => {
+                        tracing::error!(gateway = %self.shared.id, "the listener cannot be started again: {why}");
+                        if !self.pause().await {
+                            return;
+                        }
+                        continue;
+                    }
+                },
+            };
+            next = match self.watch(incarnation).await {
+                Some(next) => next,
+                None => return,
+            };
+        }
+    }
+
+    fn spawn(&self) -> Result<Incarnation, String> {
+        self.spawn_with(&self.settings)
+    }
+
+    fn spawn_with(&self, settings: &GatewaySettings) -> Result<Incarnation, String> {
+        let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
+        let with_stdin = !settings.hooks.is_none();
+        let mut spawned =
+            process::spawn(command, &settings.id, self.control_url.as_deref(), with_stdin)
+                .map_err(|e| process::explain(&e, command))?;
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        if let Some(stderr) = spawned.stderr.take() {
+            tokio::spawn(stderr::drain(
+                stderr,
+                Arc::clone(&self.shared.id),
+                Arc::clone(&tail),
+                Arc::clone(&self.shared.metrics),
+            ));
+        }
+        Ok(Incarnation { spawned, tail, started: Instant::now() })
+    }
+
+    fn tell_home(&self, msg: HomeMsg) {
+        self.core.post_home(&self.shared, msg);
+    }
+
+    /// One incarnation from its attachment to its end. `None`: the supervisor is done; else the
+    /// next incarnation, if it is there already.
+    async fn watch(&mut self, mut now: Incarnation) -> Option<Option<Incarnation>> {
+        self.incarnations += 1;
+        let pid = now.spawned.pid;
+        // What an earlier incarnation had still to say is over.
+        while self.reports.try_recv().is_ok() {}
+        if let Some(stdout) = now.spawned.stdout.take() {
+            self.tell_home(HomeMsg::Attach(now.spawned.stdin.take(), stdout));
+        }
+        tracing::info!(gateway = %self.shared.id, pid, "listener started");
+        let mut wrote = false;
+        let end = self.live(&mut now, &mut wrote).await;
+        let lived = now.started.elapsed();
+        match end {
+            End::Orphaned => {
+                process::signal_group(pid, Signal::KILL);
+                None
+            }
+            End::Died(why) => {
+                process::signal_group(pid, Signal::KILL);
+                // It has exited or is killed: this returns at once.
+                let _ = now.spawned.child.wait().await;
+                self.life.send_replace(Life::Restarting);
+                let exit = self.drained().await;
+                wrote |= exit.is_some_and(|exit| exit.wrote_line);
+                self.after_death(&why, lived, wrote, &now.tail).await.then_some(None)
+            }
+            End::Stop(cut, done) => {
+                self.end(&mut now, &cut).await;
+                self.life.send_replace(Life::Stopped);
+                let _ = done.send(());
+                None
+            }
+            End::Replaced(next, settings, done) => {
+                self.life.send_replace(Life::Restarting);
+                // Nothing cuts this short but the next order, which waits for it.
+                self.end(&mut now, &CancellationToken::new()).await;
+                self.settings = Arc::clone(&settings);
+                *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
+                self.core.post_all(|| Msg::Settings(self.shared.slot));
+                self.shared.metrics.restarts.inc();
+                self.early = 0;
+                let _ = done.send(Ok(()));
+                Some(Some(*next))
+            }
+        }
+    }
+
+    /// Waits for an incarnation's end.
+    async fn live(&mut self, now: &mut Incarnation, wrote: &mut bool) -> End {
+        let pid = now.spawned.pid;
+        let up_at = now.started + UP_AFTER;
+        let mut up = false;
+        loop {
+            tokio::select! {
+                biased;
+                status = now.spawned.child.wait() => return End::Died(exit_text(status)),
+                report = self.reports.recv() => match report {
+                    None => return End::Orphaned,
+                    Some(Report::FirstOutput) => {
+                        *wrote = true;
+                        if !up {
+                            up = true;
+                            self.life.send_replace(Life::Up(pid));
+                        }
+                    }
+                    Some(Report::StdoutClosed) => {
+                        let why = match timeout(EXIT_GRACE, now.spawned.child.wait()).await {
+                            Ok(status) => exit_text(status),
+                            Err(_) => "it closed its stdout".to_owned(),
+                        };
+                        return End::Died(why);
+                    }
+                    Some(Report::Hang) => {
+                        let seconds = self.settings.effective_hang_timeout().as_secs_f64();
+                        return End::Died(format!("it wrote nothing for {seconds} s though it owed answers (hang-timeout): killed"));
+                    }
+                    Some(Report::Drained(_)) => {}
+                },
+                () = sleep_until(up_at), if !up => {
+                    up = true;
+                    self.life.send_replace(Life::Up(pid));
+                }
+                order = self.orders.recv() => match order {
+                    None => return End::Orphaned,
+                    Some(Order::Stop(cut, done)) => return End::Stop(cut, done),
+                    Some(Order::Replace(settings, done)) => {
+                        match self.try_out(&settings).await {
+                            Ok(next) => return End::Replaced(Box::new(next), settings, done),
+                            Err(why) => {
+                                let _ = done.send(Err(why));
+                            }
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// Starts a new process beside the old one and sees whether it lives.
+    async fn try_out(&self, settings: &GatewaySettings) -> Result<Incarnation, String> {
+        let mut next = self.spawn_with(settings)?;
+        match timeout(UP_AFTER, next.spawned.child.wait()).await {
+            Err(_) => Ok(next),
+            Ok(status) => {
+                process::signal_group(next.spawned.pid, Signal::KILL);
+                Err(with_tail(&exit_text(status), &next.tail).await)
+            }
+        }
+    }
+
+    /// The home has handled what the incarnation left.
+    async fn drained(&mut self) -> Option<Exit> {
+        self.tell_home(HomeMsg::Exited);
+        loop {
+            match self.reports.recv().await? {
+                Report::Drained(exit) => return Some(exit),
+                _ => continue,
+            }
+        }
+    }
+
+    /// After an unwanted end: says so, and waits for the time to start again. False if there is
+    /// none.
+    async fn after_death(
+        &mut self,
+        why: &str,
+        lived: Duration,
+        wrote: bool,
+        tail: &Arc<Mutex<Tail>>,
+    ) -> bool {
+        if self.incarnations <= 2 && lived < EARLY && !wrote {
+            self.early += 1;
+            if self.early == 2 {
+                let why = with_tail(why, tail).await;
+                tracing::error!(gateway = %self.shared.id, "the listener cannot be started: {why}");
+                self.life.send_replace(Life::Failed(why));
+                return false;
+            }
+        }
+        if lived >= SETTLED {
+            self.delay = FIRST_DELAY;
+        }
+        tracing::warn!(
+            gateway = %self.shared.id, lived = ?lived,
+            "the listener ended: {why}; it is started again in {} ms, clients stay connected",
+            self.delay.as_millis()
+        );
+        self.shared.metrics.restarts.inc();
+        self.pause().await
+    }
+
+    /// The pause before a restart, twice as long each time; an order may end it. False if the
+    /// supervisor is done.
+    async fn pause(&mut self) -> bool {
+        let max = self.settings.restart_delay_max;
+        let delay = self.delay.min(max);
+        self.delay = (self.delay * 2).min(max.max(FIRST_DELAY));
+        // Up to a quarter more, so that many gateways do not start their listeners at once.
+        let jitter = fastrand::f64() / 4.0;
+        let mut over = pin!(sleep(delay.mul_f64(1.0 + jitter).min(max.max(delay))));
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                order = self.orders.recv() => match order {
+                    None => return false,
+                    Some(Order::Stop(_, done)) => {
+                        self.life.send_replace(Life::Stopped);
+                        let _ = done.send(());
+                        return false;
+                    }
+                    // None is there to replace: the next one has the new settings.
+                    Some(Order::Replace(settings, done)) => {
+                        self.settings = Arc::clone(&settings);
+                        *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
+                        self.core.post_all(|| Msg::Settings(self.shared.slot));
+                        let _ = done.send(Ok(()));
+                        self.delay = FIRST_DELAY;
+                        return true;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Ends an incarnation: the end of its stdin, SIGTERM, SIGKILL.
+    async fn end(&mut self, now: &mut Incarnation, cut: &CancellationToken) {
+        let pid = now.spawned.pid;
+        let had_stdin = !self.settings.hooks.is_none();
+        if had_stdin {
+            self.tell_home(HomeMsg::CloseStdin);
+        }
+        let wait = if had_stdin { STDIN_WAIT } else { Duration::ZERO };
+        let mut gone = within(wait, cut, now.spawned.child.wait()).await.is_some();
+        if process::group_exists(pid) {
+            process::signal_group(pid, Signal::TERM);
+            let deadline = Instant::now() + TERM_WAIT;
+            if !gone {
+                gone = within(TERM_WAIT, cut, now.spawned.child.wait()).await.is_some();
+            }
+            // Its children may need the rest of the time.
+            while process::group_exists(pid) && Instant::now() < deadline && !cut.is_cancelled() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            process::signal_group(pid, Signal::KILL);
+        }
+        if !gone {
+            let _ = now.spawned.child.wait().await;
+        }
+        tracing::info!(gateway = %self.shared.id, pid, "listener stopped");
+        self.drained().await;
+    }
+}
+
+/// The future's result, unless the time is up or it is cut short.
+async fn within<T>(
+    time: Duration,
+    cut: &CancellationToken,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        result = future => Some(result),
+        () = sleep(time) => None,
+        () = cut.cancelled() => None,
+    }
+}
+
+fn exit_text(status: std::io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => format!("{status}"),
+        Err(error) => format!("it cannot be waited for: {error}"),
+    }
+}
+
+/// The reason and the last lines that the listener wrote to stderr.
+async fn with_tail(why: &str, tail: &Arc<Mutex<Tail>>) -> String {
+    // The drain ends with the process; a child that holds the pipe open must not hold this up.
+    for _ in 0..20 {
+        if tail.lock().unwrap_or_else(|e| e.into_inner()).ended() {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    let tail = tail.lock().unwrap_or_else(|e| e.into_inner());
+    let mut text = why.to_owned();
+    for line in tail.lines() {
+        text.push_str("\n  stderr: ");
+        text.push_str(line);
+    }
+    text
+}
+
+/// Whether messages of this gateway's clients go through a listener.
+pub fn asks(settings: &GatewaySettings) -> bool {
+    settings.listener.is_some() && settings.hooks.has(Hook::OnMessage)
+}
