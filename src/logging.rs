@@ -1,1 +1,331 @@
-//! To be written.
+//! The log: `WebSocket.log` for all gateways of a `serve`, and stderr.
+//!
+//! Lines are made where the event happens and written by a thread of their own, through a bounded
+//! queue: neither a full disk nor a stuck terminal holds a gateway up. What was lost is counted,
+//! and said when writing works again.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::error::Failure;
+use crate::escape::escape;
+use crate::paths;
+use crate::settings::LogSettings;
+
+/// Daily files that are kept.
+const KEPT: usize = 14;
+
+/// Lines that may wait for the disk, or for stderr; further ones are lost and counted.
+const QUEUE: usize = 65_536;
+
+/// The newest file's name.
+pub const FILE: &str = "WebSocket.log";
+
+/// Keeps the log's threads; its drop writes what waits.
+pub struct Guard {
+    _workers: Vec<WorkerGuard>,
+}
+
+/// Sets the log up for the whole process.
+///
+/// # Errors
+/// A filter that cannot be read (2), or a given directory that cannot be written (1).
+pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
+    let filter = filter(settings.level.as_deref())?;
+    let mut workers = Vec::new();
+    let mut complaint = None;
+    let file = match open(settings) {
+        Ok(appender) => {
+            let (writer, guard) = queue(appender, "wsgw-log");
+            workers.push(guard);
+            Some(layer(writer, false))
+        }
+        Err(failure) if settings.directory.is_some() => return Err(failure),
+        Err(failure) => {
+            complaint = Some(failure.message);
+            None
+        }
+    };
+    let terminal = (!settings.quiet).then(|| {
+        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let (writer, guard) = queue(io::stderr(), "wsgw-stderr");
+        workers.push(guard);
+        layer(writer, colour)
+    });
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(file)
+        .with(terminal)
+        .try_init()
+        .map_err(|e| Failure::other(format!("the log cannot be set up: {e}")))?;
+    if let Some(complaint) = complaint {
+        tracing::warn!("{complaint}; the log goes to stderr alone");
+    }
+    Ok(Guard { _workers: workers })
+}
+
+fn filter(level: Option<&str>) -> Result<EnvFilter, Failure> {
+    match level {
+        Some(level) => EnvFilter::try_new(level).map_err(|e| {
+            Failure::usage(format!(
+                "log level {level:?}: {e}; write error, warn, info, debug, trace, or a filter like \
+                 info,listener=warn"
+            ))
+        }),
+        None => Ok(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))),
+    }
+}
+
+fn open(settings: &LogSettings) -> Result<RollingFileAppender, Failure> {
+    let directory = settings
+        .directory
+        .clone()
+        .or_else(|| Some(paths::user_state_dir()?.join("logs")))
+        .ok_or_else(|| {
+            Failure::other("there is no home directory for the log; --log-dir names one")
+        })?;
+    open_in(&directory).map_err(|e| {
+        Failure::other(format!(
+            "the log cannot be written in {}: {e}; --log-dir names another directory",
+            directory.display()
+        ))
+    })
+}
+
+fn open_in(directory: &Path) -> Result<RollingFileAppender, String> {
+    std::fs::create_dir_all(directory).map_err(|e| e.to_string())?;
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("WebSocket")
+        .filename_suffix("log")
+        .latest_symlink(FILE)
+        .max_log_files(KEPT)
+        .build(directory)
+        .map_err(|e| e.to_string())
+}
+
+fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {
+    let counter = Arc::new(OnceLock::new());
+    let careful =
+        Careful { to, lost: 0, torn: false, said: 0, counter: Arc::clone(&counter) };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE)
+        .thread_name(name)
+        .finish(careful);
+    let _ = counter.set(writer.error_counter());
+    (writer, guard)
+}
+
+/// Writes whole lines, and counts those that are lost.
+struct Careful<W> {
+    to: W,
+    /// Lines that could not be written.
+    lost: u64,
+    /// Whether the last one was written in part.
+    torn: bool,
+    /// Lines that found the queue full and were spoken of.
+    said: usize,
+    counter: Arc<OnceLock<ErrorCounter>>,
+}
+
+impl<W: Write> Careful<W> {
+    /// Writes a line in one call, so that lines of two processes do not mix.
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    rest = &rest[n..];
+                    self.torn = !rest.is_empty();
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn say_lost(&mut self) -> io::Result<()> {
+        let overrun = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let lost = self.lost + (overrun - self.said) as u64;
+        if lost == 0 {
+            return Ok(());
+        }
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        let start = if self.torn { "\n" } else { "" };
+        self.line(format!("{start}{time}  WARN {lost} lines of the log were lost\n").as_bytes())?;
+        self.lost = 0;
+        self.said = overrun;
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Careful<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // An error would only be thrown away by the thread that calls this.
+        if self.say_lost().and_then(|()| self.line(line)).is_err() {
+            self.lost += 1;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn layer<S>(writer: NonBlocking, colour: bool) -> impl tracing_subscriber::Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    tracing_subscriber::fmt::layer().event_format(Line { colour }).with_writer(writer)
+}
+
+/// One line an event: time, level, gateway, connection, message, and the other fields.
+struct Line {
+    colour: bool,
+}
+
+#[derive(Default)]
+struct Fields {
+    gateway: String,
+    conn: String,
+    message: String,
+    rest: String,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "gateway" => write!(self.gateway, "{value}"),
+            "conn" => write!(self.conn, "{value}"),
+            "message" => write!(self.message, "{value}"),
+            name => write!(self.rest, " {name}={value}"),
+        };
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format_args!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, format_args!("{value}"));
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let level = *metadata.level();
+        write!(out, "{} ", humantime::format_rfc3339_millis(SystemTime::now()))?;
+        if self.colour {
+            let colour = match level {
+                Level::ERROR => 31,
+                Level::WARN => 33,
+                Level::INFO => 32,
+                _ => 36,
+            };
+            write!(out, "\x1b[{colour}m{level:>5}\x1b[0m")?;
+        } else {
+            write!(out, "{level:>5}")?;
+        }
+        for name in [&fields.gateway, &fields.conn] {
+            if !name.is_empty() {
+                write!(out, " {}", escape(name))?;
+            }
+        }
+        // What the listener said is told from what is said of it.
+        if metadata.target() == "listener" {
+            write!(out, " listener:")?;
+        }
+        // The last gate: whatever came from outside, a line is one line.
+        writeln!(out, " {}{}", escape(&fields.message), escape(&fields.rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that is full for a while.
+    struct Disk {
+        full: Arc<std::sync::atomic::AtomicBool>,
+        got: Arc<std::sync::Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.full.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.got.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_cost_is_said_when_it_recovers() {
+        let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let got = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let disk = Disk { full: Arc::clone(&full), got: Arc::clone(&got) };
+        let counter = Arc::new(OnceLock::new());
+        let mut log = Careful { to: disk, lost: 0, torn: false, said: 0, counter };
+        log.write_all(b"one\n").unwrap();
+        log.write_all(b"two\n").unwrap();
+        full.store(false, std::sync::atomic::Ordering::SeqCst);
+        log.write_all(b"three\n").unwrap();
+        let text = String::from_utf8(got.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("WARN 2 lines of the log were lost"), "{text}");
+        assert_eq!(lines[1..], ["three"]);
+    }
+
+    #[test]
+    fn nothing_from_outside_makes_a_second_line() {
+        let got = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test");
+        let subscriber = tracing_subscriber::registry().with(layer(writer, false));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(gateway = "chat", conn = "k3", path = "/\n2026 ERROR forged", "a\nb");
+        });
+        drop(guard);
+        let text = String::from_utf8(got.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(" INFO chat k3 a\\nb path=/\\n2026 ERROR forged"), "{text}");
+    }
+}

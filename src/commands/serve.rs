@@ -1,0 +1,155 @@
+//! `wsgw serve`: set-up, signals, exit code.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::ServeArgs;
+use crate::error::Failure;
+use crate::gateway::engine::Engine;
+use crate::server::Server;
+use crate::{config, control, logging};
+
+/// Runs gateways until a signal ends them.
+pub fn run(args: ServeArgs) -> Result<u8, Failure> {
+    let settings = config::load(&args)?;
+    // The guard outlives everything that logs.
+    let _log = logging::init(&settings.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::other(format!("the runtime cannot be started: {e}")))?;
+    // Listeners are started from this thread, which lives as long as we do: when it ends, the
+    // kernel ends them.
+    runtime.block_on(serve(args, settings))
+}
+
+async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Result<u8, Failure> {
+    let mut signals = Signals::new()?;
+    for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
+    let engine = Engine::start()
+        .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
+    let bound = control::bind(&settings.control).await?;
+    let load = Box::new(move || config::load(&args));
+    let server = Server::new(settings, engine, Box::new(say), load);
+    let control_stop = CancellationToken::new();
+    let mut announcement = None;
+    let mut control_task = None;
+    if let Some(bound) = bound {
+        server.set_control_url(bound.url().to_owned());
+        announcement = Some(format!("control listening on {}", bound.url()));
+        let task = bound.run(Arc::clone(&server), control_stop.clone());
+        control_task = Some(tokio::spawn(task));
+    }
+
+    let cut = CancellationToken::new();
+    let starting = Arc::clone(&server);
+    let mut start = tokio::spawn(async move { starting.start_automatic().await });
+    let mut started = false;
+    let mut code = 0;
+    loop {
+        tokio::select! {
+            any = &mut start, if !started => {
+                started = true;
+                if !any.unwrap_or(false) {
+                    // Without this the reason would be in the log alone where that is quiet.
+                    for failure in server.failures() {
+                        eprintln!("wsgw: {failure}");
+                    }
+                    code = 1;
+                    break;
+                }
+                if let Some(line) = announcement.take() {
+                    say(&line);
+                }
+            }
+            what = signals.next() => match what {
+                Wish::Stop => break,
+                Wish::Reload => {
+                    let server = Arc::clone(&server);
+                    // What went wrong is in the log.
+                    tokio::spawn(async move { server.reload().await.is_ok() });
+                }
+            },
+        }
+    }
+    if code == 0 {
+        tracing::info!("stopping; a second signal cuts it short");
+    }
+    let stop = server.shut_down(&cut);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            what = signals.next() => if matches!(what, Wish::Stop) { cut.cancel() },
+        }
+    }
+    control_stop.cancel();
+    if let Some(task) = control_task {
+        // Open requests have a moment; the token file is gone when this returns.
+        let _ = task.await;
+    }
+    Ok(code)
+}
+
+/// A line on stdout. A closed stdout is no reason to end.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+enum Wish {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    int: Signal,
+    term: Signal,
+    hup: Option<Signal>,
+    /// On a terminal SIGHUP means that it was closed.
+    hup_stops: bool,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| Failure::other(format!("signals cannot be watched: {e}")))
+        };
+        // Under `nohup` it is ignored and stays so.
+        let hup = if hangup_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
+        Ok(Signals {
+            int: listen(SignalKind::interrupt())?,
+            term: listen(SignalKind::terminate())?,
+            hup,
+            hup_stops: std::io::stdin().is_terminal(),
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        let hup = async {
+            match &mut self.hup {
+                Some(hup) => hup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.int.recv() => Wish::Stop,
+            _ = self.term.recv() => Wish::Stop,
+            _ = hup => if self.hup_stops { Wish::Stop } else { Wish::Reload },
+        }
+    }
+}
+
+/// Whether SIGHUP was ignored when we were started.
+fn hangup_ignored() -> bool {
+    // Where there is no /proc, it is taken as not ignored.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 != 0
+}
