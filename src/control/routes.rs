@@ -120,9 +120,8 @@ async fn route(
         | ["v1", "gateways", _]
         | ["v1", "gateways", _, "connections"] => "GET, HEAD",
         ["v1", "gateways", _, "connections", _] => "GET, HEAD, DELETE",
-        ["v1", "gateways", _, "messages" | "start" | "stop" | "restart"] | ["v1", "reload"] => {
-            "POST"
-        }
+        ["v1", "gateways", _, "messages" | "start" | "stop" | "restart"]
+        | ["v1", "messages" | "reload"] => "POST",
         _ => {
             let message = format!("there is nothing at {path}");
             return Err(ApiError::new(ErrorCode::NotFound, message));
@@ -151,6 +150,11 @@ async fn route(
             })?;
             let reason = query.get("reason").map_or("", String::as_str);
             Ok(json(&server.close_connection(id, conn, code, reason).await?))
+        }
+        // To the only gateway that runs.
+        (_, ["v1", "messages"]) => {
+            let id = server.only_running()?;
+            messages(request, &id, &query, server).await
         }
         (_, ["v1", "gateways", id, "messages"]) => messages(request, id, &query, server).await,
         (_, ["v1", "gateways", id, "start"]) => Ok(json(&server.start(id).await?)),
@@ -199,7 +203,7 @@ async fn messages(
         }
     })?;
     let push = Push::parse(&body.to_bytes()).map_err(bad)?;
-    let receipt = server.push(id, push, hook)?;
+    let receipt = server.push(id, &push, hook)?;
     let outcome = receipt.await.unwrap_or_else(|_| Err(gone()))?;
     Ok(json(&outcome))
 }

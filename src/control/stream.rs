@@ -215,7 +215,7 @@ async fn push_one(
     }
     server.stream_pause(id).await;
     loop {
-        match server.push(id, push.clone(), hook) {
+        match server.push(id, &push, hook) {
             Ok(receipt) => {
                 pending.push_back((number, receipt));
                 return;
