@@ -1,0 +1,43 @@
+"""Fixtures of the black-box tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import harness  # noqa: E402
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts `wsgw serve`; each is stopped at the end of the test, and must leave nothing."""
+    running = []
+
+    def start(*args, name=None, **options):
+        directory = tmp_path / (name or f"serve{len(running)}")
+        server = harness.Serve(directory, *args, **options)
+        running.append(server)
+        return server
+
+    yield start
+    try:
+        for server in running:
+            server.stop()
+    finally:
+        for server in running:
+            server.kill()
+
+
+@pytest.fixture
+def scripted(serve, tmp_path):
+    """Starts `wsgw serve` with the fake listener; `script` are the listener's own arguments."""
+
+    def start(*args, script=(), **options):
+        name = options.pop("name", "scripted")
+        record = tmp_path / name / "record"
+        listener = [*harness.FAKE, "--record", record, *script]
+        return serve(*args, listener=listener, name=name, **options)
+
+    return start
