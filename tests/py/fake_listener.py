@@ -58,6 +58,11 @@ class Listener:
             lines = json.loads(fill)
             for one in [lines] if isinstance(lines, str) else lines:
                 self.line(one)
+        elif word == "repeat":  # a line so many times, then the echo
+            count, _, one = fill.partition(" ")
+            for _ in range(int(count)):
+                self.line(one)
+            self.line(raw)
         elif word == "hex":  # bytes as they are, then the echo
             self.write(bytes.fromhex(rest))
             self.line(raw)
