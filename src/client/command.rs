@@ -63,7 +63,9 @@ pub fn parse(line: &str) -> Line {
             Some(file) => Line::File(file.to_owned(), true),
             None => match unhex(more) {
                 Some(bytes) => Line::Binary(bytes),
-                None => Line::Wrong("/binary takes hexadecimal bytes (00 ff 10) or @FILE".to_owned()),
+                None => {
+                    Line::Wrong("/binary takes hexadecimal bytes (00 ff 10) or @FILE".to_owned())
+                }
             },
         },
         "file" if more.is_empty() => Line::Wrong("/file needs a file".to_owned()),
@@ -90,7 +92,9 @@ fn close(more: &str) -> Line {
         Err(_) => (1000, more),
     };
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Line::Wrong(format!("the close code {first} may not be sent (RFC 6455 section 7.4)"));
+        return Line::Wrong(format!(
+            "the close code {first} may not be sent (RFC 6455 section 7.4)"
+        ));
     }
     if reason.len() > 123 {
         return Line::Wrong("a close reason is 123 bytes at most".to_owned());
@@ -99,9 +103,8 @@ fn close(more: &str) -> Line {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> =
-        text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b':').collect();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b':').collect();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return None;
     }
     digits
@@ -139,7 +142,17 @@ mod tests {
         ] {
             assert_eq!(parse(line), expected, "{line}");
         }
-        for wrong in ["/", "/nope", "/close 1005", "/close 99999", "/binary", "/binary 0", "/binary xx", "/file", "/quit now"] {
+        for wrong in [
+            "/",
+            "/nope",
+            "/close 1005",
+            "/close 99999",
+            "/binary",
+            "/binary 0",
+            "/binary xx",
+            "/file",
+            "/quit now",
+        ] {
             assert!(matches!(parse(wrong), Line::Wrong(_)), "{wrong}");
         }
     }

@@ -107,12 +107,7 @@ async fn dial_unbounded(options: &Options) -> Result<(Socket, Response), Failure
             .map_err(|_| Failure::usage(format!("{:?} is no name for TLS", target.host)))?;
         let connector = TlsConnector::from(tls::config(options)?);
         let stream = connector.connect(name, stream).await.map_err(|e| {
-            network(format!(
-                "TLS with {}:{} failed: {e}{}",
-                target.host,
-                target.port,
-                tls_hint(&e)
-            ))
+            network(format!("TLS with {}:{} failed: {e}{}", target.host, target.port, tls_hint(&e)))
         })?;
         Box::new(stream)
     } else {

@@ -43,7 +43,9 @@ pub fn read(binary: bool) -> mpsc::Receiver<Input> {
                     match String::from_utf8(line) {
                         Ok(text) => batch.push(Message::Text(text.into())),
                         Err(_) => {
-                            bad = Some(format!("line {number} is not UTF-8 and was not sent (-b sends bytes)"));
+                            bad = Some(format!(
+                                "line {number} is not UTF-8 and was not sent (-b sends bytes)"
+                            ));
                         }
                     }
                 }

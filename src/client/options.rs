@@ -152,9 +152,10 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
     };
     // A fragment never goes to the server (RFC 6455 section 3).
     let url = url.split('#').next().unwrap_or(&url).to_owned();
-    let uri: Uri = url.parse().map_err(|e: tokio_tungstenite::tungstenite::http::uri::InvalidUri| {
-        wrong(&e.to_string())
-    })?;
+    let uri: Uri =
+        url.parse().map_err(|e: tokio_tungstenite::tungstenite::http::uri::InvalidUri| {
+            wrong(&e.to_string())
+        })?;
     let tls = match uri.scheme_str() {
         Some("ws") => false,
         Some("wss") => true,
@@ -177,8 +178,7 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let clean = format!("{}://{authority_text}{path}", if tls { "wss" } else { "ws" });
-    let mut request =
-        clean.as_str().into_client_request().map_err(|e| wrong(&e.to_string()))?;
+    let mut request = clean.as_str().into_client_request().map_err(|e| wrong(&e.to_string()))?;
     let headers = request.headers_mut();
     let value = |flag: &str, text: &str| {
         HeaderValue::from_str(text)
@@ -196,9 +196,9 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
         headers.insert("sec-websocket-protocol", value("--subprotocol", &list)?);
     }
     for header in &args.header {
-        let (name, text) = header
-            .split_once(':')
-            .ok_or_else(|| usage(format!("--header {header:?} has no colon: write 'Name: value'")))?;
+        let (name, text) = header.split_once(':').ok_or_else(|| {
+            usage(format!("--header {header:?} has no colon: write 'Name: value'"))
+        })?;
         let name = HeaderName::from_bytes(name.trim().as_bytes())
             .map_err(|_| usage(format!("--header: {name:?} cannot be a header's name")))?;
         let value = value("--header", text.trim())?;
@@ -216,11 +216,8 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Options, Failure> {
-        let args = ConnectArgs {
-            url: url.to_owned(),
-            timeout: "10".to_owned(),
-            ..ConnectArgs::default()
-        };
+        let args =
+            ConnectArgs { url: url.to_owned(), timeout: "10".to_owned(), ..ConnectArgs::default() };
         Options::parse(&args)
     }
 

@@ -54,9 +54,9 @@ impl Output {
                         print(String::from_utf8_lossy(&chunk).into_owned());
                         Ok(())
                     }
-                    None => stdout.write_all(&chunk).and_then(|()| {
-                        if waiting.is_empty() { stdout.flush() } else { Ok(()) }
-                    }),
+                    None => stdout
+                        .write_all(&chunk)
+                        .and_then(|()| if waiting.is_empty() { stdout.flush() } else { Ok(()) }),
                 };
                 if written.is_err() {
                     told.store(true, Ordering::SeqCst);
@@ -163,9 +163,7 @@ impl Output {
     fn shown(&self, message: &Message) -> String {
         match message {
             Message::Text(text) => match self.pretty.then(|| indented(text)).flatten() {
-                Some(pretty) => {
-                    pretty.split('\n').map(escape).collect::<Vec<_>>().join("\n")
-                }
+                Some(pretty) => pretty.split('\n').map(escape).collect::<Vec<_>>().join("\n"),
                 None => escape(text).into_owned(),
             },
             other => hex_preview(&other.clone().into_data()),

@@ -132,10 +132,7 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
         .build();
     let mut editor: Editor<Commands, FileHistory> = Editor::with_config(config).map_err(fail)?;
     editor.set_helper(Some(Commands { files: FilenameCompleter::new() }));
-    editor.bind_sequence(
-        KeyEvent::ctrl('C'),
-        EventHandler::Conditional(Box::new(ClearOrLeave)),
-    );
+    editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(ClearOrLeave)));
     let history = if keep_history { history_file() } else { None };
     if let Some(path) = &history {
         // A history that cannot be read is an empty one.
@@ -150,7 +147,8 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
             let event = match editor.readline("> ") {
                 Ok(line) => {
                     let line = line.strip_suffix('\n').unwrap_or(&line).to_owned();
-                    if !line.is_empty() && editor.add_history_entry(&line).unwrap_or(false)
+                    if !line.is_empty()
+                        && editor.add_history_entry(&line).unwrap_or(false)
                         && let Some(path) = &history
                     {
                         // A history that cannot be written is lost, not the session.

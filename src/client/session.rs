@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::command::{self, COMMANDS, Line};
 use super::dial::{Socket, dial, header_lines};
+use super::exit;
 use super::input::{self, Input};
 use super::options::{Options, Wait};
 use super::output::Output;
 use super::repl::{self, Typed};
-use super::exit;
 use crate::error::Failure;
 use crate::escape::escape;
 
@@ -93,9 +93,9 @@ pub async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
                     none => none.insert(Session::start(options, interactive)?),
                 };
                 let protocol = response.headers().get("sec-websocket-protocol");
-                let protocol = protocol.and_then(|p| p.to_str().ok()).map_or(String::new(), |p| {
-                    format!(" (subprotocol {})", escape(p))
-                });
+                let protocol = protocol
+                    .and_then(|p| p.to_str().ok())
+                    .map_or(String::new(), |p| format!(" (subprotocol {})", escape(p)));
                 let url = escape(&options.target.url).into_owned();
                 session.output.chat(&format!("connected to {url}{protocol}")).await;
                 let headers = header_lines(response.headers(), "");
@@ -435,21 +435,28 @@ impl<'a> Session<'a> {
         let send = |message| drop(urgent.send(message));
         match command::parse(line) {
             Line::Send(text) if text.is_empty() => {}
-            Line::Send(text) if self.options.binary => send(Message::Binary(text.into_bytes().into())),
+            Line::Send(text) if self.options.binary => {
+                send(Message::Binary(text.into_bytes().into()))
+            }
             Line::Send(text) => send(Message::Text(text.into())),
             Line::Ping(text) => {
                 self.pings.push_back(Instant::now());
                 send(Message::Ping(text.into_bytes().into()));
             }
-            Line::Close(code, reason) => *leaving = Some(say_close(urgent, exit::OK, code, &reason)),
+            Line::Close(code, reason) => {
+                *leaving = Some(say_close(urgent, exit::OK, code, &reason))
+            }
             Line::Binary(bytes) => send(Message::Binary(bytes.into())),
             Line::File(path, binary) => match tokio::fs::read(&path).await {
-                Err(e) => self.output.info(&format!("{}: {e}; nothing was sent", escape(&path))).await,
+                Err(e) => {
+                    self.output.info(&format!("{}: {e}; nothing was sent", escape(&path))).await
+                }
                 Ok(bytes) if binary => send(Message::Binary(bytes.into())),
                 Ok(bytes) => match String::from_utf8(bytes) {
                     Ok(text) => send(Message::Text(text.into())),
                     Err(_) => {
-                        let text = format!("{} is not UTF-8: /binary @FILE sends bytes", escape(&path));
+                        let text =
+                            format!("{} is not UTF-8: /binary @FILE sends bytes", escape(&path));
                         self.output.info(&text).await;
                     }
                 },
@@ -471,7 +478,8 @@ impl<'a> Session<'a> {
             }
             Line::Pretty => {
                 self.output.pretty = !self.output.pretty;
-                let text = if self.output.pretty { "JSON is indented" } else { "JSON is left as it is" };
+                let text =
+                    if self.output.pretty { "JSON is indented" } else { "JSON is left as it is" };
                 self.output.info(text).await;
             }
             Line::Reconnect => {
