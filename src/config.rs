@@ -66,8 +66,8 @@ pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
     let directory = file.as_deref().and_then(Path::parent).map_or(here.clone(), Path::to_path_buf);
     let mut control = settings.control;
     if let Some(listen) = &args.control {
-        control.listen =
-            control_listen(listen, &here).map_err(|why| Failure::usage(format!("--control: {why}")))?;
+        control.listen = control_listen(listen, &here)
+            .map_err(|why| Failure::usage(format!("--control: {why}")))?;
     }
     if let Some(token_file) = &args.control_token_file {
         control.token_file = Some(here.join(token_file));
@@ -250,7 +250,8 @@ fn from_file(path: &Path) -> Result<Parsed, Failure> {
             unknown => {
                 let known = ["control", "log", "defaults", "gateways"];
                 let hint = close_to(unknown, known.into_iter().chain(keys::names()));
-                let text = format!("unknown key {unknown:?}{hint}; tables are: {}", known.join(", "));
+                let text =
+                    format!("unknown key {unknown:?}{hint}; tables are: {}", known.join(", "));
                 return Err(file.error(key.span().start, &text));
             }
         }
@@ -333,7 +334,14 @@ fn control(
     settings: &mut ControlSettings,
 ) -> Result<(), Failure> {
     const KNOWN: [&str; 9] = [
-        "listen", "directory", "token-file", "hosts", "insecure", "mode", "group", "tls-cert",
+        "listen",
+        "directory",
+        "token-file",
+        "hosts",
+        "insecure",
+        "mode",
+        "group",
+        "tls-cert",
         "tls-key",
     ];
     for (key, value) in entries(table) {

@@ -120,8 +120,7 @@ fn open_in(directory: &Path) -> Result<RollingFileAppender, String> {
 
 fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {
     let counter = Arc::new(OnceLock::new());
-    let careful =
-        Careful { to, lost: 0, torn: false, said: 0, counter: Arc::clone(&counter) };
+    let careful = Careful { to, lost: 0, torn: false, said: 0, counter: Arc::clone(&counter) };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)

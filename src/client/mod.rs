@@ -1,1 +1,58 @@
-//! To be written.
+//! `wsgw connect`: the test client.
+//!
+//! One task runs the session; threads of their own read stdin (or edit lines) and write stdout, so
+//! that neither a slow pipe nor a stopped terminal keeps pings from being answered.
+
+mod command;
+mod dial;
+mod input;
+mod options;
+mod output;
+mod repl;
+mod session;
+mod tls;
+
+use std::io::IsTerminal;
+
+use crate::cli::ConnectArgs;
+use crate::error::Failure;
+
+/// Exit codes of `connect` (contract section 5).
+pub mod exit {
+    /// Left by itself, or closed with 1000, 1001 or 1005.
+    pub const OK: u8 = 0;
+    /// The server broke the protocol, or something else went wrong.
+    pub const FAILURE: u8 = 1;
+    /// DNS, TCP or TLS.
+    pub const NETWORK: u8 = 3;
+    /// The handshake was refused or wrong.
+    pub const HANDSHAKE: u8 = 4;
+    /// Another close code, or a lost connection.
+    pub const CLOSED: u8 = 5;
+    /// A time-out, or `-n` not reached.
+    pub const TIMEOUT: u8 = 6;
+    /// Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Runs the client.
+///
+/// # Errors
+/// What ended it, with its exit code.
+pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
+    let options = options::Options::parse(args)?;
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    // With -x it is not interactive, but for `-x … -w -1` at a terminal.
+    let interactive =
+        terminal && (options.execute.is_empty() || options.wait == options::Wait::Stay);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::other(format!("the runtime cannot be started: {e}")))?;
+    let restore = repl::Restore::new(interactive);
+    let result = runtime.block_on(session::run(&options, interactive));
+    // A thread may still sit in a read of stdin; the process ends without it.
+    runtime.shutdown_background();
+    drop(restore);
+    result
+}

@@ -1,5 +1,10 @@
 //! `wsgw connect`.
+
 use crate::cli::ConnectArgs;
+use crate::client;
 use crate::error::Failure;
-/// Runs it.
-pub fn run(_: ConnectArgs) -> Result<u8, Failure> { Err(Failure::other("not yet")) }
+
+/// Runs the test client.
+pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
+    client::run(args)
+}

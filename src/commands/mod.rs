@@ -19,7 +19,7 @@ pub fn main() -> ExitCode {
     let result: Result<u8, Failure> = match cli.command {
         Command::Serve(args) => serve::run(*args),
         Command::Send(args) => send::run(*args),
-        Command::Connect(args) => connect::run(*args),
+        Command::Connect(args) => connect::run(&args),
         Command::Status(args) => verbs::status(&args),
         Command::Start(args) => verbs::start(&args),
         Command::Stop(args) => verbs::stop(&args),

@@ -132,9 +132,8 @@ fn body(args: &SendArgs) -> Result<Vec<u8>, Failure> {
         body.extend_from_slice(STANDARD.encode(&bytes).as_bytes());
         body.push(b'"');
     } else {
-        let text = String::from_utf8(bytes).map_err(|_| {
-            Failure::usage("the message is not UTF-8: send it with --binary")
-        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::usage("the message is not UTF-8: send it with --binary"))?;
         body.extend_from_slice(if args.base64 { b"{\"base64\":" } else { b"{\"message\":" });
         json::push_str(&mut body, &text);
     }
@@ -158,7 +157,9 @@ fn data_body(args: &SendArgs, data: &str) -> Result<Vec<u8>, Failure> {
         ("--except", "except", !args.except.is_empty()),
     ] {
         if given && object.contains_key(key) {
-            return Err(Failure::usage(format!("{flag} and the {key:?} of --data say the same twice")));
+            return Err(Failure::usage(format!(
+                "{flag} and the {key:?} of --data say the same twice"
+            )));
         }
     }
     let mut body = data.trim().as_bytes().to_vec();
@@ -254,20 +255,20 @@ fn lines(args: &SendArgs, time: Duration) -> Result<u8, Failure> {
     }
     let (client, (mut socket, host)) = reach(args, time)?;
     client.limit(&socket)?;
-    let more = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n";
+    let more =
+        "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n";
     let head = client.head("POST", &path(args, "results=each"), &host, more);
     socket.write_all(head.as_bytes()).map_err(|e| client.broken(&e))?;
-    let mut reader = BufReader::with_capacity(
-        CHUNK,
-        socket.try_clone().map_err(|e| client.broken(&e))?,
-    );
+    let mut reader =
+        BufReader::with_capacity(CHUNK, socket.try_clone().map_err(|e| client.broken(&e))?);
     let (sent, sent_in) = mpsc::channel();
     let suffix = recipients(args);
     let key = if args.base64 { &b"{\"base64\":"[..] } else { b"{\"message\":" };
     // It may sit in a read of stdin for ever; the process ends with the results, not with it.
     std::thread::spawn(move || write_lines(stdin, socket, key, &suffix, &sent));
 
-    let mut results = Results { total: Total::default(), first: None, sent: sent_in, waiting: None };
+    let mut results =
+        Results { total: Total::default(), first: None, sent: sent_in, waiting: None };
     let ended = results.read(&mut reader, &client);
     if let Err(failure) = ended {
         // What was delivered so far is said, too.
@@ -410,7 +411,9 @@ impl Results {
                 Ok([]) => return Err(client.broken(&io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+                {
                     if self.awaited() {
                         return Err(client.broken(&e));
                     }

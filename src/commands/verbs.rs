@@ -77,12 +77,18 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn status_table(gateways: &[Value]) -> String {
-    let head = [
-        "GATEWAY", "STATE", "ADDRESS", "CONNECTIONS", "LISTENER", "PID", "RESTARTS", "IN", "OUT",
-    ];
+    let head =
+        ["GATEWAY", "STATE", "ADDRESS", "CONNECTIONS", "LISTENER", "PID", "RESTARTS", "IN", "OUT"];
     let keys = [
-        "id", "state", "address", "connections", "listener", "listener_pid", "restarts",
-        "messages_in", "messages_out",
+        "id",
+        "state",
+        "address",
+        "connections",
+        "listener",
+        "listener_pid",
+        "restarts",
+        "messages_in",
+        "messages_out",
     ];
     let rows: Vec<Vec<String>> =
         gateways.iter().map(|g| keys.iter().map(|key| text(&g[*key])).collect()).collect();
@@ -226,7 +232,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_need_to_be() {
-        let rows = vec![vec!["a".to_owned(), "long cell".to_owned()], vec!["bb".to_owned(), "x".to_owned()]];
+        let rows = vec![
+            vec!["a".to_owned(), "long cell".to_owned()],
+            vec!["bb".to_owned(), "x".to_owned()],
+        ];
         assert_eq!(table(&["A", "B"], &rows), "A   B\na   long cell\nbb  x\n");
     }
 

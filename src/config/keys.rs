@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use super::units::{count, duration, size};
 use crate::protocol::hooks::{Hook, Hooks};
-use crate::settings::{
-    GatewaySettings, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
-};
+use crate::settings::{GatewaySettings, HeaderRule, ListenerCommand, OnTimeout, Route, Startup};
 
 /// A value as it was written, in the file or as a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +44,14 @@ pub const KEYS: [(&str, Set); 29] = [
     ("port", |g, raw, _| put(&mut g.port, raw, |t| Ok(count(t, 0, 65_535)? as u16))),
     ("startup", |g, raw, _| {
         put(&mut g.startup, raw, |t| {
-            choice(t, &[
-                ("automatic", Startup::Automatic),
-                ("manual", Startup::Manual),
-                ("disabled", Startup::Disabled),
-            ])
+            choice(
+                t,
+                &[
+                    ("automatic", Startup::Automatic),
+                    ("manual", Startup::Manual),
+                    ("disabled", Startup::Disabled),
+                ],
+            )
         })
     }),
     ("listener", |g, raw, base| {
@@ -63,12 +64,15 @@ pub const KEYS: [(&str, Set); 29] = [
     }),
     ("route", |g, raw, _| {
         put(&mut g.route, raw, |t| {
-            choice(t, &[
-                ("all", Route::All),
-                ("others", Route::Others),
-                ("sender", Route::Sender),
-                ("none", Route::None),
-            ])
+            choice(
+                t,
+                &[
+                    ("all", Route::All),
+                    ("others", Route::Others),
+                    ("sender", Route::Sender),
+                    ("none", Route::None),
+                ],
+            )
         })
     }),
     ("headers", |g, raw, _| {
@@ -95,11 +99,14 @@ pub const KEYS: [(&str, Set); 29] = [
     ("listener-timeout", |g, raw, _| put(&mut g.listener_timeout, raw, positive)),
     ("on-timeout", |g, raw, _| {
         put(&mut g.on_timeout, raw, |t| {
-            choice(t, &[
-                ("drop", OnTimeout::Drop),
-                ("broadcast", OnTimeout::Broadcast),
-                ("close", OnTimeout::Close),
-            ])
+            choice(
+                t,
+                &[
+                    ("drop", OnTimeout::Drop),
+                    ("broadcast", OnTimeout::Broadcast),
+                    ("close", OnTimeout::Close),
+                ],
+            )
         })
     }),
     ("hang-timeout", |g, raw, _| put(&mut g.hang_timeout, raw, positive)),
@@ -167,10 +174,8 @@ pub fn set(
 
 /// A gateway as it is without any setting.
 pub fn defaults(id: &str) -> GatewaySettings {
-    let hooks = Hooks::NONE
-        .with(Hook::OnClientOpen)
-        .with(Hook::OnClientClose)
-        .with(Hook::OnMessage);
+    let hooks =
+        Hooks::NONE.with(Hook::OnClientOpen).with(Hook::OnClientClose).with(Hook::OnMessage);
     let name = |name: &str| HeaderRule::Name(name.to_owned());
     GatewaySettings {
         id: id.to_owned(),

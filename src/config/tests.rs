@@ -85,13 +85,22 @@ fn every_key_means_the_same_as_a_flag_and_in_the_file() {
 #[test]
 fn errors_name_the_line_and_the_key() {
     for (toml, expected) in [
-        ("[gateways.chat]\nprot = 1\n", ":2: gateways.chat: unknown key \"prot\" (did you mean \"port\"?)"),
-        ("\n[gateways.chat]\nport = 99999\n", ":3: gateways.chat.port: \"99999\" is no whole number"),
+        (
+            "[gateways.chat]\nprot = 1\n",
+            ":2: gateways.chat: unknown key \"prot\" (did you mean \"port\"?)",
+        ),
+        (
+            "\n[gateways.chat]\nport = 99999\n",
+            ":3: gateways.chat.port: \"99999\" is no whole number",
+        ),
         ("port = 1\n", ":1: unknown key \"port\""),
         ("[gateways.chat]\nport = \n", ":2: "),
         ("[gateways.Chat]\n", ":1: [gateways]: \"Chat\" is no gateway id"),
         ("[gateways.a]\nroute = \"al\"\n", ":2: gateways.a.route: \"al\" is none of all, others"),
-        ("[gateways.a]\nmax-message = \"16MiB\"\n", ":1: gateways.a: max-line (16777216 bytes) is too small"),
+        (
+            "[gateways.a]\nmax-message = \"16MiB\"\n",
+            ":1: gateways.a: max-line (16777216 bytes) is too small",
+        ),
         ("[gateways.a]\nhost = true\n", ":2: gateways.a.host: a boolean does not fit here"),
         ("[gateways.a]\nlistener = []\n", ":2: gateways.a.listener: is empty"),
         ("[gateways.a]\nhooks = [\"onmessage\"]\n", ":2: gateways.a.hooks: "),
@@ -124,7 +133,8 @@ fn flags_need_to_know_their_gateway() {
 
 #[test]
 fn defaults_hold_for_all_and_the_order_is_the_files() {
-    let toml = "[defaults]\nroute = \"others\"\n[gateways.z]\nport = 1\n[gateways.a]\nroute = \"none\"\n";
+    let toml =
+        "[defaults]\nroute = \"others\"\n[gateways.z]\nport = 1\n[gateways.a]\nroute = \"none\"\n";
     let gateways = load_text(toml, &[]).unwrap().gateways;
     assert_eq!(gateways[0].id, "z");
     assert_eq!(gateways[0].route, crate::settings::Route::Others);

@@ -69,9 +69,14 @@ mod tests {
     #[test]
     fn durations() {
         let ms = |text| duration(text).map(|d| d.as_millis());
-        for (text, expected) in
-            [("10", 10_000), ("0.5", 500), ("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("0", 0)]
-        {
+        for (text, expected) in [
+            ("10", 10_000),
+            ("0.5", 500),
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("0", 0),
+        ] {
             assert_eq!(ms(text), Ok(expected), "{text}");
         }
         for text in ["", "x", "-1", "1 week", "10S", "nan", "inf", "1e99"] {

@@ -138,7 +138,11 @@ impl Client {
     /// 3: nobody answers.
     pub fn connect(&self) -> Result<(Socket, String), Failure> {
         let url = &self.target.url;
-        let usage = || Failure::usage(format!("{url:?} is no control URL: write http://ADDR:PORT or http+unix://PATH"));
+        let usage = || {
+            Failure::usage(format!(
+                "{url:?} is no control URL: write http://ADDR:PORT or http+unix://PATH"
+            ))
+        };
         let (scheme, rest) = url.split_once("://").ok_or_else(usage)?;
         match scheme {
             "http+unix" => {
@@ -147,12 +151,12 @@ impl Client {
             }
             "http" => {
                 let host = rest.split('/').next().unwrap_or(rest);
-                let address = if host.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok())
-                {
-                    host.to_owned()
-                } else {
-                    format!("{host}:80")
-                };
+                let address =
+                    if host.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok()) {
+                        host.to_owned()
+                    } else {
+                        format!("{host}:80")
+                    };
                 let addresses = address.to_socket_addrs().map_err(|e| self.fail(&e))?;
                 let mut last = io::Error::from(io::ErrorKind::NotFound);
                 for address in addresses {

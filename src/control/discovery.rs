@@ -42,10 +42,7 @@ impl Found {
         let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
         // EPERM: it lives and belongs to somebody else.
         pid.is_some_and(|pid| {
-            !matches!(
-                rustix::process::test_kill_process(pid),
-                Err(rustix::io::Errno::SRCH)
-            )
+            !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
         })
     }
 }
@@ -193,9 +190,8 @@ mod tests {
         }
 
         fn put(&self, port: u16, pid: u32) -> &State {
-            let text = format!(
-                r#"{{"url":"http://127.0.0.1:{port}","token":"t{port}","pid":{pid}}}"#
-            );
+            let text =
+                format!(r#"{{"url":"http://127.0.0.1:{port}","token":"t{port}","pid":{pid}}}"#);
             fs::write(self.directory.path().join(format!("control-{port}.json")), text).unwrap();
             self
         }

@@ -78,7 +78,8 @@ impl Guard {
 impl Tcp {
     fn may_be_called(&self, host: &str, local: Option<IpAddr>) -> bool {
         let Some((name, _)) = split_host(host) else { return false };
-        if self.hosts.iter().any(|h| h.eq_ignore_ascii_case(&name) || h.eq_ignore_ascii_case(host)) {
+        if self.hosts.iter().any(|h| h.eq_ignore_ascii_case(&name) || h.eq_ignore_ascii_case(host))
+        {
             return true;
         }
         let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(&name);

@@ -99,7 +99,9 @@ pub async fn bind(settings: &ControlSettings) -> Result<Option<Bound>, Failure> 
             None
         }
         None => {
-            tracing::warn!("there is no home directory for the control token's file: [control] directory names one");
+            tracing::warn!(
+                "there is no home directory for the control token's file: [control] directory names one"
+            );
             None
         }
     };
@@ -141,7 +143,10 @@ fn bind_unix(path: &Path, settings: &ControlSettings) -> Result<UnixListener, Fa
             return Err(fail("cannot be made", &"something else is there"));
         }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(fail("is taken", &"another process answers on it; --control picks another"));
+            return Err(fail(
+                "is taken",
+                &"another process answers on it; --control picks another",
+            ));
         }
         // Left by a serve that was killed.
         std::fs::remove_file(path).map_err(|e| fail("is stale and cannot be removed", &e))?;
@@ -244,7 +249,9 @@ async fn connection(
 ) {
     let service = service_fn(move |request| {
         let (server, guard) = (Arc::clone(&server), Arc::clone(&guard));
-        async move { Ok::<_, std::convert::Infallible>(routes::answer(request, local, &server, &guard).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(routes::answer(request, local, &server, &guard).await)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -104,10 +104,12 @@ async fn route(
     path: &str,
     server: &Arc<Server>,
 ) -> Result<Response<Body>, ApiError> {
-    let decoded: Vec<String> =
-        path.trim_start_matches('/').split('/').map(decode).collect::<Option<_>>().ok_or_else(
-            || bad("the path is not percent-encoded UTF-8"),
-        )?;
+    let decoded: Vec<String> = path
+        .trim_start_matches('/')
+        .split('/')
+        .map(decode)
+        .collect::<Option<_>>()
+        .ok_or_else(|| bad("the path is not percent-encoded UTF-8"))?;
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let query = query(request.uri().query().unwrap_or_default())?;
     let method = match request.method() {
@@ -159,13 +161,11 @@ async fn route(
         (_, ["v1", "gateways", id, "messages"]) => messages(request, id, &query, server).await,
         (_, ["v1", "gateways", id, "start"]) => Ok(json(&server.start(id).await?)),
         (_, ["v1", "gateways", id, "stop"]) => Ok(json(&server.stop(id).await?)),
-        (_, ["v1", "gateways", id, "restart"]) => {
-            match query.get("listener").map(String::as_str) {
-                None | Some("false") => Ok(json(&server.restart(id).await?)),
-                Some("true") => Ok(json(&server.restart_listener(id).await?)),
-                Some(other) => Err(bad(format!("listener={other}: true or false"))),
-            }
-        }
+        (_, ["v1", "gateways", id, "restart"]) => match query.get("listener").map(String::as_str) {
+            None | Some("false") => Ok(json(&server.restart(id).await?)),
+            Some("true") => Ok(json(&server.restart_listener(id).await?)),
+            Some(other) => Err(bad(format!("listener={other}: true or false"))),
+        },
         _ => Ok(json(&server.reload().await?)),
     }
 }

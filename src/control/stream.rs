@@ -87,13 +87,7 @@ impl Results {
 }
 
 /// Pushes every line of a body. The answer is the totals, or with `each` a line per struct.
-pub async fn run(
-    body: Incoming,
-    id: String,
-    hook: bool,
-    each: bool,
-    server: &Arc<Server>,
-) -> Body {
+pub async fn run(body: Incoming, id: String, hook: bool, each: bool, server: &Arc<Server>) -> Body {
     if !each {
         let mut results = Results { totals: Totals::default(), each: None };
         push_all(body, &id, hook, server, &mut results).await;

@@ -69,13 +69,18 @@ impl TokenFile {
     ///
     /// # Errors
     /// What cannot be written, for a person.
-    pub fn write(directory: &Path, name: &str, url: &str, token: &str) -> Result<TokenFile, String> {
+    pub fn write(
+        directory: &Path,
+        name: &str,
+        url: &str,
+        token: &str,
+    ) -> Result<TokenFile, String> {
         let path = directory.join(name);
-        let fail = |e| format!("the control token's file {} cannot be written: {e}", path.display());
+        let fail =
+            |e| format!("the control token's file {} cannot be written: {e}", path.display());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fail)?;
         let pid = std::process::id();
-        let text =
-            serde_json::json!({ "url": url, "token": token, "pid": pid }).to_string() + "\n";
+        let text = serde_json::json!({ "url": url, "token": token, "pid": pid }).to_string() + "\n";
         let temporary = directory.join(format!(".{name}.{pid}"));
         let _ = fs::remove_file(&temporary);
         let written = fs::OpenOptions::new()

@@ -165,9 +165,7 @@ impl Conn {
     /// How it ended, as far as its own Close says.
     pub fn closed(&self, both: bool) -> Closed {
         match self.ending.as_ref().and_then(|e| e.client.as_ref()) {
-            Some((code, reason)) => {
-                Closed { code: *code, reason: reason.clone(), clean: both }
-            }
+            Some((code, reason)) => Closed { code: *code, reason: reason.clone(), clean: both },
             None => Closed {
                 code: crate::protocol::close::ABNORMAL,
                 reason: String::new(),
@@ -178,7 +176,8 @@ impl Conn {
 
     /// The earliest of its deadlines; 0 for none.
     pub fn next_deadline(&self, idle: u64) -> u64 {
-        let idle_at = if idle > 0 && self.state == State::Open { self.last_message + idle } else { 0 };
+        let idle_at =
+            if idle > 0 && self.state == State::Open { self.last_message + idle } else { 0 };
         [self.ping_at, self.pong_by, self.state_by, idle_at]
             .into_iter()
             .filter(|at| *at > 0)

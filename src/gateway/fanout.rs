@@ -221,14 +221,7 @@ impl Slice {
 
     /// Queues the frames of a run from `from` on that are for this connection, `sent` bytes of the
     /// first of them being out already; then writes what the socket takes.
-    fn run_by_parts(
-        &mut self,
-        slot: u32,
-        run: &mut Run,
-        from: usize,
-        sent: usize,
-        ctx: &mut Ctx,
-    ) {
+    fn run_by_parts(&mut self, slot: u32, run: &mut Run, from: usize, sent: usize, ctx: &mut Ctx) {
         let was_empty = self.conns.get(slot as usize).is_some_and(|c| c.out.is_none());
         let mut sent = sent;
         for index in from..run.parts.len() {
@@ -289,7 +282,7 @@ impl Slice {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         match super::slice::flush(conn, ctx) {
             Ok(()) => self.flushed(slot, ctx),
-            Err(()) => self.lost(slot, ctx),
+            Err(_) => self.lost(slot, ctx),
         }
     }
 
@@ -305,13 +298,7 @@ impl Slice {
     }
 
     /// A frame for some connections.
-    fn only(
-        &mut self,
-        to: &[ConnId],
-        frame: &Bytes,
-        tally: Option<Arc<Tally>>,
-        ctx: &mut Ctx,
-    ) {
+    fn only(&mut self, to: &[ConnId], frame: &Bytes, tally: Option<Arc<Tally>>, ctx: &mut Ctx) {
         // More for the same one at once: both go with one write.
         let more = matches!(
             self.fanout.jobs.front(),

@@ -94,10 +94,14 @@ pub fn explain(error: &io::Error, command: &ListenerCommand) -> String {
              interpreter in its first line does not exist"
         ),
         io::ErrorKind::NotFound => {
-            format!("there is no program {program:?} in PATH; for a file in {directory} write ./{program}")
+            format!(
+                "there is no program {program:?} in PATH; for a file in {directory} write ./{program}"
+            )
         }
         io::ErrorKind::PermissionDenied => {
-            format!("{program} is not executable: chmod +x it, or name its interpreter (python3 {program})")
+            format!(
+                "{program} is not executable: chmod +x it, or name its interpreter (python3 {program})"
+            )
         }
         _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
             format!("{program} is no program: does its first line lack `#!`?")
@@ -151,7 +155,8 @@ mod tests {
     #[tokio::test]
     async fn it_has_our_variables_and_no_descriptor_of_ours() {
         let _ours = std::fs::File::open("/dev/null").unwrap();
-        let text = output_of("echo $WSGW_PROTOCOL $WSGW_GATEWAY $WSGW_CONTROL; ls /proc/self/fd").await;
+        let text =
+            output_of("echo $WSGW_PROTOCOL $WSGW_GATEWAY $WSGW_CONTROL; ls /proc/self/fd").await;
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("1 chat http://x"));
         // 3 is the directory that ls itself reads.

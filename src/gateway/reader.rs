@@ -38,7 +38,7 @@ pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize
     let head = match frame::head(bytes) {
         Ok(Some(head)) => head,
         Ok(None) => return early(bytes).unwrap_or(Step::Need(frame::MAX_HEADER)),
-        Err(()) => return Step::Violation(close::PROTOCOL_ERROR),
+        Err(frame::Reserved) => return Step::Violation(close::PROTOCOL_ERROR),
     };
     let Some(mask) = head.mask.filter(|_| !head.reserved) else {
         return Step::Violation(close::PROTOCOL_ERROR);

@@ -4,13 +4,13 @@
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 
+use super::Message;
 use super::conn::State;
 use super::engine::{Delivery, HomeMsg};
 use super::exchange::route_recipients;
 use super::reader::{self, Item, Step};
 use super::shard::Ctx;
 use super::slice::Slice;
-use super::Message;
 use crate::protocol::close;
 use crate::protocol::connid::ConnId;
 use crate::protocol::frame;
@@ -290,14 +290,7 @@ impl Slice {
     }
 
     /// A whole message.
-    fn message(
-        &mut self,
-        slot: u32,
-        id: ConnId,
-        message: Message,
-        length: usize,
-        ctx: &mut Ctx,
-    ) {
+    fn message(&mut self, slot: u32, id: ConnId, message: Message, length: usize, ctx: &mut Ctx) {
         let asks = self.asks();
         let rate = self.settings.max_rate as f32;
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };

@@ -82,6 +82,7 @@ pub struct Ctx {
     pub now: u64,
     /// The same as an instant.
     pub instant: Instant,
+    #[allow(clippy::vec_box)] // the boxes themselves are what is kept
     spares: Vec<Box<Outbox>>,
 }
 

@@ -5,6 +5,7 @@
 //! on one shard of each gateway).
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::sync::oneshot;
 
+use super::ConnInfo;
 use super::conn::{Conn, Ending, State};
 use super::engine::{CloseReply, ConnRow, Delivery, HomeMsg, Msg, Shared};
 use super::exchange::lines::closed_result;
@@ -20,7 +22,6 @@ use super::home::Home;
 use super::outbox::{Flush, Outbox};
 use super::shard::{Ctx, Kind, token};
 use super::timers::Due;
-use super::ConnInfo;
 use crate::protocol::close::{self, Closing};
 use crate::protocol::connid::ConnId;
 use crate::protocol::frame;
@@ -164,7 +165,7 @@ impl Slice {
         if conn.out.is_none() {
             return;
         }
-        if let Err(()) = flush(conn, ctx) {
+        if flush(conn, ctx).is_err() {
             return self.lost(slot, ctx);
         }
         self.flushed(slot, ctx);
@@ -390,8 +391,8 @@ impl Slice {
         ctx.give_back(conn.out.take());
         if reset {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
-            let _ = socket2::SockRef::from(&conn.stream)
-                .set_linger(Some(std::time::Duration::ZERO));
+            let _ =
+                socket2::SockRef::from(&conn.stream).set_linger(Some(std::time::Duration::ZERO));
         }
         // Closing the socket takes it out of epoll.
         drop(conn);
@@ -480,9 +481,7 @@ impl Slice {
     pub fn list(&self, one: Option<ConnId>) -> Vec<ConnRow> {
         match one {
             Some(conn) => self.slot(conn).and_then(|slot| self.row(slot)).into_iter().collect(),
-            None => {
-                self.conns.iter().filter_map(|(slot, _)| self.row(slot as u32)).collect()
-            }
+            None => self.conns.iter().filter_map(|(slot, _)| self.row(slot as u32)).collect(),
         }
     }
 
@@ -622,7 +621,10 @@ impl Slice {
 }
 
 /// Writes what the socket takes of a connection's outbox; an empty one goes back to the spares.
-pub fn flush(conn: &mut Conn, ctx: &mut Ctx) -> Result<(), ()> {
+///
+/// # Errors
+/// The connection's end.
+pub fn flush(conn: &mut Conn, ctx: &mut Ctx) -> io::Result<()> {
     let Some(out) = &mut conn.out else { return Ok(()) };
     match out.flush(&mut conn.stream) {
         Ok(Flush::Empty) => {
@@ -636,7 +638,7 @@ pub fn flush(conn: &mut Conn, ctx: &mut Ctx) -> Result<(), ()> {
             }
             Ok(())
         }
-        Err(_) => Err(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -644,4 +646,3 @@ pub fn flush(conn: &mut Conn, ctx: &mut Ctx) -> Result<(), ()> {
 pub fn empty_outbox() -> Box<Outbox> {
     Box::new(Outbox::default())
 }
-

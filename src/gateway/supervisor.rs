@@ -6,7 +6,6 @@
 //! incarnation's output is handled.
 
 use std::future::Future;
-use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -371,28 +370,26 @@ impl Task {
         self.delay = (self.delay * 2).min(max.max(FIRST_DELAY));
         // Up to a quarter more, so that many gateways do not start their listeners at once.
         let jitter = fastrand::f64() / 4.0;
-        let mut over = pin!(sleep(delay.mul_f64(1.0 + jitter).min(max.max(delay))));
-        loop {
-            tokio::select! {
-                () = &mut over => return true,
-                order = self.orders.recv() => match order {
-                    None => return false,
-                    Some(Order::Stop(_, done)) => {
-                        self.life.send_replace(Life::Stopped);
-                        let _ = done.send(());
-                        return false;
-                    }
-                    // None is there to replace: the next one has the new settings.
-                    Some(Order::Replace(settings, done)) => {
-                        self.settings = Arc::clone(&settings);
-                        *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
-                        self.core.post_all(|| Msg::Settings(self.shared.slot));
-                        let _ = done.send(Ok(()));
-                        self.delay = FIRST_DELAY;
-                        return true;
-                    }
-                },
-            }
+        let delay = delay.mul_f64(1.0 + jitter).min(max.max(delay));
+        tokio::select! {
+            () = sleep(delay) => true,
+            order = self.orders.recv() => match order {
+                None => false,
+                Some(Order::Stop(_, done)) => {
+                    self.life.send_replace(Life::Stopped);
+                    let _ = done.send(());
+                    false
+                }
+                // None is there to replace: the next one has the new settings.
+                Some(Order::Replace(settings, done)) => {
+                    self.settings = Arc::clone(&settings);
+                    *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
+                    self.core.post_all(|| Msg::Settings(self.shared.slot));
+                    let _ = done.send(Ok(()));
+                    self.delay = FIRST_DELAY;
+                    true
+                }
+            },
         }
     }
 

@@ -85,11 +85,15 @@ pub struct Head {
     pub length: u64,
 }
 
+/// The opcode is a reserved one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved;
+
 /// Reads a header from the front of `bytes`: `Ok(None)` when it is not all there.
 ///
 /// # Errors
 /// A reserved opcode.
-pub fn head(bytes: &[u8]) -> Result<Option<Head>, ()> {
+pub fn head(bytes: &[u8]) -> Result<Option<Head>, Reserved> {
     let mut cursor = Cursor::new(bytes);
     match FrameHeader::parse(&mut cursor) {
         Ok(None) => Ok(None),
@@ -101,7 +105,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, ()> {
             size: usize::try_from(cursor.position()).unwrap_or(MAX_HEADER),
             length,
         })),
-        Err(_) => Err(()),
+        Err(_) => Err(Reserved),
     }
 }
 

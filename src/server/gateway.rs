@@ -204,13 +204,15 @@ impl Gateway {
         settings: &Arc<GatewaySettings>,
     ) -> Result<(Running, TcpListener), String> {
         if settings.tls_cert.is_some() || settings.tls_key.is_some() {
-            return Err("tls-cert and tls-key are not supported for gateways yet: put a proxy that \
+            return Err(
+                "tls-cert and tls-key are not supported for gateways yet: put a proxy that \
                         speaks TLS in front, or leave them out"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let host = self.host().map_err(|e| e.message)?;
-        let (acceptor, bound) = bind::bind(&settings.host, settings.port)
-            .map_err(|e| bind_error(&e, settings))?;
+        let (acceptor, bound) =
+            bind::bind(&settings.host, settings.port).map_err(|e| bind_error(&e, settings))?;
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
         let core = host.engine.core();
         let metrics = Arc::clone(&self.metrics);
@@ -417,7 +419,10 @@ impl Gateway {
     pub fn not_running(&self) -> ApiError {
         let state = self.state();
         if state.phase == Phase::Stopping {
-            return ApiError::new(ErrorCode::Stopping, format!("gateway {:?} is stopping", self.id));
+            return ApiError::new(
+                ErrorCode::Stopping,
+                format!("gateway {:?} is stopping", self.id),
+            );
         }
         let more = match &state.error {
             Some(error) => format!(" ({error})"),
@@ -573,9 +578,11 @@ fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {
             "port {port} on {host} may not be bound (gateway {id}): {error}; ports below 1024 need \
              privileges, --port picks another"
         ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "{host} is no address of this machine (gateway {id}): --host picks another"
-        ),
-        _ => format!("{host}:{port} cannot be bound (gateway {id}): {error}; see --host and --port"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{host} is no address of this machine (gateway {id}): --host picks another")
+        }
+        _ => {
+            format!("{host}:{port} cannot be bound (gateway {id}): {error}; see --host and --port")
+        }
     }
 }

@@ -439,8 +439,7 @@ impl Server {
         let core = self.host.engine.core();
         let (reply, row) = oneshot::channel();
         let reason = close::cut_reason(reason).to_owned();
-        let msg =
-            Msg::Close(running.shared.slot, name, code, reason, CloseReply::Control(reply));
+        let msg = Msg::Close(running.shared.slot, name, code, reason, CloseReply::Control(reply));
         core.post(core.shard_of(name), msg);
         let row = row.await.unwrap_or_default().ok_or_else(unknown)?;
         info(&row).ok_or_else(unknown)

@@ -1,0 +1,252 @@
+//! The flags of `connect`, checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, ORIGIN};
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
+
+use crate::cli::{ColorWhen, ConnectArgs};
+use crate::config::units;
+use crate::error::Failure;
+
+/// How long it stays after the end of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until so long a silence.
+    Silence(Duration),
+    /// Until the server closes.
+    Stay,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The URL as it was understood.
+    pub url: String,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// The host, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The request, but for its key.
+    pub request: Request,
+}
+
+/// The flags, checked.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to.
+    pub target: Target,
+    /// `-x`.
+    pub execute: Vec<String>,
+    /// `-n`.
+    pub count: Option<u64>,
+    /// `-w`.
+    pub wait: Wait,
+    /// `-b`.
+    pub binary: bool,
+    /// `--ping`.
+    pub ping: Option<Duration>,
+    /// `--timeout`.
+    pub timeout: Duration,
+    /// `--reconnect`.
+    pub reconnect: bool,
+    /// `--echo`.
+    pub echo: bool,
+    /// `--pretty`.
+    pub pretty: bool,
+    /// `--timestamps`.
+    pub timestamps: bool,
+    /// Whether to colour.
+    pub color: bool,
+    /// `-v`.
+    pub verbose: bool,
+    /// `--no-history`.
+    pub no_history: bool,
+    /// `--insecure`.
+    pub insecure: bool,
+    /// `--cacert`.
+    pub cacert: Option<PathBuf>,
+    /// `--cert` and `--key`.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+fn usage(text: impl Into<String>) -> Failure {
+    Failure::usage(text)
+}
+
+fn seconds(flag: &str, text: &str) -> Result<Duration, Failure> {
+    let time = units::duration(text).map_err(|why| usage(format!("{flag}: {why}")))?;
+    if time.is_zero() { Err(usage(format!("{flag} must be more than zero"))) } else { Ok(time) }
+}
+
+impl Options {
+    /// Checks the flags.
+    ///
+    /// # Errors
+    /// Exit code 2, with what is wrong.
+    pub fn parse(args: &ConnectArgs) -> Result<Options, Failure> {
+        let wait = match args.wait.as_deref() {
+            Some("-1") => Wait::Stay,
+            Some(text) => Wait::Silence(
+                units::duration(text).map_err(|why| usage(format!("--wait: {why}; -1 stays")))?,
+            ),
+            None if args.count.is_some() => Wait::Stay,
+            None => Wait::Silence(Duration::from_secs(1)),
+        };
+        if args.count == Some(0) {
+            return Err(usage("-n must be at least 1"));
+        }
+        let identity = match (&args.cert, &args.key) {
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            (None, None) => None,
+            _ => return Err(usage("--cert and --key go together: one of them is missing")),
+        };
+        let color = match args.color {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => {
+                use std::io::IsTerminal;
+                std::io::stdout().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        Ok(Options {
+            target: target(args)?,
+            execute: args.execute.clone(),
+            count: args.count,
+            wait,
+            binary: args.binary,
+            ping: args.ping.as_deref().map(|text| seconds("--ping", text)).transpose()?,
+            timeout: seconds("--timeout", &args.timeout)?,
+            reconnect: args.reconnect,
+            echo: args.echo,
+            pretty: args.pretty,
+            timestamps: args.timestamps,
+            color,
+            verbose: args.verbose,
+            no_history: args.no_history,
+            insecure: args.insecure,
+            cacert: args.cacert.clone(),
+            identity,
+        })
+    }
+}
+
+fn target(args: &ConnectArgs) -> Result<Target, Failure> {
+    let given = args.url.trim();
+    let wrong = |why: &str| {
+        usage(format!("{given:?} is no WebSocket URL: {why}; write ws://HOST:PORT/PATH or wss://…"))
+    };
+    let url = match given.split_once("://") {
+        None => format!("ws://{given}"),
+        Some(("http", rest)) => format!("ws://{rest}"),
+        Some(("https", rest)) => format!("wss://{rest}"),
+        Some(_) => given.to_owned(),
+    };
+    // A fragment never goes to the server (RFC 6455 section 3).
+    let url = url.split('#').next().unwrap_or(&url).to_owned();
+    let uri: Uri =
+        url.parse().map_err(|e: tokio_tungstenite::tungstenite::http::uri::InvalidUri| {
+            wrong(&e.to_string())
+        })?;
+    let tls = match uri.scheme_str() {
+        Some("ws") => false,
+        Some("wss") => true,
+        _ => return Err(wrong("its scheme is neither ws nor wss")),
+    };
+    let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    if host.is_empty() {
+        return Err(wrong("it has no host"));
+    }
+    let (user, authority_text) = match authority.as_str().rsplit_once('@') {
+        Some((user, rest)) => (Some(user.to_owned()), rest.to_owned()),
+        None => (None, authority.to_string()),
+    };
+    if authority_text.ends_with(':') || authority.port().is_some() && authority.port_u16().is_none()
+    {
+        return Err(wrong("its port is no number up to 65535"));
+    }
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let clean = format!("{}://{authority_text}{path}", if tls { "wss" } else { "ws" });
+    let mut request = clean.as_str().into_client_request().map_err(|e| wrong(&e.to_string()))?;
+    let headers = request.headers_mut();
+    let value = |flag: &str, text: &str| {
+        HeaderValue::from_str(text)
+            .map_err(|_| usage(format!("{flag}: {text:?} cannot be a header's value")))
+    };
+    if let Some(origin) = &args.origin {
+        headers.insert(ORIGIN, value("--origin", origin)?);
+    }
+    if let Some(user) = args.user.as_ref().or(user.as_ref()) {
+        let basic = format!("Basic {}", STANDARD.encode(user));
+        headers.insert(AUTHORIZATION, value("--user", &basic)?);
+    }
+    if !args.subprotocol.is_empty() {
+        let list = args.subprotocol.join(", ");
+        headers.insert("sec-websocket-protocol", value("--subprotocol", &list)?);
+    }
+    for header in &args.header {
+        let (name, text) = header.split_once(':').ok_or_else(|| {
+            usage(format!("--header {header:?} has no colon: write 'Name: value'"))
+        })?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes())
+            .map_err(|_| usage(format!("--header: {name:?} cannot be a header's name")))?;
+        let value = value("--header", text.trim())?;
+        if name == "host" {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
+        }
+    }
+    Ok(Target { url: clean, tls, host, port, request })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Options, Failure> {
+        let args =
+            ConnectArgs { url: url.to_owned(), timeout: "10".to_owned(), ..ConnectArgs::default() };
+        Options::parse(&args)
+    }
+
+    #[test]
+    fn urls() {
+        for (given, url, host, port) in [
+            ("localhost:1/x?y=1#z", "ws://localhost:1/x?y=1", "localhost", 1),
+            ("example.org", "ws://example.org/", "example.org", 80),
+            ("wss://[::1]/", "wss://[::1]/", "::1", 443),
+            ("http://u:p@h:5", "ws://h:5/", "h", 5),
+        ] {
+            let target = parse(given).unwrap().target;
+            assert_eq!((target.url.as_str(), target.host.as_str(), target.port), (url, host, port));
+        }
+        for bad in ["", "ws://", "ftp://x", "ws://h:99999/", "ws://h:x/", "ws://a b/"] {
+            assert_eq!(parse(bad).unwrap_err().exit, 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_that_cannot_be_are_usage_errors() {
+        for bad in ["no colon", "a b: c", "x: a\nb"] {
+            let args = ConnectArgs {
+                url: "h".to_owned(),
+                timeout: "10".to_owned(),
+                header: vec![bad.to_owned()],
+                ..ConnectArgs::default()
+            };
+            assert_eq!(Options::parse(&args).unwrap_err().exit, 2, "{bad}");
+        }
+    }
+}

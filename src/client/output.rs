@@ -1,0 +1,216 @@
+//! What the user sees: payloads on stdout, everything else on stderr, or all of it above the line
+//! that is being typed.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::options::Options;
+use crate::escape::escape;
+
+/// Chunks that wait for stdout; past it the server's messages wait.
+const WAITING: usize = 256;
+
+/// Bytes of a binary message that are shown on a terminal.
+const PREVIEW: usize = 32;
+
+/// Prints above the line that is being typed.
+pub type Printer = Box<dyn FnMut(String) + Send>;
+
+/// Where things are shown.
+pub struct Output {
+    chunks: Option<mpsc::Sender<Vec<u8>>>,
+    thread: Option<JoinHandle<()>>,
+    closed: Arc<AtomicBool>,
+    interactive: bool,
+    terminal: bool,
+    color: bool,
+    timestamps: bool,
+    binary: bool,
+    /// Whether JSON is indented.
+    pub pretty: bool,
+}
+
+impl Output {
+    /// Writes to stdout, or through the line editor's printer.
+    pub fn new(options: &Options, printer: Option<Printer>) -> Output {
+        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
+        let closed = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&closed);
+        let interactive = printer.is_some();
+        let thread = std::thread::spawn(move || {
+            let mut printer = printer;
+            let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout());
+            while let Some(chunk) = waiting.blocking_recv() {
+                let written = match &mut printer {
+                    Some(print) => {
+                        print(String::from_utf8_lossy(&chunk).into_owned());
+                        Ok(())
+                    }
+                    None => stdout
+                        .write_all(&chunk)
+                        .and_then(|()| if waiting.is_empty() { stdout.flush() } else { Ok(()) }),
+                };
+                if written.is_err() {
+                    told.store(true, Ordering::SeqCst);
+                    // What is still buffered has nowhere to go.
+                    let _ = stdout.into_parts();
+                    return;
+                }
+            }
+            let _ = stdout.flush();
+        });
+        Output {
+            chunks: Some(chunks),
+            thread: Some(thread),
+            closed,
+            interactive,
+            terminal: io::stdout().is_terminal(),
+            color: options.color,
+            timestamps: options.timestamps,
+            binary: options.binary,
+            pretty: options.pretty,
+        }
+    }
+
+    /// Whether nobody reads stdout any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    async fn put(&self, chunk: Vec<u8>) {
+        if let Some(chunks) = &self.chunks {
+            // The thread ends early only when stdout is closed, which `is_closed` tells.
+            let _ = chunks.send(chunk).await;
+        }
+    }
+
+    /// A message of the server.
+    pub async fn message(&self, message: &Message) {
+        if self.interactive {
+            let text = self.shown(message);
+            return self.put(self.line('<', 32, &text).into_bytes()).await;
+        }
+        if self.binary {
+            return self.put(message.clone().into_data().to_vec()).await;
+        }
+        let mut chunk = self.time().into_bytes();
+        match message {
+            Message::Text(text) => {
+                let pretty = self.pretty.then(|| indented(text)).flatten();
+                let text = pretty.as_deref().unwrap_or(text);
+                if self.terminal {
+                    for (i, line) in text.split('\n').enumerate() {
+                        if i > 0 {
+                            // Only lines that we made ourselves stay lines.
+                            chunk.extend_from_slice(if pretty.is_some() { b"\n" } else { b"\\n" });
+                        }
+                        chunk.extend_from_slice(escape(line).as_bytes());
+                    }
+                } else {
+                    chunk.extend_from_slice(text.as_bytes());
+                }
+            }
+            other => chunk.extend_from_slice(STANDARD.encode(other.clone().into_data()).as_bytes()),
+        }
+        chunk.push(b'\n');
+        self.put(chunk).await;
+    }
+
+    /// Something that we say.
+    pub async fn info(&self, text: &str) {
+        if self.interactive {
+            self.put(self.line('*', 36, text).into_bytes()).await;
+        } else {
+            eprintln!("* {}", text.replace('\n', "\n  "));
+        }
+    }
+
+    /// Something that we say at a terminal alone.
+    pub async fn chat(&self, text: &str) {
+        if self.interactive {
+            self.info(text).await;
+        }
+    }
+
+    fn time(&self) -> String {
+        if self.timestamps {
+            format!("{} ", humantime::format_rfc3339_millis(SystemTime::now()))
+        } else {
+            String::new()
+        }
+    }
+
+    /// A line with its prefix; the lines below it are indented, so that none can forge one.
+    fn line(&self, prefix: char, colour: u8, text: &str) -> String {
+        let time = self.time();
+        let text = text.replace('\n', "\n  ");
+        if self.color {
+            format!("\x1b[{colour}m{prefix}\x1b[0m {time}{text}\n")
+        } else {
+            format!("{prefix} {time}{text}\n")
+        }
+    }
+
+    /// A message as a terminal shows it.
+    fn shown(&self, message: &Message) -> String {
+        match message {
+            Message::Text(text) => match self.pretty.then(|| indented(text)).flatten() {
+                Some(pretty) => pretty.split('\n').map(escape).collect::<Vec<_>>().join("\n"),
+                None => escape(text).into_owned(),
+            },
+            other => hex_preview(&other.clone().into_data()),
+        }
+    }
+
+    /// Writes what waits.
+    pub async fn finish(&mut self) {
+        self.chunks = None;
+        if let Some(thread) = self.thread.take() {
+            let joined = tokio::task::spawn_blocking(move || thread.join());
+            // A terminal that is stopped (Ctrl-S) must not keep us.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), joined).await;
+        }
+    }
+}
+
+fn indented(text: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    (value.is_object() || value.is_array())
+        .then(|| serde_json::to_string_pretty(&value).ok())
+        .flatten()
+}
+
+/// `binary, 4 bytes: 00 01 02 ff`.
+fn hex_preview(bytes: &[u8]) -> String {
+    let hex: Vec<String> = bytes.iter().take(PREVIEW).map(|b| format!("{b:02x}")).collect();
+    let more = if bytes.len() > PREVIEW { " …" } else { "" };
+    let unit = if bytes.len() == 1 { "byte" } else { "bytes" };
+    format!("binary, {} {unit}: {}{more}", bytes.len(), hex.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_is_shown_as_hex_with_its_length() {
+        assert_eq!(hex_preview(&[0, 255]), "binary, 2 bytes: 00 ff");
+        assert!(hex_preview(&[7; 40]).starts_with("binary, 40 bytes: 07 07"));
+        assert!(hex_preview(&[7; 40]).ends_with('…'));
+    }
+
+    #[test]
+    fn only_json_containers_are_indented() {
+        assert_eq!(indented("{\"a\":1}").as_deref(), Some("{\n  \"a\": 1\n}"));
+        assert_eq!(indented("1"), None);
+        assert_eq!(indented("no"), None);
+    }
+}
