@@ -412,6 +412,8 @@ def ws_client(url, **options):
     options.setdefault("open_timeout", PATIENCE)
     options.setdefault("close_timeout", PATIENCE)
     options.setdefault("ping_interval", None)
+    # Unread messages must not keep it from seeing a Close.
+    options.setdefault("max_queue", None)
     return Client(ws_connect(url, **options).__enter__())
 
 
