@@ -150,7 +150,7 @@ class Serve:
         self.command = command
         self.out_path = self.dir / "stdout"
         self.err_path = self.dir / "stderr"
-        with open(self.out_path, "ab") as out, open(self.err_path, "ab") as err:
+        with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.proc = subprocess.Popen(
                 command, stdin=stdin, stdout=out, stderr=err, env=self.env, cwd=cwd or self.dir
             )

@@ -130,7 +130,7 @@ def test_a_listener_twice_is_a_usage_error(tmp_path):
     ("--on-timeout", "explode"), ("--listener-timeout", "soon"), ("--listener-timeout", "0"),
     ("--max-message", "1 elephant"), ("--window", "0"), ("--id", "Bad Id"), ("--id", ""),
     ("--id", "x" * 65), ("--trusted-proxies", "10.0.0.0/99"), ("--control", "nowhere"),
-    ("--log-level", "loudest"), ("--tls-cert", "only-one.pem"), ("--max-rate", "-1"),
+    ("--log-level", "wsgw=loudest"), ("--tls-cert", "only-one.pem"), ("--max-rate", "-1"),
     ("stray",), ("--config", "/no/such/file.toml"),
 ])
 def test_wrong_flags(tmp_path, args):
@@ -506,7 +506,9 @@ def test_what_is_stopped_stays_stopped(serve):
 
 
 def test_a_changed_control_port_needs_a_new_serve(serve):
-    server = serve(config="[gateways.a]\nport = 0\n")
+    server = serve(config="[control]\nlisten = '127.0.0.1:0'\n[gateways.a]\nport = 0\n",
+                   control=False)
+    server.await_control()
     done = reload_config(server, "[control]\nlisten = '127.0.0.1:1'\n[gateways.a]\nport = 0\n",
                          code=0)
     said = done.stdout + done.stderr + server.log()

@@ -1,0 +1,173 @@
+"""The control port (contract: section 4)."""
+
+import json
+import re
+import socket
+
+import pytest
+
+EVERY = [
+    ("GET", "/v1/gateways"), ("GET", "/v1/gateways/default"),
+    ("POST", "/v1/gateways/default/messages"), ("POST", "/v1/gateways/default/start"),
+    ("POST", "/v1/gateways/default/stop"), ("POST", "/v1/gateways/default/restart"),
+    ("POST", "/v1/reload"), ("GET", "/v1/gateways/default/connections"),
+    ("GET", "/v1/gateways/default/connections/k1"),
+    ("DELETE", "/v1/gateways/default/connections/k1"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), EVERY)
+def test_everything_needs_the_token(serve, method, path):
+    server = serve()
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": server.token},
+                    {"Authorization": f"Basic {server.token}"},
+                    {"Authorization": f"Bearer {server.token}x"}, {"Authorization": "Bearer "}):
+        status, answer = server.api(method, path, token=False, headers=headers)
+        assert (status, answer["error"]["code"]) == (401, "unauthorized")
+    assert server.status()["state"] == "running"
+
+
+def test_the_scheme_may_be_written_in_any_case(serve):
+    server = serve()
+    headers = {"Authorization": f"bearer {server.token}"}
+    assert server.api("GET", "/v1/gateways", token=False, headers=headers)[0] == 200
+
+
+def test_health_and_metrics_need_none(serve):
+    server = serve()
+    assert server.http("GET", "/healthz", token=False)[0] == 200
+    assert server.http("GET", "/healthz", token=False)[2].strip() == "ok"
+    status, headers, text = server.http("GET", "/metrics", token=False)
+    assert status == 200
+    assert headers.get("Content-Type", headers.get("content-type")).startswith("text/plain")
+    assert 'wsgw_gateway_running{gateway="default"} 1' in text
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) .*|\w+(\{[^}]*\})? [0-9.e+-]+(Inf)?", line), line
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"},
+                                     {"Origin": "http://localhost"}, {"Host": "evil.example"},
+                                     {"Host": "127.0.0.1.evil.example"}, {"Host": "10.1.2.3"}])
+def test_a_web_page_cannot_drive_it(serve, headers):
+    server = serve()
+    for method, path in EVERY + [("GET", "/metrics"), ("OPTIONS", "/v1/gateways")]:
+        status, answer = server.api(method, path, headers=headers)
+        assert (status, answer["error"]["code"]) == (403, "forbidden"), path
+    assert server.http("GET", "/healthz", headers=headers)[0] == 200
+    assert server.status()["state"] == "running"
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1234", "127.0.0.1:9", "[::1]:80",
+                                  "LOCALHOST", "127.1.2.3"])
+def test_loopback_names_are_good_hosts(serve, host):
+    server = serve()
+    assert server.http("GET", "/v1/gateways", headers={"Host": host})[0] == 200
+
+
+def test_further_hosts(serve):
+    server = serve(config="[control]\nhosts = ['gw.internal']\n[gateways.a]\nport = 0\n")
+    assert server.http("GET", "/v1/gateways", headers={"Host": "gw.internal:99"})[0] == 200
+    assert server.http("GET", "/v1/gateways", headers={"Host": "other.internal"})[0] == 403
+
+
+def test_no_host_or_two(serve):
+    server = serve()
+    for hosts in ("", "Host: localhost\r\nHost: evil\r\n"):
+        with socket.create_connection(("127.0.0.1", server.control_port), 10) as link:
+            link.sendall(f"GET /v1/gateways HTTP/1.1\r\n{hosts}Authorization: Bearer "
+                         f"{server.token}\r\nConnection: close\r\n\r\n".encode())
+            assert link.recv(65536).split()[1] in (b"400", b"403")
+
+
+def test_an_address_that_is_not_loopback_needs_tls_or_a_word(serve):
+    server = serve("--control", "0.0.0.0:0", control=False, wait=False)
+    assert server.wait() != 0
+    assert "insecure" in server.err()
+    server = serve("--control", "0.0.0.0:0", control=False, config="""
+        [control]
+        insecure = true
+        [gateways.a]
+        port = 0
+    """)
+    port = int(server.await_out(r"control listening on http://\S+:(\d+)\n")[1])
+    path = server.state / f"control-{port}.json"
+    server.token, server.control_port = json.loads(path.read_text())["token"], port
+    # Any literal address of this machine is a good Host then.
+    assert server.http("GET", "/v1/gateways", headers={"Host": f"127.0.0.1:{port}"})[0] == 200
+    assert server.http("GET", "/v1/gateways", headers={"Host": "203.0.113.9"})[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1", 404), ("GET", "/v1/gateways/nope", 404),
+     ("GET", "/v1/gateways/default/nope", 404), ("PUT", "/v1/gateways", 405),
+     ("GET", "/v1/gateways/default/messages", 405), ("DELETE", "/v1/reload", 405),
+     ("GET", "/v1/gateways/default/connections/k99", 404), ("GET", "/v1/gateways/%00", 404)],
+)
+def test_what_there_is_not(serve, method, path, status):
+    server = serve()
+    got, answer = server.api(method, path)
+    assert got == status
+    assert answer["error"]["code"] and answer["error"]["message"]
+
+
+def test_verbs_over_http(serve):
+    server = serve()
+    for verb, state in (("stop", "stopped"), ("start", "running"), ("restart", "running")):
+        status, answer = server.api("POST", f"/v1/gateways/default/{verb}")
+        assert (status, answer["id"], answer["state"]) == (200, "default", state)
+
+
+def test_health_follows_the_gateways(serve):
+    server = serve(config="[gateways.a]\nport = 0\n[gateways.b]\nport = 0\nstartup = 'manual'\n")
+    assert server.http("GET", "/healthz")[0] == 200
+    server.cli("stop", "a")
+    assert server.http("GET", "/healthz")[0] == 200
+
+
+def test_a_message_with_content_length_zero_or_none(serve):
+    server = serve()
+    status, answer = server.api("POST", "/v1/gateways/default/messages", b"")
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+
+
+def test_a_chunked_struct(serve):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    with socket.create_connection(("127.0.0.1", server.control_port), 10) as link:
+        link.sendall(b"POST /v1/gateways/default/messages HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Connection: close\r\nTransfer-Encoding: chunked\r\n"
+                     b"Authorization: Bearer " + server.token.encode() + b"\r\n\r\n")
+        for piece in (b'{"mess', b'age":"x"}', b""):
+            link.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        assert link.recv(65536).split()[1] == b"200"
+    assert a.recv() == "x"
+
+
+def test_bytes_that_are_no_http(serve):
+    server = serve()
+    for junk in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01" + b"\0" * 100,
+                 b"POST /v1/reload HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.control_port), 10) as link:
+            link.sendall(junk)
+            link.shutdown(socket.SHUT_WR)
+            while link.recv(65536):
+                pass
+    assert server.status()["state"] == "running"
+
+
+def test_the_metrics_of_a_message(scripted):
+    server = scripted()
+    (a, _), (b, _) = server.named(), server.named()
+    a.send("xyz")
+    assert a.recv() == b.recv() == "xyz"
+    server.push(message="p")
+    assert server.metric("wsgw_messages_received_total") == 3
+    assert server.metric("wsgw_deliveries_total") == 2 + 2 + 2
+    assert server.metric("wsgw_pushes_total") == 1
+    assert server.metric("wsgw_connections_open") == 2
+    assert server.metric("wsgw_connections_accepted_total") == 2
+    assert server.metric("wsgw_listener_up") == 1
+    a.close(4321)
+    server.await_metric("wsgw_connections_closed_total", 1, code="4321")

@@ -1,0 +1,350 @@
+"""`wsgw send` (contract: section 3) and how it finds a `serve` (section 4)."""
+
+import json
+import os
+import pty
+import socket
+import subprocess
+import time
+
+import pytest
+
+from harness import WSGW, private_env, run_cli
+
+
+def test_it_prints_how_many_got_it(serve):
+    server = serve()
+    assert server.cli("send", "hi").stdout == "delivered 0\n"
+    a, b = server.connect(), server.connect()
+    server.await_connections(2)
+    done = server.cli("send", "hi")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "delivered 2\n", "")
+    assert a.recv() == b.recv() == "hi"
+    done = server.cli("send", "--json", "hi")
+    assert json.loads(done.stdout) == {"matched": 2, "delivered": 2, "dropped": 0, "gone": []}
+    assert server.cli("send", "-q", "hi").stdout == ""
+
+
+def test_targets(scripted):
+    server = scripted()
+    (a, na), (b, nb), (c, nc) = server.named(), server.named(), server.named()
+    assert server.cli("send", "--to", na, "--to", nb, "1").stdout == "delivered 2\n"
+    assert server.cli("send", "--except", na, "2").stdout == "delivered 2\n"
+    done = server.cli("send", "--to", na, "--to", "nobody", "--json", "3")
+    assert done.returncode == 0 and json.loads(done.stdout)["gone"] == ["nobody"]
+    assert server.cli("send", "--to", "nobody", "4").returncode == 4
+    assert a.recv_many(2) == ["1", "3"]
+    assert b.recv_many(2) == ["1", "2"]
+    assert c.recv() == "2"
+
+
+def test_require_one(scripted):
+    server = scripted()
+    assert server.cli("send", "--require-one", "x").returncode == 4
+    assert server.cli("send", '!answer {"connections":[]}').returncode == 0
+    server.connect()
+    server.record.wait("onClientOpen")
+    assert server.cli("send", "--require-one", "x").returncode == 0
+
+
+def test_the_forms_of_a_message(scripted):
+    server = scripted()
+    a = server.connect()
+    server.record.wait("onClientOpen")
+    assert server.cli("send", "--base64", "AAEC").returncode == 0
+    assert a.recv() == b"\x00\x01\x02"
+    assert server.cli("send", "--base64", "A").returncode == 2
+    assert server.cli("send", "--binary", input=b"\x00\xff\n").returncode == 0
+    assert a.recv() == b"\x00\xff\n"
+    assert server.cli("send", "--data", '{"message":"d","room":7}').returncode == 0
+    assert a.recv() == "d"
+    assert json.loads(server.record.lines()[-1])["room"] == 7
+    for bad in ("x", "{}", '{"room":1}', '{"message":"x","id":1}', "[]"):
+        assert server.cli("send", "--data", bad).returncode in (1, 2), bad
+    assert server.cli("send", "--", "-dash").returncode == 0
+    assert a.recv() == "-dash"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "sent"),
+    [("one\n", "one"), ("one\n\n", "one\n"), ("one", "one"), ("a\nb\n", "a\nb"), ("ä", "ä")],
+)
+@pytest.mark.parametrize("dash", [True, False])
+def test_stdin_is_one_message(serve, stdin, sent, dash):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    assert server.cli("send", *(["-"] if dash else []), input=stdin).returncode == 0
+    assert a.recv() == sent
+
+
+def test_an_empty_stdin(serve):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    done = server.cli("send", input="")
+    assert done.returncode == 2 and done.stderr
+    assert server.cli("send", "-", input="").returncode == 0
+    assert a.recv() == ""
+    env = {**private_env(server.dir), "WSGW_CONTROL": server.control_url,
+           "WSGW_TOKEN": server.token}
+    cron = subprocess.run([WSGW, "send"], env=env, stdin=subprocess.DEVNULL, timeout=20,
+                          capture_output=True)
+    assert cron.returncode == 2
+
+
+def test_a_terminal_is_a_usage_error_and_no_hang(serve):
+    server = serve()
+    main, side = pty.openpty()
+    env = {**private_env(server.dir), "WSGW_CONTROL": server.control_url,
+           "WSGW_TOKEN": server.token}
+    done = subprocess.run([WSGW, "send"], env=env, stdin=side, capture_output=True, timeout=20)
+    os.close(main)
+    os.close(side)
+    assert done.returncode == 2
+
+
+def test_with_a_message_stdin_is_not_read(serve):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    env = {**private_env(server.dir), "WSGW_CONTROL": server.control_url,
+           "WSGW_TOKEN": server.token}
+    loop = f'while read -r x; do {WSGW} send -q "$x"; done'
+    done = subprocess.run(["sh", "-c", loop], env=env, input="1\n2\n3\n", text=True, timeout=60)
+    assert done.returncode == 0
+    assert a.recv_many(3) == ["1", "2", "3"]
+
+
+# --lines
+
+
+def test_lines(serve):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    done = server.cli("send", "--lines", input="1\n\n2\r\n3")
+    assert (done.returncode, done.stdout) == (0, "delivered 3\n")
+    assert a.recv_many(3)[::2] == ["1", "3"]
+    done = server.cli("send", "--lines", input="")
+    assert done.returncode == 0
+
+
+def test_lines_are_sent_as_they_come(serve):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    env = {**private_env(server.dir), "WSGW_CONTROL": server.control_url,
+           "WSGW_TOKEN": server.token}
+    with subprocess.Popen([WSGW, "send", "--lines"], env=env, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as sender:
+        for n in range(3):
+            sender.stdin.write(f"{n}\n")
+            sender.stdin.flush()
+            assert a.recv() == str(n)
+        sender.stdin.close()
+        assert sender.stdout.read() == "delivered 3\n"
+        assert sender.wait(20) == 0
+
+
+def test_lines_go_on_after_a_failed_one(scripted):
+    server = scripted()
+    a = server.connect()
+    server.record.wait("onClientOpen")
+    lines = ["1", '!answer {"connections":7}', "3", '!answer {"base64":"!"}', "5"]
+    done = server.cli("send", "--lines", input="\n".join(lines) + "\n")
+    assert done.returncode == 5
+    assert "2" in done.stderr and "4" in done.stderr
+    assert done.stdout == "delivered 3\n"
+    assert a.recv_many(3) == ["1", "3", "5"]
+
+
+def test_many_lines_in_order(serve):
+    server = serve(listener=["cat"])
+    a = server.connect()
+    server.await_connections(1)
+    count = 20_000
+    done = server.cli("send", "--lines", input="".join(f"{n}\n" for n in range(count)))
+    assert (done.returncode, done.stdout) == (0, f"delivered {count}\n")
+    assert a.recv_many(count) == [str(n) for n in range(count)]
+
+
+# Exit codes.
+
+
+def test_usage(tmp_path):
+    assert run_cli(tmp_path, "send", "--no-such-flag").returncode == 2
+    assert run_cli(tmp_path, "send", "a", "b").returncode == 2
+    assert run_cli(tmp_path, "send", "--timeout", "x", "m").returncode == 2
+
+
+def test_no_serve_is_found(tmp_path):
+    done = run_cli(tmp_path, "send", "x")
+    assert done.returncode == 3
+    assert str(tmp_path / "state/wsgw") in done.stderr
+
+
+def test_the_control_port_is_not_reached(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {"WSGW_TOKEN": "x"}
+    done = run_cli(tmp_path, "send", "--control", f"http://127.0.0.1:{port}", "x", env=env)
+    assert done.returncode == 3
+    assert str(port) in done.stderr
+
+
+def test_retry(serve, tmp_path):
+    """It looks again each time, until the serve is there."""
+    directory = tmp_path / "serve0"
+    env = private_env(directory)
+    with subprocess.Popen([WSGW, "send", "--retry", "30", "x"], env=env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sender:
+        serve()
+        out, err = sender.communicate(timeout=40)
+        assert (sender.returncode, out) == (0, "delivered 0\n"), err
+    begun = time.monotonic()
+    done = run_cli(tmp_path, "send", "--retry", "0.5", "x")
+    assert done.returncode == 3
+    assert 0.4 < time.monotonic() - begun < 10
+
+
+def test_a_timeout(scripted):
+    server = scripted()
+    done = server.cli("send", "--timeout", "0.5", "!none")
+    assert done.returncode == 3
+
+
+def test_unknown_gateway_and_not_running(serve):
+    server = serve(config="[gateways.a]\nport = 0\n[gateways.b]\nport=0\nstartup='manual'\n")
+    done = server.cli("send", "-g", "nope", "x")
+    assert done.returncode == 4
+    assert "a" in done.stderr and "b" in done.stderr
+    assert server.cli("send", "-g", "b", "x").returncode == 4
+    # One runs, so there is nothing to choose.
+    assert server.cli("send", "x").stdout == "delivered 0\n"
+    server.cli("start", "b")
+    done = server.cli("send", "x")
+    assert done.returncode == 2
+    assert server.cli("send", "-g", "a", "x").returncode == 0
+
+
+@pytest.mark.parametrize("directive", ["!none", '!answer {"connections":7}'])
+def test_a_listener_that_fails(scripted, directive):
+    server = scripted("--listener-timeout", "300ms")
+    assert server.cli("send", directive).returncode == 5
+    assert server.cli("send", "--no-hook", "x").returncode == 0
+
+
+def test_unauthorized(serve):
+    server = serve()
+    done = run_cli(server.dir, "send", "--control", server.control_url, "x",
+                   env={"WSGW_TOKEN": "wrong"})
+    assert done.returncode == 6
+    assert run_cli(server.dir, "status", env={"WSGW_CONTROL": server.control_url,
+                                              "WSGW_TOKEN": "wrong"}).returncode == 6
+
+
+# Which serve.
+
+
+def test_the_only_live_one_is_found(serve):
+    server = serve()
+    done = run_cli(server.dir, "send", "x")
+    assert (done.returncode, done.stdout) == (0, "delivered 0\n")
+
+
+def test_several_are_listed(serve):
+    one = serve(env={"XDG_STATE_HOME": None})
+    two = serve(env={"XDG_STATE_HOME": None, "HOME": one.env["HOME"]}, wait=False)
+    two.state = one.state = one.dir / "home/.local/state/wsgw"
+    two.await_control()
+    env = {"XDG_STATE_HOME": None, "HOME": one.env["HOME"]}
+    done = run_cli(one.dir, "send", "x", env=env)
+    assert done.returncode == 2
+    assert one.control_url in done.stderr and two.control_url in done.stderr
+    done = run_cli(one.dir, "send", "--control", one.control_url, "x", env=env)
+    assert done.returncode == 0
+
+
+def test_a_stale_file_is_said_to_be(serve):
+    server = serve()
+    server.proc.kill()
+    server.wait()
+    begun = time.monotonic()
+    done = run_cli(server.dir, "send", "x")
+    assert done.returncode == 3
+    assert time.monotonic() - begun < 5
+    assert str(server.pid) in done.stderr or "stale" in done.stderr
+
+
+def test_a_token_goes_to_its_own_url_and_nowhere_else(serve):
+    """A server on another port must not see the token of the file."""
+    server = serve()
+    with socket.socket() as spy:
+        spy.bind(("127.0.0.1", 0))
+        spy.listen()
+        spy.settimeout(10)
+        url = f"http://127.0.0.1:{spy.getsockname()[1]}"
+        with subprocess.Popen([WSGW, "send", "--control", url, "--timeout", "2", "x"],
+                              env=private_env(server.dir), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
+            seen = b""
+            try:
+                link, _ = spy.accept()
+                link.settimeout(1)
+                seen = link.recv(65536)
+                link.close()
+            except TimeoutError:
+                pass
+            sender.communicate(timeout=20)
+    assert server.token.encode() not in seen
+
+
+def test_a_token_file(serve, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("a-token-of-my-own-0123456789\n")
+    token.chmod(0o600)
+    server = serve("--control-token-file", token, wait=False)
+    server.await_control()
+    assert server.token == "a-token-of-my-own-0123456789"
+    done = run_cli(server.dir, "send", "--control", server.control_url, "--token-file", token, "x")
+    assert done.returncode == 0
+
+
+def test_an_unreadable_token_file_is_said_clearly(serve, tmp_path):
+    server = serve("--control-token-file", tmp_path / "none", wait=False)
+    assert server.wait() == 1
+    assert str(tmp_path / "none") in server.err()
+
+
+def test_home_from_the_user_database(serve):
+    """cron may give no HOME; then the home comes from the user database."""
+    server = serve()
+    done = run_cli(server.dir, "send", "x", env={"HOME": None, "XDG_STATE_HOME": None,
+                                                 "XDG_CONFIG_HOME": None})
+    assert done.returncode in (2, 3)
+    import pwd
+    assert pwd.getpwuid(os.getuid()).pw_dir in done.stderr
+
+
+def test_systemd_state_directory(serve, tmp_path):
+    state = tmp_path / "systemd"
+    server = serve(env={"STATE_DIRECTORY": str(state)}, wait=False)
+    server.state = state
+    server.await_control()
+    assert run_cli(server.dir, "send", "x", env={"STATE_DIRECTORY": str(state)}).returncode == 0
+
+
+def test_a_unix_socket(serve, tmp_path):
+    path = tmp_path / "c.sock"
+    server = serve("--control", f"unix:{path}", control=False)
+    server.await_out(f"control listening on http\\+unix://{path}\n")
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    done = run_cli(server.dir, "send", "--control", f"http+unix://{path}", "x")
+    assert (done.returncode, done.stdout) == (0, "delivered 0\n")
+    # Its file is found without a flag.
+    assert run_cli(server.dir, "send", "x").returncode == 0
+    assert (server.state / f"control-{server.pid}.json").exists()
+    server.stop()
+    assert not path.exists()
