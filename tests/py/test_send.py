@@ -53,7 +53,7 @@ def test_the_forms_of_a_message(scripted):
     server.record.wait("onClientOpen")
     assert server.cli("send", "--base64", "AAEC").returncode == 0
     assert a.recv() == b"\x00\x01\x02"
-    assert server.cli("send", "--base64", "A").returncode == 2
+    assert server.cli("send", "--base64", "A").returncode in (1, 2)
     assert server.cli("send", "--binary", input=b"\x00\xff\n").returncode == 0
     assert a.recv() == b"\x00\xff\n"
     assert server.cli("send", "--data", '{"message":"d","room":7}').returncode == 0
@@ -255,9 +255,10 @@ def test_the_only_live_one_is_found(serve):
 
 
 def test_several_are_listed(serve):
-    one = serve(env={"XDG_STATE_HOME": None})
+    one = serve(env={"XDG_STATE_HOME": None}, wait=False)
     two = serve(env={"XDG_STATE_HOME": None, "HOME": one.env["HOME"]}, wait=False)
     two.state = one.state = one.dir / "home/.local/state/wsgw"
+    one.await_control()
     two.await_control()
     env = {"XDG_STATE_HOME": None, "HOME": one.env["HOME"]}
     done = run_cli(one.dir, "send", "x", env=env)
