@@ -160,11 +160,11 @@ def test_headers_subprotocol_user_origin(tmp_path):
     seen = {}
 
     def handler(ws):
-        seen.update(ws.request.headers.raw_items())
+        seen.update((name.lower(), value) for name, value in ws.request.headers.raw_items())
         ws.close()
     with server(handler, subprotocols=["json"]) as url:
         done = run(tmp_path, "-v", "-H", "X-A: 1", "-s", "xml", "-s", "json", "-o", "https://o", "-u", "me:pw", url)
-    assert seen["X-A".lower()] == "1" and seen["origin"] == "https://o"
+    assert seen["x-a"] == "1" and seen["origin"] == "https://o"
     assert seen["authorization"] == "Basic bWU6cHc=" and seen["sec-websocket-protocol"] == "xml, json"
     assert "< HTTP/1.1 101" in done.stderr and "> x-a: 1" in done.stderr
 
@@ -315,6 +315,7 @@ def test_messages_never_tear_the_line_that_is_typed(terminal):
         t = terminal(url)
         t.wait("* connected").wait("> ")
         t.type("my half").wait("my half")
+        wait_for(lambda: peers)
         for i in range(5):
             peers[0].send(f"news {i}\n> forged \x1b[2J")
             t.wait(f"< news {i}\\n> forged \\x1b[2J")
