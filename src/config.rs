@@ -167,14 +167,13 @@ fn apply_flags(
     here: &Path,
 ) -> Result<(), Failure> {
     let from_file = args.config.is_some();
-    if let Some(id) = &args.id {
-        keys::check_id(id).map_err(|why| Failure::usage(format!("--id: {why}")))?;
-    }
-    if flags.is_empty() && args.command.is_empty() && args.id.is_none() {
+    let id = args.id.as_deref().map(keys::gateway_id).transpose();
+    let id = id.map_err(|why| Failure::usage(format!("--id: {why}")))?;
+    if flags.is_empty() && args.command.is_empty() && id.is_none() {
         return Ok(());
     }
     let known: Vec<String> = settings.gateways.iter().map(|g| g.id.clone()).collect();
-    let gateway = match (&args.id, &mut settings.gateways[..]) {
+    let gateway = match (&id, &mut settings.gateways[..]) {
         (Some(id), [gateway]) if !from_file => {
             gateway.id.clone_from(id);
             gateway
@@ -265,10 +264,13 @@ fn from_file(path: &Path) -> Result<Parsed, Failure> {
         Some((key, value)) => {
             parsed.gateways.clear();
             for (id, value) in entries(sub(&file, key, value)?) {
-                keys::check_id(id.get_ref())
-                    .map_err(|why| file.error(id.span().start, &format!("[gateways]: {why}")))?;
+                let wrong =
+                    |why: String| file.error(id.span().start, &format!("[gateways]: {why}"));
                 let mut settings = defaults.clone();
-                id.get_ref().as_ref().clone_into(&mut settings.id);
+                settings.id = keys::gateway_id(id.get_ref()).map_err(wrong)?;
+                if parsed.gateways.iter().any(|other| other.id == settings.id) {
+                    return Err(wrong(format!("{:?} is there twice", settings.id)));
+                }
                 let name = format!("gateways.{}", id.get_ref());
                 gateway(&file, &name, sub(&file, id, value)?, base, &mut settings)?;
                 keys::check(&settings)

@@ -80,7 +80,7 @@ pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
 
 fn filter(level: Option<&str>) -> Result<EnvFilter, Failure> {
     match level {
-        Some(level) => EnvFilter::try_new(level).map_err(|e| {
+        Some(level) => parse_filter(level).map_err(|e| {
             Failure::usage(format!(
                 "log level {level:?}: {e}; write error, warn, info, debug, trace, or a filter like \
                  info,listener=warn"
@@ -88,6 +88,15 @@ fn filter(level: Option<&str>) -> Result<EnvFilter, Failure> {
         }),
         None => Ok(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))),
     }
+}
+
+fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    // A single word that is no level would be taken for the name of a target.
+    let word = text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if word && text.parse::<tracing::level_filters::LevelFilter>().is_err() {
+        return Err("no such level".to_owned());
+    }
+    EnvFilter::try_new(text).map_err(|e| e.to_string())
 }
 
 fn open(settings: &LogSettings) -> Result<RollingFileAppender, Failure> {

@@ -160,7 +160,7 @@ async fn tcp(options: &Options) -> Result<TcpStream, Failure> {
 
 fn tls_hint(error: &io::Error) -> &'static str {
     let text = error.to_string();
-    if text.contains("UnknownIssuer") || text.contains("self-signed") || text.contains("CaUsedAs") {
+    if text.contains("invalid peer certificate") {
         " (--cacert FILE trusts a certificate of your own, --insecure any)"
     } else if text.contains("InvalidContentType") || text.contains("corrupt") {
         " (does the server speak TLS at all? ws:// is without)"

@@ -170,8 +170,8 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
         Some((user, rest)) => (Some(user.to_owned()), rest.to_owned()),
         None => (None, authority.to_string()),
     };
-    if authority_text.ends_with(':') || authority.port().is_some() && authority.port_u16().is_none()
-    {
+    let port_text = authority_text.rsplit(']').next().and_then(|rest| rest.split_once(':'));
+    if port_text.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
         return Err(wrong("its port is no number up to 65535"));
     }
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });

@@ -157,7 +157,11 @@ pub fn restart(args: &RestartArgs) -> Result<u8, Failure> {
 
 /// `wsgw reload`.
 pub fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
-    let body = client(&args.control)?.request("POST", "/v1/reload", b"")?.ok()?;
+    let answer = client(&args.control)?.request("POST", "/v1/reload", b"")?;
+    if let Some(notice) = &answer.notice {
+        eprintln!("wsgw: {}", escape(notice));
+    }
+    let body = answer.ok()?;
     show_gateways(&body, args.json)
 }
 

@@ -237,14 +237,20 @@ pub fn check(settings: &GatewaySettings) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether this may be a gateway's id.
+/// An id as somebody writes it in the form that it is kept in.
+pub fn normal_id(id: &str) -> String {
+    id.trim().to_ascii_lowercase()
+}
+
+/// A gateway's id as it is meant: without the white space around it, in lower case.
 ///
 /// # Errors
 /// What an id is.
-pub fn check_id(id: &str) -> Result<(), String> {
+pub fn gateway_id(id: &str) -> Result<String, String> {
+    let id = normal_id(id);
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     if (1..=64).contains(&id.len()) && id.chars().all(fits) {
-        return Ok(());
+        return Ok(id);
     }
     Err(format!("{id:?} is no gateway id: up to 64 of a-z, 0-9, dot, underscore and hyphen"))
 }

@@ -95,7 +95,8 @@ fn errors_name_the_line_and_the_key() {
         ),
         ("port = 1\n", ":1: unknown key \"port\""),
         ("[gateways.chat]\nport = \n", ":2: "),
-        ("[gateways.Chat]\n", ":1: [gateways]: \"Chat\" is no gateway id"),
+        ("[gateways.\"a b\"]\n", ":1: [gateways]: \"a b\" is no gateway id"),
+        ("[gateways.a]\n[gateways.A]\n", ":2: [gateways]: \"a\" is there twice"),
         ("[gateways.a]\nroute = \"al\"\n", ":2: gateways.a.route: \"al\" is none of all, others"),
         (
             "[gateways.a]\nmax-message = \"16MiB\"\n",

@@ -67,6 +67,8 @@ impl Write for Socket {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// What else one should know.
+    pub notice: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -239,7 +241,7 @@ impl Client {
             let length = head.length.unwrap_or(u64::MAX);
             reader.take(length).read_to_end(&mut body).map_err(|e| self.fail(&e))?;
         }
-        Ok(Answer { status: head.status, body })
+        Ok(Answer { status: head.status, notice: head.notice, body })
     }
 
     /// What a failed read or write of a stream means.
@@ -283,6 +285,8 @@ pub struct Head {
     pub chunked: bool,
     /// Its length, if it is not.
     pub length: Option<u64>,
+    /// What a success says beside its body.
+    pub notice: Option<String>,
 }
 
 /// Reads a response's head.
@@ -315,6 +319,7 @@ pub fn read_head(reader: &mut impl BufRead) -> io::Result<Head> {
         status: response.code.unwrap_or(0),
         chunked: header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")),
         length: header("content-length").and_then(|v| v.trim().parse().ok()),
+        notice: header(super::routes::NOTICE).map(str::to_owned),
     })
 }
 

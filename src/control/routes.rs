@@ -25,6 +25,9 @@ pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 /// Bytes of a struct at most.
 pub const MAX_STRUCT: usize = 16 * 1024 * 1024;
 
+/// The header in which a success says what else one should know.
+pub const NOTICE: &str = "wsgw-notice";
+
 /// A body that is there at once.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
@@ -166,7 +169,14 @@ async fn route(
             Some("true") => Ok(json(&server.restart_listener(id).await?)),
             Some(other) => Err(bad(format!("listener={other}: true or false"))),
         },
-        _ => Ok(json(&server.reload().await?)),
+        _ => {
+            let done = server.reload().await?;
+            let mut response = json(&done.gateways);
+            if let Some(notice) = done.notice {
+                response.headers_mut().insert(NOTICE, HeaderValue::from_static(notice));
+            }
+            Ok(response)
+        }
     }
 }
 

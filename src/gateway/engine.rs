@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -419,10 +419,21 @@ impl Drop for Engine {
     }
 }
 
+static FIRST_LIMIT: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// The limits on open files (soft, hard) before they were raised; `None` where there are none.
+pub fn first_descriptor_limit() -> Option<(u64, u64)> {
+    FIRST_LIMIT.get().copied()
+}
+
 /// Raises the limit on open files to the hard limit; returns it.
 fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
+    if let (Some(soft), Some(hard)) = (limit.current, limit.maximum) {
+        // Only the first engine of the process sees the limit as it was given to us.
+        let _ = FIRST_LIMIT.set((soft, hard));
+    }
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = match setrlimit(Resource::Nofile, wanted) {
         Ok(()) => limit.maximum,

@@ -57,6 +57,8 @@ pub struct Home {
     stdin_ready: bool,
     stdout: Option<pipe::Receiver>,
     stdout_ready: bool,
+    /// Whether epoll has said that its other side is closed: a short read is not the end then.
+    stdout_closed: bool,
     /// Whether an incarnation is attached.
     attached: bool,
     wrote: bool,
@@ -89,6 +91,7 @@ impl Home {
             stdin_ready: false,
             stdout: None,
             stdout_ready: false,
+            stdout_closed: false,
             attached: false,
             wrote: false,
             exited: None,
@@ -150,6 +153,7 @@ impl Home {
         self.stdin_ready = true;
         self.stdout = Some(stdout);
         self.stdout_ready = true;
+        self.stdout_closed = false;
         self.attached = true;
         self.wrote = false;
         self.exited = None;
@@ -195,7 +199,7 @@ impl Home {
                         Some(line) => exchange.line(line, results, now),
                         None => exchange.over_long(max),
                     });
-                    if n < ctx.buffer.len() {
+                    if n < ctx.buffer.len() && !self.stdout_closed {
                         self.stdout_ready = false;
                         return;
                     }
@@ -257,13 +261,16 @@ impl Slice {
     }
 
     /// The kernel says something about the acceptor or the listener's pipes.
-    pub fn home_event(&mut self, kind: Kind) {
+    pub fn home_event(&mut self, kind: Kind, closed: bool) {
         let Some(home) = &mut self.home else { return };
         home.dirty = true;
         match kind {
             Kind::Acceptor => home.accept_ready = true,
             Kind::Stdin => home.stdin_ready = true,
-            Kind::Stdout => home.stdout_ready = true,
+            Kind::Stdout => {
+                home.stdout_ready = true;
+                home.stdout_closed |= closed;
+            }
             Kind::Conn => {}
         }
     }
@@ -339,6 +346,7 @@ impl Slice {
             (HomeMsg::Exited, _) => {
                 if home.attached {
                     home.exited = Some(ctx.now + LEFTOVER);
+                    home.stdout_ready = home.stdout.is_some();
                 }
             }
             (HomeMsg::CloseStdin, _) => home.stdin = None,

@@ -52,8 +52,7 @@ pub fn spawn(
         .current_dir(&command.directory)
         .stdin(if with_stdin { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+        .stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if PRIVATE.contains(&text.as_ref())
@@ -70,7 +69,8 @@ pub fn spawn(
     if std::env::var_os("PYTHONUNBUFFERED").is_none() {
         process.env("PYTHONUNBUFFERED", "1");
     }
-    exec::prepare(&mut process);
+    // A program of select() must not inherit the limit that we raised for our clients.
+    exec::prepare(process.as_std_mut(), super::engine::first_descriptor_limit());
     let mut child = process.spawn()?;
     let stdin = child.stdin.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
     let stdout = child.stdout.take().map(|pipe| pipe.into_owned_fd()).transpose()?;

@@ -208,7 +208,9 @@ impl Shard {
                     slice.readable(slot, ctx);
                 }
             }
-            Kind::Acceptor | Kind::Stdin | Kind::Stdout => slice.home_event(kind),
+            Kind::Acceptor | Kind::Stdin | Kind::Stdout => {
+                slice.home_event(kind, event.is_read_closed());
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::time::timeout;
 
 use super::metrics::Metrics;
 use crate::escape::escape;
@@ -124,7 +125,19 @@ pub async fn drain(
     };
     if let Ok(mut pipe) = pipe::Receiver::from_owned_fd(stderr) {
         let mut buffer = vec![0; 64 * 1024];
-        while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        loop {
+            let read = match log.hidden {
+                0 => pipe.read(&mut buffer).await,
+                // When the flood is over, its lines are counted without waiting for another one.
+                _ => match timeout(Duration::from_secs(1), pipe.read(&mut buffer)).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        log.say_hidden();
+                        continue;
+                    }
+                },
+            };
+            let Ok(n @ 1..) = read else { break };
             log.feed(&buffer[..n]);
             // A flood must not keep the control port from its turn.
             tokio::task::yield_now().await;

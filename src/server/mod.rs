@@ -101,6 +101,14 @@ impl Waiting {
     }
 }
 
+/// A reload that was carried out.
+pub struct Reloaded {
+    /// Every gateway.
+    pub gateways: Vec<GatewayStatus>,
+    /// What could not be applied, and what to do about it.
+    pub notice: Option<&'static str>,
+}
+
 /// The answer to a push that was taken in; it arrives once, later.
 pub type PushReceipt = oneshot::Receiver<Result<PushOutcome, ApiError>>;
 
@@ -135,8 +143,9 @@ impl Server {
     }
 
     fn find(&self, id: &str) -> Result<Arc<Gateway>, ApiError> {
+        let id = &crate::config::keys::normal_id(id);
         let all = self.all();
-        all.iter().find(|g| g.id == id).cloned().ok_or_else(|| {
+        all.iter().find(|g| g.id == *id).cloned().ok_or_else(|| {
             let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();
             let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let text = format!("no gateway {id:?}; known: {list}");
@@ -319,26 +328,30 @@ impl Server {
     }
 
     /// Re-reads the config.
-    pub async fn reload(self: &Arc<Self>) -> Result<Vec<GatewayStatus>, ApiError> {
+    ///
+    /// # Errors
+    /// What was not carried out; an invalid config changes nothing.
+    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
         // A requester that goes away does not leave a reload half done.
         let this = Arc::clone(self);
         let task = tokio::spawn(async move { this.reload_now().await });
         let failed = |_| ApiError::new(ErrorCode::Failed, "the reload was interrupted");
-        task.await.map_err(failed)??;
-        Ok(self.gateways())
+        let notice = task.await.map_err(failed)??;
+        Ok(Reloaded { gateways: self.gateways(), notice })
     }
 
-    async fn reload_now(self: &Arc<Self>) -> Result<(), ApiError> {
+    async fn reload_now(self: &Arc<Self>) -> Result<Option<&'static str>, ApiError> {
         let _turn = self.reloading.lock().await;
         let settings = (self.load)().map_err(|e| {
             tracing::error!("reload: nothing was changed: {e}");
             ApiError::new(ErrorCode::Failed, format!("nothing was changed: {e}"))
         })?;
         let mut errors = Vec::new();
+        let mut notice = None;
         if settings.control != self.control {
             let text = "[control] changed: that needs a new `wsgw serve`; the rest was applied";
             tracing::warn!("reload: {text}");
-            errors.push(text.to_owned());
+            notice = Some(text);
         }
         let old = self.all();
         let mut next: Vec<Arc<Gateway>> = Vec::new();
@@ -379,7 +392,7 @@ impl Server {
         }
         if errors.is_empty() {
             tracing::info!("configuration reloaded");
-            Ok(())
+            Ok(notice)
         } else {
             Err(ApiError::new(ErrorCode::Failed, errors.join("; ")))
         }

@@ -124,7 +124,8 @@ impl Exchange {
             tracing::warn!(
                 gateway = %self.gateway,
                 "the listener wrote a line that is skipped, {why}; did you mean to print to \
-                 stderr?{more} line={cut:?}"
+                 stderr?{more} line={}",
+                crate::escape::escape(&cut)
             );
         }
     }
