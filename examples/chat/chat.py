@@ -34,7 +34,9 @@ def opened(event):
 
 
 def closed(event):
-    path = room_of.pop(event["conn"])
+    path = room_of.pop(event["conn"], None)
+    if path is None:
+        return
     nick = rooms[path].pop(event["conn"])
     if rooms[path]:
         tell(path, f"{nick} left")
@@ -45,7 +47,9 @@ def closed(event):
 def message(event):
     if event["conn"] is None:  # a push (`wsgw send`) goes to everybody
         return write({"id": event["id"], "message": json.dumps({"info": event["message"]})})
-    path = room_of[event["conn"]]
+    path = room_of.get(event["conn"])
+    if path is None:  # after a restart: its sender had left before
+        return write({"id": event["id"], "connections": []})
     nick = rooms[path][event["conn"]]
     text = event["message"]
     if text.startswith("/nick "):
