@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Sets everything up that the tests need, and runs them all. All of it lands under target/; Debian
+# packages are installed by apt where this is root. Ends with "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=never
+tools=$PWD/target/tests
+mkdir -p "$tools"
+
+passed=0 failed=0
+log=$tools/log
+say() { printf '\n== %s\n' "$*"; }
+# One step that counts as one test.
+step() {
+  local name=$1; shift
+  say "$name"
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $name"; fi
+}
+# A suite that counts its tests itself; PATTERN finds the numbers in its output.
+suite() {
+  local name=$1 count=$2; shift 2
+  say "$name"
+  "$@" 2>&1 | tee "$log"
+  local status=${PIPESTATUS[0]} good bad
+  read -r good bad < <("$count" "$log")
+  # A suite that fails without a failed test did not even start.
+  if [ "$status" -ne 0 ] && [ "${bad:-0}" -eq 0 ]; then bad=1; fi
+  passed=$((passed + ${good:-0})) failed=$((failed + ${bad:-0}))
+}
+count_cargo() {
+  awk '/^test result:/ { good += $4; bad += $6 } END { print good + 0, bad + 0 }' "$1"
+}
+count_pytest() {
+  awk '/ in [0-9.]+s/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) good = $(i-1); if ($i ~ /^(failed|error)/) bad += $(i-1) } }
+       END { print good + 0, bad + 0 }' "$1"
+}
+count_node() {
+  awk '/^# pass/ { good = $3 } /^# fail/ { bad = $3 } END { print good + 0, bad + 0 }' "$1"
+}
+
+say "set-up"
+packages=()
+need() { command -v "$1" >/dev/null || packages+=("$2"); }
+need jq jq; need curl curl; need zsh zsh; need fish fish; need nginx nginx; need openssl openssl
+need node nodejs; need npm npm; need chromium chromium; need vmstat procps; need cc build-essential
+need python3 python3; python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+if [ ${#packages[@]} -gt 0 ]; then
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "these Debian packages are missing, and only root may install them: ${packages[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  # nginx must not be started as a service: the tests start their own.
+  policy=
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d && policy=1
+  fi
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null \
+    || { echo "apt-get failed" >&2; exit 1; }
+  [ -z "$policy" ] || rm -f /usr/sbin/policy-rc.d
+fi
+[ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py" || exit 1
+"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/py/requirements.txt || exit 1
+mkdir -p "$tools/node"
+cp tests/node/package.json "$tools/node/"
+(cd "$tools/node" && npm install --no-fund --no-audit --silent) || exit 1
+
+step "cargo fmt" cargo fmt --check
+step "cargo clippy" cargo clippy --quiet --all-targets --locked -- -D warnings
+step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
+suite "cargo test" count_cargo cargo test --locked --no-fail-fast
+say "cargo build"
+cargo build --locked || exit 1
+export WSGW_BIN=$PWD/target/debug/wsgw
+suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider tests/py
+suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap tests/node/
+
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
