@@ -15,6 +15,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -48,28 +49,28 @@ pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     let filter = filter(settings.level.as_deref())?;
     let mut workers = Vec::new();
     let mut complaint = None;
-    let file = match open(settings) {
+    let mut plain = Tee::default();
+    match open(settings) {
         Ok(appender) => {
             let (writer, guard) = queue(appender, "wsgw-log");
             workers.push(guard);
-            Some(layer(writer, false))
+            plain.0.push(writer);
         }
         Err(failure) if settings.directory.is_some() => return Err(failure),
-        Err(failure) => {
-            complaint = Some(failure.message);
-            None
-        }
-    };
-    let terminal = (!settings.quiet).then(|| {
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Err(failure) => complaint = Some(failure.message),
+    }
+    let mut coloured = Tee::default();
+    if !settings.quiet {
         let (writer, guard) = queue(io::stderr(), "wsgw-stderr");
         workers.push(guard);
-        layer(writer, colour)
-    });
+        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        // The same line for both is made once.
+        if colour { coloured.0.push(writer) } else { plain.0.push(writer) }
+    }
     tracing_subscriber::registry()
         .with(filter)
-        .with(file)
-        .with(terminal)
+        .with((!plain.0.is_empty()).then(|| layer(plain, false)))
+        .with((!coloured.0.is_empty()).then(|| layer(coloured, true)))
         .try_init()
         .map_err(|e| Failure::other(format!("the log cannot be set up: {e}")))?;
     if let Some(complaint) = complaint {
@@ -129,7 +130,7 @@ fn open_in(directory: &Path) -> Result<RollingFileAppender, String> {
 
 fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {
     let counter = Arc::new(OnceLock::new());
-    let careful = Careful { to, lost: 0, torn: false, said: 0, counter: Arc::clone(&counter) };
+    let careful = Careful::new(to, Arc::clone(&counter));
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
@@ -139,9 +140,40 @@ fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGu
     (writer, guard)
 }
 
+/// Writes a line to all of them.
+#[derive(Clone, Default)]
+struct Tee(Vec<NonBlocking>);
+
+impl Write for Tee {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        for writer in &mut self.0 {
+            // A full queue counts what it loses.
+            let _ = writer.write(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Tee {
+    type Writer = Tee;
+
+    fn make_writer(&'a self) -> Tee {
+        self.clone()
+    }
+}
+
+/// Bytes of lines that are written with one call when many wait.
+const BATCH: usize = 32 * 1024;
+
 /// Writes whole lines, and counts those that are lost.
 struct Careful<W> {
     to: W,
+    /// Lines that came since the last flush, and how many.
+    batch: (Vec<u8>, u64),
     /// Lines that could not be written.
     lost: u64,
     /// Whether the last one was written in part.
@@ -152,7 +184,11 @@ struct Careful<W> {
 }
 
 impl<W: Write> Careful<W> {
-    /// Writes a line in one call, so that lines of two processes do not mix.
+    fn new(to: W, counter: Arc<OnceLock<ErrorCounter>>) -> Careful<W> {
+        Careful { to, batch: (Vec::new(), 0), lost: 0, torn: false, said: 0, counter }
+    }
+
+    /// Writes whole lines in one call, so that those of two processes do not mix.
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
         let mut rest = line;
         while !rest.is_empty() {
@@ -186,19 +222,25 @@ impl<W: Write> Careful<W> {
 
 impl<W: Write> Write for Careful<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // An error would only be thrown away by the thread that calls this.
-        if self.say_lost().and_then(|()| self.line(line)).is_err() {
-            self.lost += 1;
-        }
-        Ok(line.len())
+        self.batch.0.extend_from_slice(line);
+        self.batch.1 += 1;
+        if self.batch.0.len() >= BATCH { self.flush().map(|()| line.len()) } else { Ok(line.len()) }
     }
 
+    /// Called by the log's thread whenever no line waits.
     fn flush(&mut self) -> io::Result<()> {
+        let (lines, count) = std::mem::take(&mut self.batch);
+        // An error would only be thrown away by the thread that calls this.
+        if !lines.is_empty() && self.say_lost().and_then(|()| self.line(&lines)).is_err() {
+            self.lost += count;
+        }
+        self.batch.0 = lines;
+        self.batch.0.clear();
         self.to.flush()
     }
 }
 
-fn layer<S>(writer: NonBlocking, colour: bool) -> impl tracing_subscriber::Layer<S>
+fn layer<S>(writer: Tee, colour: bool) -> impl tracing_subscriber::Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -311,11 +353,14 @@ mod tests {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let disk = Disk { full: Arc::clone(&full), got: Arc::clone(&got) };
         let counter = Arc::new(OnceLock::new());
-        let mut log = Careful { to: disk, lost: 0, torn: false, said: 0, counter };
-        log.write_all(b"one\n").unwrap();
-        log.write_all(b"two\n").unwrap();
+        let mut log = Careful::new(disk, counter);
+        for line in ["one\n", "two\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+            log.flush().unwrap();
+        }
         full.store(false, std::sync::atomic::Ordering::SeqCst);
         log.write_all(b"three\n").unwrap();
+        log.flush().unwrap();
         let text = String::from_utf8(got.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].ends_with("WARN 2 lines of the log were lost"), "{text}");
@@ -327,7 +372,7 @@ mod tests {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test");
-        let subscriber = tracing_subscriber::registry().with(layer(writer, false));
+        let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(gateway = "chat", conn = "k3", path = "/\n2026 ERROR forged", "a\nb");
         });

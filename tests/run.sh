@@ -1,144 +1,84 @@
 #!/usr/bin/env bash
-# Sets up what the tests need and runs all of them. Ends with one line, `N passed, N failed`.
-#
-# Programs are installed by apt where this runs as root on Debian; libraries go below target/.
-# A tool that is missing in the end is a failure: no test is skipped for it.
+# Sets everything up that the tests need, and runs them all. All of it lands under target/; Debian
+# packages are installed by apt where this is root. Ends with "N passed, N failed".
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=never
+tools=$PWD/target/tests
+mkdir -p "$tools"
 
-passed=0
-failed=0
-logs=target/test-logs
-mkdir -p "$logs"
-
+passed=0 failed=0
+log=$tools/log
 say() { printf '\n== %s\n' "$*"; }
-
-# One check that either holds or not.
-check() {
-  local name=$1
-  shift
+# One step that counts as one test.
+step() {
+  local name=$1; shift
   say "$name"
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "FAILED: $name"
-  fi
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $name"; fi
 }
-
-# Runs a suite into a log that is shown, too. `$status` is its exit status.
+# A suite that counts its tests itself; PATTERN finds the numbers in its output.
 suite() {
-  local name=$1
-  shift
+  local name=$1 count=$2; shift 2
   say "$name"
-  "$@" 2>&1 | tee "$logs/$name.log"
-  status=${PIPESTATUS[0]}
+  "$@" 2>&1 | tee "$log"
+  local status=${PIPESTATUS[0]} good bad
+  read -r good bad < <("$count" "$log")
+  # A suite that fails without a failed test did not even start.
+  if [ "$status" -ne 0 ] && [ "${bad:-0}" -eq 0 ]; then bad=1; fi
+  passed=$((passed + ${good:-0})) failed=$((failed + ${bad:-0}))
+}
+count_cargo() {
+  awk '/^test result:/ { good += $4; bad += $6 } END { print good + 0, bad + 0 }' "$1"
+}
+count_pytest() {
+  awk '/ in [0-9.]+s/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) good = $(i-1); if ($i ~ /^(failed|error)/) bad += $(i-1) } }
+       END { print good + 0, bad + 0 }' "$1"
+}
+count_node() {
+  awk '/^# pass/ { good = $3 } /^# fail/ { bad = $3 } END { print good + 0, bad + 0 }' "$1"
 }
 
-# Adds a suite's counts; one that failed without a failed test (it did not even run) counts as one.
-count() {
-  local ok=$1 bad=$2
-  if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
-  if [ "$status" -eq 0 ] && [ "$ok" -eq 0 ]; then bad=1; fi
-  passed=$((passed + ok))
-  failed=$((failed + bad))
-}
-
-sum() { awk '{ n += $1 } END { print n + 0 }'; }
-
-# Programs.
-
-declare -A package=(
-  [jq]=jq [chromium]=chromium [zsh]=zsh [fish]=fish [nginx]=nginx-light [caddy]=caddy
-  [node]=nodejs [npm]=npm [python3]=python3 [curl]=curl [vmstat]=procps
-  [systemd-analyze]=systemd [openssl]=openssl
-)
-has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
-missing() {
-  local tool
-  for tool in "${!package[@]}"; do has "$tool" || echo "${package[$tool]}"; done
-  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
-}
-quiet() { "$@" >"$logs/apt.log" 2>&1 || { tail -20 "$logs/apt.log"; return 1; }; }
-apt_install() {
-  # nginx and Caddy must not be started, nor take a port.
-  local policy=/usr/sbin/policy-rc.d ours=
-  if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && ours=1
+say "set-up"
+packages=()
+need() { command -v "$1" >/dev/null || packages+=("$2"); }
+need jq jq; need curl curl; need zsh zsh; need fish fish; need nginx nginx; need openssl openssl
+need node nodejs; need npm npm; need chromium chromium; need vmstat procps; need cc build-essential
+need caddy caddy; need systemd-analyze systemd
+need python3 python3; python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+if [ ${#packages[@]} -gt 0 ]; then
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "these Debian packages are missing, and only root may install them: ${packages[*]}" >&2
+    exit 1
   fi
   export DEBIAN_FRONTEND=noninteractive
-  quiet apt-get install -y --no-install-recommends "$@" ||
-    { quiet apt-get update && quiet apt-get install -y --no-install-recommends "$@"; }
-  local done=$?
-  [ -z "$ours" ] || rm -f $policy
-  return $done
-}
-
-say "programs"
-mapfile -t wanted < <(missing | sort -u)
-if [ ${#wanted[@]} -gt 0 ]; then
-  echo "missing: ${wanted[*]}"
-  if [ "$(id -u)" = 0 ] && has apt-get; then
-    apt_install "${wanted[@]}" || echo "apt-get could not install them"
-  else
-    echo "install them: the tests that use them fail"
+  # nginx must not be started as a service: the tests start their own.
+  policy=
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d && policy=1
   fi
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null \
+    || { echo "apt-get failed" >&2; exit 1; }
+  [ -z "$policy" ] || rm -f /usr/sbin/policy-rc.d
 fi
+[ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py" || exit 1
+"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/py/requirements.txt || exit 1
+mkdir -p "$tools/node"
+cp tests/node/package.json "$tools/node/"
+(cd "$tools/node" && npm install --no-fund --no-audit --silent) || exit 1
 
-# Libraries, each set once for the versions that are asked for.
+step "cargo fmt" cargo fmt --check
+step "cargo clippy" cargo clippy --quiet --all-targets --locked -- -D warnings
+step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
+suite "cargo test" count_cargo cargo test --locked --no-fail-fast
+say "cargo build"
+cargo build --locked || exit 1
+export WSGW_BIN=$PWD/target/debug/wsgw
+suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider tests/py
+suite "python, the contract" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider \
+  tests/contract
+export WSGW_PYTHON=$tools/py/bin/python
+suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap \
+  tests/node/*.test.js tests/browser/*.test.cjs
 
-python_setup() {
-  local stamp=target/py/requirements.txt
-  cmp -s tests/py/requirements.txt $stamp && return
-  rm -rf target/py/venv &&
-    python3 -m venv target/py/venv &&
-    target/py/venv/bin/pip install -q -r tests/py/requirements.txt &&
-    cp tests/py/requirements.txt $stamp
-}
-node_setup() {
-  local stamp=target/node/installed.json
-  cmp -s tests/node/package.json $stamp && return
-  mkdir -p target/node &&
-    cp tests/node/package.json target/node/package.json &&
-    rm -f target/node/package-lock.json &&
-    npm install --prefix target/node --ignore-scripts --no-audit --no-fund --loglevel=error &&
-    cp tests/node/package.json $stamp
-}
-check "python libraries" python_setup
-check "node libraries" node_setup
-
-# The crate.
-
-check "cargo fmt" cargo fmt --all --check
-check "cargo clippy" cargo clippy --all-targets --quiet -- -D warnings
-check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --quiet
-check "cargo build" cargo build --quiet
-
-suite cargo-test cargo test --quiet --no-fail-fast
-results=$(grep -E '^test result:' "$logs/cargo-test.log")
-count "$(grep -oE '[0-9]+ passed' <<<"$results" | sum)" "$(grep -oE '[0-9]+ failed' <<<"$results" | sum)"
-
-# The binary from outside.
-
-export WSGW_BIN=${WSGW_BIN:-$PWD/target/debug/wsgw}
-export WSGW_PYTHON=$PWD/target/py/venv/bin/python3
-workers=${WORKERS:-4}
-
-for directory in tests/contract tests/py; do
-  suite "pytest-${directory#tests/}" target/py/venv/bin/python3 -m pytest -p no:cacheprovider -q \
-    -n "$workers" "$directory"
-  # Of the last line alone: `2 failed, 10 passed, 1 error in 3.21s`.
-  last=$(grep -E '(passed|failed|error).* in [0-9.]+s' "$logs/pytest-${directory#tests/}.log" | tail -1)
-  count "$(grep -oE '[0-9]+ passed' <<<"$last" | sum)" \
-    "$(grep -oE '[0-9]+ (failed|errors?)' <<<"$last" | sum)"
-done
-
-suite node env NODE_PATH="$PWD/target/node/node_modules" \
-  node --test --test-concurrency=2 --test-reporter=tap tests/node/*.test.cjs tests/browser/*.test.cjs
-count "$(grep -oE '^# pass [0-9]+' "$logs/node.log" | grep -oE '[0-9]+' | sum)" \
-  "$(grep -oE '^# (fail|cancelled) [0-9]+' "$logs/node.log" | grep -oE '[0-9]+' | sum)"
-
-say "failures"
-grep -hE '^(FAILED|ERROR) |^not ok|^test .* FAILED$|^    [a-z_:]+$' "$logs"/*.log | sort -u | head -50
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

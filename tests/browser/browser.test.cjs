@@ -6,11 +6,11 @@ const { execFileSync, spawn } = require("node:child_process");
 const path = require("node:path");
 const test = require("node:test");
 const puppeteer = require("puppeteer-core");
-const { ROOT, WSGW, Serve, Inbox, pageServer, until } = require("../node/harness.cjs");
+const { ROOT, WSGW, Serve, Inbox, pageServer, until } = require("./harness.cjs");
 
 const PAGE = path.join(ROOT, "examples/chat/index.html");
 // A virtual environment with `websockets`; tests/run.sh makes it.
-const PYTHON = process.env.WSGW_PYTHON ?? path.join(ROOT, "target/py/venv/bin/python3");
+const PYTHON = process.env.WSGW_PYTHON ?? path.join(ROOT, "target/tests/py/bin/python");
 
 function chromium() {
   const found = execFileSync("sh", ["-c", "command -v chromium || command -v chromium-browser"]);

@@ -1,4 +1,4 @@
-"""What README and docs show is run, what they promise is compared, and the examples work."""
+"""Names in README and docs are those of the program; the chat, the unit and Caddy's example work."""
 
 import json
 import os
@@ -16,58 +16,11 @@ from harness import ROOT, WSGW, private_env, run_cli, wait_until, ws_client
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(page, kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text(), re.M | re.S)
-
-
 def tool(name):
     """A program that tests/run.sh installs; its absence is a failure, not a pass."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     assert found, f"{name} is missing: tests/run.sh installs it"
     return found
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh test")], ids=lambda p: p.name)
-def test_the_commands_shown_run(serve, page):
-    """A client that echoes nothing is there, for those who wait for a message."""
-    server = serve(listener=["cat"])
-    server.connect()
-    default = f"ws://127.0.0.1:{server.port()}/"
-    for block in blocks(page, "sh test"):
-        block = block.replace("ws://127.0.0.1:10125/", default)
-        block = re.sub(r"\bwsgw connect -", f"wsgw connect {default} -", block)
-        env = {**server.env, "PATH": f"{os.path.dirname(WSGW)}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], env=env, text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=60, cwd=ROOT)
-        assert done.returncode == 0, (block, done.stdout, done.stderr)
-
-
-def test_every_serve_that_is_shown_serves(serve):
-    """`wsgw serve …` lines of all pages, but for the port."""
-    shown = {line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()
-             if line.startswith("wsgw serve ")}
-    assert len(shown) >= 6
-    for n, line in enumerate(sorted(shown)):
-        args = line.removeprefix("wsgw serve ")
-        server = serve(name=f"shown{n}", cwd=ROOT, wrap=("bash", "-c",
-                       f'exec "$0" "$@" {args}'.replace('"$@"', '"${@}"')))
-        a, b = server.connect(), server.connect()
-        server.await_connections(2)
-        a.send("hi")
-        assert b.recv() in ("hi", "HI", "> hi"), line
-        server.stop()
-
-
-def test_the_table_of_limits_agrees_with_the_flags(tmp_path):
-    help_text = re.sub(r"\s+", " ", run_cli(tmp_path, "serve", "--help").stdout)
-    page = (ROOT / "docs/operations.md").read_text()
-    table = page[page.index("<!-- limits"):]
-    rows = re.findall(r"^\| `([a-z-]+)` \| (\S+) \|", table, re.M)
-    assert len(rows) >= 15
-    for key, default in rows:
-        found = re.search(rf"--{key} <[^>]+> (.*?)\[default: ([^\]]*)\]", help_text)
-        assert found, key
-        assert found[2] == default, key
 
 
 def test_every_metric_that_is_named_is_there(serve):
@@ -96,22 +49,6 @@ def test_links_lead_somewhere():
 
 
 # The examples.
-
-
-@pytest.mark.parametrize("listener", [["python3", "upper.py"], ["node", "upper.js"],
-                                      ["bash", "upper.sh"],
-                                      ["jq", "-c", "--unbuffered", ".message |= ascii_upcase"]])
-def test_upper(serve, listener):
-    tool(listener[0])
-    tool("jq")
-    server = serve(listener=listener, cwd=ROOT / "examples")
-    a, b = server.connect(), server.connect()
-    server.await_connections(2)
-    a.send('hällo "x"')
-    assert a.recv().upper() == b.recv().upper() == 'HÄLLO "X"'.upper()
-    a.send("abc")
-    assert a.recv() == b.recv() == "ABC"
-    assert server.metric("wsgw_listener_faults_total") == 0
 
 
 def chat(serve):
@@ -182,44 +119,6 @@ def test_chat_survives_a_message_of_somebody_who_left():
     assert json.loads(done.stdout.splitlines()[0])["id"] == 7
 
 
-def test_vmstat(serve):
-    tool("vmstat")
-    server = serve("--hooks", "none", listener=["bash", ROOT / "examples/vmstat.sh"])
-    a = server.connect()
-    assert len(a.recv().split()) >= 15
-
-
-def test_crontab(serve):
-    """Each line, as cron runs it: /bin/sh, a small environment, no stdin."""
-    server = serve()
-    a = server.connect()
-    server.await_connections(1)
-    lines = [re.sub(r"^(\S+\s+){5}", "", line)
-             for line in (ROOT / "examples/crontab").read_text().splitlines()
-             if re.match(r"[0-9*]", line)]
-    assert len(lines) == 2
-    env = {"PATH": f"{os.path.dirname(WSGW)}:/usr/bin:/bin", "HOME": server.env["HOME"],
-           "XDG_STATE_HOME": server.env["XDG_STATE_HOME"], "SHELL": "/bin/sh"}
-    for line in lines:
-        done = subprocess.run(["/bin/sh", "-c", line], env=env, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done
-        # cron mails what is printed.
-        assert done.stdout == ""
-    assert "load average" in a.recv()
-    assert a.recv() == "backup FAILED"
-
-
-def test_the_example_config_is_whole(serve, tmp_path):
-    text = (ROOT / "examples/wsgw.toml").read_text()
-    flags = set(re.findall(r"^ +--([a-z-]+) <", run_cli(tmp_path, "serve", "--help").stdout, re.M))
-    flags -= {"config", "id", "control", "control-token-file", "log-dir", "log-level", "protocol"}
-    for key in flags | {"protocols"}:
-        assert re.search(rf"^#?{key} = ", text, re.M), key
-    server = serve(config=re.sub(r"^#?port = .*$", "port = 0", text, flags=re.M))
-    assert server.status("chat")["state"] == "running"
-
-
 def test_the_unit(tmp_path):
     analyze = tool("systemd-analyze")
     unit = tmp_path / "wsgw.service"
@@ -270,28 +169,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_nginx(scripted, tmp_path):
-    nginx = tool("nginx")
-    server = scripted("--trusted-proxies", "127.0.0.1")
-    port = free_port()
-    snippet = (ROOT / "examples/nginx.conf").read_text()
-    snippet = snippet.replace("listen 8080", f"listen 127.0.0.1:{port}")
-    snippet = snippet.replace("127.0.0.1:10125", f"127.0.0.1:{server.port()}")
-    temp = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n"
-                   for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    config = tmp_path / "nginx.conf"
-    config.write_text(f"daemon off;\nmaster_process off;\npid {tmp_path}/pid;\n"
-                      f"error_log {tmp_path}/error.log;\nevents {{}}\n"
-                      f"http {{\naccess_log off;\n{temp}{snippet}\n}}\n")
-    checked = subprocess.run([nginx, "-t", "-c", config], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-    with subprocess.Popen([nginx, "-c", config], stderr=subprocess.DEVNULL) as proxy:
-        try:
-            proxied(server, port)
-        finally:
-            proxy.terminate()
-
-
 def test_caddy(scripted, tmp_path):
     caddy = tool("caddy")
     server = scripted("--trusted-proxies", "127.0.0.1")
@@ -325,4 +202,4 @@ def test_the_licences_are_there():
 
 def test_the_changelog_knows_this_version():
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
-    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(rf"^## \[?{re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)

@@ -1,0 +1,236 @@
+
+using namespace System.Management.Automation
+using namespace System.Management.Automation.Language
+
+Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $commandElements = $commandAst.CommandElements
+    $command = @(
+        'wsgw'
+        for ($i = 1; $i -lt $commandElements.Count; $i++) {
+            $element = $commandElements[$i]
+            if ($element -isnot [StringConstantExpressionAst] -or
+                $element.StringConstantType -ne [StringConstantType]::BareWord -or
+                $element.Value.StartsWith('-') -or
+                $element.Value -eq $wordToComplete) {
+                break
+        }
+        $element.Value
+    }) -join ';'
+
+    $completions = @(switch ($command) {
+        'wsgw' {
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Run gateways until SIGINT or SIGTERM')
+            [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Push a message to the connected clients')
+            [CompletionResult]::new('connect', 'connect', [CompletionResultType]::ParameterValue, 'Connect to a WebSocket server, by hand or from a pipe')
+            [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Show every gateway: state, address, connections, listener, messages')
+            [CompletionResult]::new('start', 'start', [CompletionResultType]::ParameterValue, 'Start a gateway')
+            [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a gateway; its connections are closed with 1001')
+            [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop and start a gateway, or replace its listener alone')
+            [CompletionResult]::new('reload', 'reload', [CompletionResultType]::ParameterValue, 'Re-read the config file; an invalid one changes nothing')
+            [CompletionResult]::new('connections', 'connections', [CompletionResultType]::ParameterValue, 'List the open connections')
+            [CompletionResult]::new('close', 'close', [CompletionResultType]::ParameterValue, 'Close one connection')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script of a shell')
+            break
+        }
+        'wsgw;serve' {
+            [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file (TOML) [default: wsgw/wsgw.toml in the user''s config directory, then /etc/wsgw/wsgw.toml]')
+            [CompletionResult]::new('--id', '--id', [CompletionResultType]::ParameterName, 'The gateway that the flags are about [default: default]')
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]')
+            [CompletionResult]::new('--control-token-file', '--control-token-file', [CompletionResultType]::ParameterName, 'Take the control token from this file instead of making one')
+            [CompletionResult]::new('--log-dir', '--log-dir', [CompletionResultType]::ParameterName, 'Directory of WebSocket.log [default: logs in the user''s state directory]')
+            [CompletionResult]::new('--log-level', '--log-level', [CompletionResultType]::ParameterName, 'error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]')
+            [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'Address to bind [default: 127.0.0.1]')
+            [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'Port to bind, 0 for a free one [default: 10125]')
+            [CompletionResult]::new('--startup', '--startup', [CompletionResultType]::ParameterName, 'automatic, manual or disabled [default: automatic]')
+            [CompletionResult]::new('--listener', '--listener', [CompletionResultType]::ParameterName, 'The listener as one string for `sh -c`')
+            [CompletionResult]::new('--hooks', '--hooks', [CompletionResultType]::ParameterName, 'Events the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none [default: onClientOpen,onClientClose,onMessage]')
+            [CompletionResult]::new('--route', '--route', [CompletionResultType]::ParameterName, 'Who gets a message when the answer names nobody: all, others, sender or none [default: all]')
+            [CompletionResult]::new('--headers', '--headers', [CompletionResultType]::ParameterName, 'Request headers that the listener sees, * for all [default: origin, cookie, authorization, user-agent, x-forwarded-for, x-*]')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'Subprotocol to accept (repeatable), * for the client''s first offer [default: *]')
+            [CompletionResult]::new('--path', '--path', [CompletionResultType]::ParameterName, 'Path that takes connections, * spans any characters (repeatable) [default: any]')
+            [CompletionResult]::new('--window', '--window', [CompletionResultType]::ParameterName, 'Unanswered events at a time [default: 256]')
+            [CompletionResult]::new('--listener-timeout', '--listener-timeout', [CompletionResultType]::ParameterName, 'How long an answer may take [default: 10s]')
+            [CompletionResult]::new('--on-timeout', '--on-timeout', [CompletionResultType]::ParameterName, 'What happens to a message that got no answer: drop, broadcast or close [default: drop]')
+            [CompletionResult]::new('--hang-timeout', '--hang-timeout', [CompletionResultType]::ParameterName, 'Silence after which a listener that owes an answer is killed [default: 30s]')
+            [CompletionResult]::new('--restart-delay-max', '--restart-delay-max', [CompletionResultType]::ParameterName, 'Longest pause before a listener is started again [default: 30s]')
+            [CompletionResult]::new('--drain', '--drain', [CompletionResultType]::ParameterName, 'How long a stop waits for unanswered events [default: 1s]')
+            [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'Connections at most [default: 1000000]')
+            [CompletionResult]::new('--max-connections-per-ip', '--max-connections-per-ip', [CompletionResultType]::ParameterName, 'Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]')
+            [CompletionResult]::new('--handshake-timeout', '--handshake-timeout', [CompletionResultType]::ParameterName, 'Time to receive the handshake''s request [default: 10s]')
+            [CompletionResult]::new('--max-message', '--max-message', [CompletionResultType]::ParameterName, 'Largest message from a client [default: 1MiB]')
+            [CompletionResult]::new('--max-queue', '--max-queue', [CompletionResultType]::ParameterName, 'Bytes that may wait for one slow client [default: 4MiB]')
+            [CompletionResult]::new('--ping-interval', '--ping-interval', [CompletionResultType]::ParameterName, 'Time between pings, 0 for none [default: 30s]')
+            [CompletionResult]::new('--pong-timeout', '--pong-timeout', [CompletionResultType]::ParameterName, 'Time to answer a ping [default: 30s]')
+            [CompletionResult]::new('--idle-timeout', '--idle-timeout', [CompletionResultType]::ParameterName, 'Close a connection after so long without a message either way, 0 for never [default: 0]')
+            [CompletionResult]::new('--allow-origin', '--allow-origin', [CompletionResultType]::ParameterName, 'Origin that may connect, scheme://host[:port], * as a wildcard (repeatable) [default: the same host]')
+            [CompletionResult]::new('--trusted-proxies', '--trusted-proxies', [CompletionResultType]::ParameterName, 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)')
+            [CompletionResult]::new('--max-rate', '--max-rate', [CompletionResultType]::ParameterName, 'Messages per second from one connection, 0 for no limit [default: 0]')
+            [CompletionResult]::new('--max-line', '--max-line', [CompletionResultType]::ParameterName, 'Longest line from the listener [default: 16MiB]')
+            [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Certificate chain (PEM) for wss')
+            [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'Private key (PEM) for wss')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Do not log to stderr')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Do not log to stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;send' {
+            [CompletionResult]::new('-g', '-g', [CompletionResultType]::ParameterName, 'The gateway (needless when one gateway runs)')
+            [CompletionResult]::new('--gateway', '--gateway', [CompletionResultType]::ParameterName, 'The gateway (needless when one gateway runs)')
+            [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Only to this connection (repeatable)')
+            [CompletionResult]::new('--except', '--except', [CompletionResultType]::ParameterName, 'To all but this connection (repeatable)')
+            [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'The whole struct as JSON; holds message or base64')
+            [CompletionResult]::new('--retry', '--retry', [CompletionResultType]::ParameterName, 'Keep trying so many seconds while the control port cannot be reached')
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--base64', '--base64', [CompletionResultType]::ParameterName, 'The message is base64 of a binary one')
+            [CompletionResult]::new('--binary', '--binary', [CompletionResultType]::ParameterName, 'Stdin is one binary message')
+            [CompletionResult]::new('--lines', '--lines', [CompletionResultType]::ParameterName, 'Each line of stdin is one message, sent as it comes')
+            [CompletionResult]::new('--no-hook', '--no-hook', [CompletionResultType]::ParameterName, 'Skip the listener')
+            [CompletionResult]::new('--require-one', '--require-one', [CompletionResultType]::ParameterName, 'Fail (exit 4) if nobody got it')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print the result as JSON')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;connect' {
+            [CompletionResult]::new('-H', '-H ', [CompletionResultType]::ParameterName, 'Add a request header (repeatable)')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Add a request header (repeatable)')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Offer a subprotocol (repeatable)')
+            [CompletionResult]::new('--subprotocol', '--subprotocol', [CompletionResultType]::ParameterName, 'Offer a subprotocol (repeatable)')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Origin of the request')
+            [CompletionResult]::new('--origin', '--origin', [CompletionResultType]::ParameterName, 'Origin of the request')
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Basic authentication')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Basic authentication')
+            [CompletionResult]::new('-x', '-x', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read')
+            [CompletionResult]::new('--execute', '--execute', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Leave after N messages')
+            [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'Leave after N messages')
+            [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n none]')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n none]')
+            [CompletionResult]::new('--ping', '--ping', [CompletionResultType]::ParameterName, 'Send a ping every so many seconds')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds for the whole handshake')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours')
+            [CompletionResult]::new('--cacert', '--cacert', [CompletionResultType]::ParameterName, 'Trust the certificates of this file (PEM)')
+            [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Client certificate (PEM)')
+            [CompletionResult]::new('--key', '--key', [CompletionResultType]::ParameterName, 'Key of the client certificate (PEM)')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Send lines as binary messages, write received ones raw')
+            [CompletionResult]::new('--binary', '--binary', [CompletionResultType]::ParameterName, 'Send lines as binary messages, write received ones raw')
+            [CompletionResult]::new('--reconnect', '--reconnect', [CompletionResultType]::ParameterName, 'Connect again when the connection is lost or refused, with growing delays')
+            [CompletionResult]::new('--echo', '--echo', [CompletionResultType]::ParameterName, 'Send each message back')
+            [CompletionResult]::new('--pretty', '--pretty', [CompletionResultType]::ParameterName, 'Indent JSON messages')
+            [CompletionResult]::new('--timestamps', '--timestamps', [CompletionResultType]::ParameterName, 'Put the time before each message')
+            [CompletionResult]::new('--insecure', '--insecure', [CompletionResultType]::ParameterName, 'Do not check the server''s certificate')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show the handshake')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show the handshake')
+            [CompletionResult]::new('--no-history', '--no-history', [CompletionResultType]::ParameterName, 'Neither read nor write the history file')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;status' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;start' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;stop' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;restart' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--listener', '--listener', [CompletionResultType]::ParameterName, 'Replace the listener alone; the clients stay')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;reload' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;connections' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;close' {
+            [CompletionResult]::new('--code', '--code', [CompletionResultType]::ParameterName, 'Close code')
+            [CompletionResult]::new('--reason', '--reason', [CompletionResultType]::ParameterName, 'Close reason')
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds to wait for the answer')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;completions' {
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+    })
+
+    $completions.Where{ $_.CompletionText -like "$wordToComplete*" } |
+        Sort-Object -Property ListItemText
+}
