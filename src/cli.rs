@@ -160,7 +160,7 @@ pub struct GatewayArgs {
     /// Close a connection after so long without a message either way, 0 for never [default: 0]
     #[arg(long, value_name = "DURATION")]
     pub idle_timeout: Option<String>,
-    /// Origin that may connect, scheme://host[:port], * as a wildcard (repeatable)
+    /// Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable)
     /// [default: the same host]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Option<Vec<String>>,
@@ -202,7 +202,7 @@ pub struct SendArgs {
     #[arg(short, long, value_name = "ID")]
     pub gateway: Option<String>,
     /// The message; - or nothing for stdin
-    #[arg(value_name = "MESSAGE", allow_hyphen_values = true, conflicts_with = "data")]
+    #[arg(value_name = "MESSAGE", allow_negative_numbers = true, conflicts_with = "data")]
     pub message: Option<String>,
     /// Only to this connection (repeatable)
     #[arg(long, value_name = "CONN")]

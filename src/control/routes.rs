@@ -214,13 +214,8 @@ async fn messages(
     })?;
     let push = Push::parse(&body.to_bytes()).map_err(bad)?;
     let receipt = server.push(id, &push, hook)?;
-    let outcome = receipt.await.unwrap_or_else(|_| Err(gone()))?;
+    let outcome = receipt.await?;
     Ok(json(&outcome))
-}
-
-/// What a push is told whose gateway went away.
-pub fn gone() -> ApiError {
-    ApiError::new(ErrorCode::Stopping, "the gateway stopped before the push was through")
 }
 
 /// Percent-decodes one segment.

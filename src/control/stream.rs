@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::routes::{Body, MAX_STRUCT, error_json, full, gone};
+use super::routes::{Body, MAX_STRUCT, error_json, full};
 use crate::gateway::lines::Lines;
 use crate::protocol::push::Push;
 use crate::server::api::{ApiError, ErrorCode, PushOutcome};
@@ -128,7 +128,7 @@ type Pending = VecDeque<(u64, PushReceipt)>;
 
 async fn settle(pending: &mut Pending, results: &mut Results) {
     if let Some((line, receipt)) = pending.front_mut() {
-        let result = receipt.await.unwrap_or_else(|_| Err(gone()));
+        let result = receipt.await;
         results.add(*line, result);
         pending.pop_front();
     }

@@ -107,13 +107,21 @@ pub struct Delivery {
     pub frame: Bytes,
     /// Who gets it.
     pub to: Recipients,
+    /// Whose message it is, where no listener was asked: it counts against its sender until it is
+    /// sent.
+    pub from: Option<ConnId>,
     /// Who wants to know.
     pub tally: Option<Arc<Tally>>,
 }
 
 impl Delivery {
     fn share(&self) -> Delivery {
-        Delivery { frame: self.frame.clone(), to: self.to.clone(), tally: self.tally.clone() }
+        Delivery {
+            frame: self.frame.clone(),
+            to: self.to.clone(),
+            from: self.from,
+            tally: self.tally.clone(),
+        }
     }
 }
 
@@ -188,6 +196,8 @@ pub enum HomeMsg {
     Result(String),
     /// A push through the listener.
     Push(Box<PushAsk>),
+    /// The requester of a push has gone.
+    Withdrawn,
     /// A new incarnation of the listener: its stdin (none for a producer) and its stdout.
     Attach(Option<OwnedFd>, OwnedFd),
     /// The incarnation's process has exited.

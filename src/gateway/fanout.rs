@@ -56,6 +56,7 @@ impl Fanout {
 struct Part {
     frame: Bytes,
     seq: u64,
+    from: Option<ConnId>,
     /// Who does not get it, sorted.
     but: Option<Arc<[ConnId]>>,
     tally: Option<Arc<Tally>>,
@@ -91,6 +92,7 @@ impl Slice {
                     Recipients::Only(to) => {
                         *budget = budget.saturating_sub(to.len());
                         self.only(&to, &delivery.frame, delivery.tally, ctx);
+                        self.through(delivery.from, delivery.frame.len(), ctx);
                         self.sent(1, ctx);
                     }
                     _ => {
@@ -123,8 +125,8 @@ impl Slice {
                 }
                 _ => None,
             };
-            let Delivery { frame, tally, .. } = delivery;
-            parts.push(Part { frame, seq, but, tally, delivered: 0, dropped: 0 });
+            let Delivery { frame, tally, from, .. } = delivery;
+            parts.push(Part { frame, seq, from, but, tally, delivered: 0, dropped: 0 });
         };
         size += delivery.frame.len();
         add(seq, delivery);
@@ -187,6 +189,9 @@ impl Slice {
             }
         }
         let count = run.parts.len();
+        for part in &run.parts {
+            self.through(part.from, part.frame.len(), ctx);
+        }
         let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
         for part in run.parts {
             let delivered = run.whole + part.delivered;
@@ -352,6 +357,16 @@ impl Slice {
             tally.add(delivered, dropped);
             tally.finish();
         }
+    }
+
+    /// A message that no listener was asked about is sent: its sender may be read on.
+    fn through(&mut self, from: Option<ConnId>, bytes: usize, ctx: &Ctx) {
+        let Some(from) = from.filter(|from| ctx.core.shard_of(*from) == ctx.index) else { return };
+        let Some(slot) = self.slot(from) else { return };
+        if let Some(conn) = self.conn(slot) {
+            conn.unanswered_bytes = conn.unanswered_bytes.saturating_sub(bytes);
+        }
+        self.wake_reader(slot);
     }
 
     /// Frames are out: clients that wait for that may be read again.

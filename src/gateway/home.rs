@@ -243,6 +243,14 @@ impl Home {
         }
     }
 
+    /// Whether there is something to do now. Readiness is told once: what one turn left has to be
+    /// remembered here.
+    fn wants_turn(&self) -> bool {
+        self.dirty
+            || self.stdout_ready && self.stdout.is_some() && self.paused == 0
+            || self.accept_ready && self.acceptor.is_some() && self.accept_after == 0
+    }
+
     /// When there is something to do without an event.
     fn deadline(&self, ctx: &Ctx) -> Option<Instant> {
         let at = |ms: u64| ctx.core.start + Duration::from_millis(ms);
@@ -323,7 +331,10 @@ impl Slice {
                     // The listener was taken away a moment ago.
                     None => {
                         let to = route_recipients(self.settings.route, Some(conn), &[]);
-                        self.deliver(Delivery { frame: message.frame, to, tally: None }, ctx);
+                        self.deliver(
+                            Delivery { frame: message.frame, to, from: None, tally: None },
+                            ctx,
+                        );
                     }
                 }
             }
@@ -337,6 +348,11 @@ impl Slice {
             }
             (HomeMsg::Result(line), Some(exchange)) => exchange.result(line),
             (HomeMsg::Push(ask), Some(exchange)) => exchange.push(*ask, ctx.instant),
+            (HomeMsg::Withdrawn, exchange) => {
+                if let Some(exchange) = exchange {
+                    exchange.withdraw();
+                }
+            }
             (HomeMsg::Push(ask), None) => {
                 let error = ApiError::new(ErrorCode::ListenerDown, "the gateway has no listener");
                 // The requester may have gone.
@@ -366,7 +382,7 @@ impl Slice {
     pub fn home_turn(&mut self, ctx: &mut Ctx) -> bool {
         let due = self.home_deadline(ctx).is_some_and(|at| at <= ctx.instant);
         let Some(home) = &mut self.home else { return false };
-        if !home.dirty && !due {
+        if !due && !home.wants_turn() {
             return false;
         }
         // Effects may bring more; a listener and its clients must not keep the shard for good.
@@ -398,10 +414,7 @@ impl Slice {
             }
         }
         self.after_home(ctx);
-        let Some(home) = &self.home else { return false };
-        home.dirty
-            || home.stdout_ready && home.stdout.is_some() && home.paused == 0
-            || home.accept_ready && home.accept_after == 0
+        self.home.as_ref().is_some_and(|home| home.wants_turn())
     }
 
     /// Publishes the pressure and tells those who wait.
@@ -437,7 +450,7 @@ impl Slice {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Deliver { frame, to, tally } => {
-                    self.deliver(Delivery { frame, to, tally }, ctx);
+                    self.deliver(Delivery { frame, to, from: None, tally }, ctx);
                 }
                 Effect::Close { conn, code, reason, reference } => {
                     let reply = reference.map_or(CloseReply::None, CloseReply::Listener);

@@ -199,7 +199,7 @@ impl Slice {
         true
     }
 
-    /// A connection that was counted is gone; `key` is what [`block_of`] made.
+    /// A connection that was counted is gone; `key` is what it was counted under.
     pub fn uncount_ip(&self, key: IpAddr) {
         let mut counts = self.shared.per_ip.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(count) = counts.get_mut(&key) {

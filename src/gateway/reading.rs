@@ -4,13 +4,13 @@
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 
-use super::Message;
 use super::conn::State;
 use super::engine::{Delivery, HomeMsg};
 use super::exchange::route_recipients;
 use super::reader::{self, Item, Step};
 use super::shard::Ctx;
 use super::slice::Slice;
+use super::{Message, Recipients};
 use crate::protocol::close;
 use crate::protocol::connid::ConnId;
 use crate::protocol::frame;
@@ -326,7 +326,11 @@ impl Slice {
             self.tell_home(HomeMsg::Message(id, message), ctx);
         } else {
             let to = route_recipients(self.settings.route, Some(id), &[]);
-            self.deliver(Delivery { frame: message.frame, to, tally: None }, ctx);
+            if matches!(&to, Recipients::Only(nobody) if nobody.is_empty()) {
+                return;
+            }
+            conn.unanswered_bytes += message.frame.len();
+            self.deliver(Delivery { frame: message.frame, to, from: Some(id), tally: None }, ctx);
         }
     }
 

@@ -4,8 +4,10 @@
 pub mod api;
 pub mod gateway;
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,7 +17,7 @@ use api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
 use gateway::{Gateway, Phase, Running};
 
 use crate::error::Failure;
-use crate::gateway::engine::{CloseReply, ConnRow, Delivery, Engine, HomeMsg, Msg};
+use crate::gateway::engine::{CloseReply, ConnRow, Delivery, Engine, HomeMsg, Msg, Shared};
 use crate::gateway::exchange::lines::choose;
 use crate::gateway::exchange::{PushAsk, route_recipients};
 use crate::gateway::metrics::{self, Scrape};
@@ -109,8 +111,34 @@ pub struct Reloaded {
     pub notice: Option<&'static str>,
 }
 
-/// The answer to a push that was taken in; it arrives once, later.
-pub type PushReceipt = oneshot::Receiver<Result<PushOutcome, ApiError>>;
+/// The answer to a push that was taken in; it arrives once, later. Dropped before that, the push is
+/// withdrawn if its line was not begun.
+pub struct PushReceipt {
+    outcome: oneshot::Receiver<Result<PushOutcome, ApiError>>,
+    asked: Option<(Arc<Host>, Arc<Shared>)>,
+}
+
+impl Future for PushReceipt {
+    type Output = Result<PushOutcome, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = std::task::ready!(Pin::new(&mut self.outcome).poll(cx));
+        self.asked = None;
+        Poll::Ready(outcome.unwrap_or_else(|_| {
+            let text = "the gateway stopped before the push was through";
+            Err(ApiError::new(ErrorCode::Stopping, text))
+        }))
+    }
+}
+
+impl Drop for PushReceipt {
+    fn drop(&mut self) {
+        self.outcome.close();
+        if let Some((host, shared)) = self.asked.take() {
+            host.engine.core().post_home(&shared, HomeMsg::Withdrawn);
+        }
+    }
+}
 
 impl Server {
     /// The gateways of these settings, none started.
@@ -259,7 +287,7 @@ impl Server {
         let settings = shared.settings();
         let core = self.host.engine.core();
         let ticket = self.waiting.ticket(push.size())?;
-        let (reply, receipt) = oneshot::channel();
+        let (reply, outcome) = oneshot::channel();
         if hook && asks(&settings) {
             if push.line_size() > settings.max_line {
                 let text = format!(
@@ -271,7 +299,8 @@ impl Server {
             gateway.metrics.pushes.inc();
             let ask = PushAsk { push: push.clone(), reply, ticket: Box::new(ticket) };
             core.post_home(shared, HomeMsg::Push(Box::new(ask)));
-            return Ok(receipt);
+            let asked = Some((Arc::clone(&self.host), Arc::clone(shared)));
+            return Ok(PushReceipt { outcome, asked });
         }
         gateway.metrics.pushes.inc();
         let except = push.except().unwrap_or_default();
@@ -286,8 +315,8 @@ impl Server {
         };
         let tally = Tally::new(core.shards(), gone, Reply::Command(Box::new(tell)));
         let frame = push.frame().clone();
-        core.deliver(shared, Delivery { frame, to, tally: Some(Arc::new(tally)) });
-        Ok(receipt)
+        core.deliver(shared, Delivery { frame, to, from: None, tally: Some(Arc::new(tally)) });
+        Ok(PushReceipt { outcome, asked: None })
     }
 
     /// Whether a recipient of this gateway that is still taking bytes has more than half of

@@ -183,6 +183,7 @@ def test_send_reads_what_it_should(serve, listener):
             assert ws.recv(5) == expected
         gets("hi", "hi")
         gets("-x", "--", "-x")
+        assert s.run("send", "--no-such-flag").returncode == 2
         gets("a\nb", stdin="a\nb\n")
         gets("a\n", stdin="a\n\n")
         gets("from dash", "-", stdin="from dash\n")

@@ -308,6 +308,13 @@ impl Exchange {
         self.check_at(now + self.settings.listener_timeout);
     }
 
+    /// Forgets the pushes that were not begun and whose requesters have gone.
+    pub fn withdraw(&mut self) {
+        let before = self.pushes.len();
+        self.pushes.retain(|waiting| !waiting.ask.reply.is_closed());
+        self.metrics.queued.sub((before - self.pushes.len()) as u64);
+    }
+
     /// Hands a result line to the listener, if there is room.
     pub fn result(&mut self, line: String) {
         if !self.restart.up || self.results + line.len() > RESULTS_MAX {
