@@ -52,18 +52,19 @@ pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
             !by_flags
         }),
     };
+    // Listeners run where the config file is, or where we are.
+    let base = file.as_deref().and_then(Path::parent).map_or(here.clone(), Path::to_path_buf);
     let mut settings = match &file {
         Some(path) => from_file(path)?,
         None => Parsed::default(),
     };
-    apply_flags(&mut settings, args, &flags, &here)?;
+    apply_flags(&mut settings, args, &flags, (&here, &base))?;
     for gateway in &settings.gateways {
         keys::check(gateway).map_err(|why| {
             let text = format!("gateway {}: {why}", gateway.id);
             if by_flags { Failure::usage(text) } else { Failure::other(text) }
         })?;
     }
-    let directory = file.as_deref().and_then(Path::parent).map_or(here.clone(), Path::to_path_buf);
     let mut control = settings.control;
     if let Some(listen) = &args.control {
         control.listen = control_listen(listen, &here)
@@ -85,7 +86,7 @@ pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
         log,
         gateways: settings.gateways,
         config_file: file,
-        directory,
+        directory: base,
         notices,
     })
 }
@@ -164,7 +165,7 @@ fn apply_flags(
     settings: &mut Parsed,
     args: &ServeArgs,
     flags: &[(&'static str, Raw)],
-    here: &Path,
+    (here, base): (&Path, &Path),
 ) -> Result<(), Failure> {
     let from_file = args.config.is_some();
     let id = args.id.as_deref().map(keys::gateway_id).transpose();
@@ -196,12 +197,14 @@ fn apply_flags(
         }
     };
     for (key, raw) in flags {
-        keys::set(gateway, key, raw, here)
+        // A file that a flag names is meant from here; a command runs where listeners run.
+        let from = if *key == "listener" { base } else { here };
+        keys::set(gateway, key, raw, from)
             .map_err(|why| Failure::usage(format!("{}: {why}", flag_of(key))))?;
     }
     if !args.command.is_empty() {
         let argv: Vec<OsString> = args.command.clone();
-        gateway.listener = Some(ListenerCommand { argv, directory: here.to_path_buf() });
+        gateway.listener = Some(ListenerCommand { argv, directory: base.to_path_buf() });
     }
     Ok(())
 }

@@ -8,12 +8,12 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -29,6 +29,9 @@ use crate::settings::LogSettings;
 
 /// Daily files that are kept.
 const KEPT: usize = 14;
+
+/// Tries to renew the link while another process does.
+const LINK_TRIES: u32 = 20;
 
 /// Lines that may wait for the disk, or for stderr; further ones are lost and counted.
 const QUEUE: usize = 65_536;
@@ -118,6 +121,26 @@ fn open(settings: &LogSettings) -> Result<RollingFileAppender, Failure> {
 
 fn open_in(directory: &Path) -> Result<RollingFileAppender, String> {
     std::fs::create_dir_all(directory).map_err(|e| e.to_string())?;
+    // A file of that name, of another program perhaps, would be replaced by our link.
+    let link = directory.join(FILE);
+    if std::fs::symlink_metadata(&link).is_ok_and(|found| found.is_file()) {
+        let aside = directory.join(format!("{FILE}.{}.old", std::process::id()));
+        std::fs::rename(&link, &aside).map_err(|e| e.to_string())?;
+    }
+    // Another serve that starts at the same moment may be renewing the link.
+    let mut tries = 0;
+    loop {
+        match build(directory) {
+            Err(_) if tries < LINK_TRIES => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done.map_err(|e| e.to_string()),
+        }
+    }
+}
+
+fn build(directory: &Path) -> Result<RollingFileAppender, InitError> {
     RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix("WebSocket")
@@ -125,7 +148,6 @@ fn open_in(directory: &Path) -> Result<RollingFileAppender, String> {
         .latest_symlink(FILE)
         .max_log_files(KEPT)
         .build(directory)
-        .map_err(|e| e.to_string())
 }
 
 fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {

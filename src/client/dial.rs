@@ -128,7 +128,10 @@ async fn dial_unbounded(options: &Options) -> Result<(Socket, Response), Failure
         Ok((socket, response)) => {
             if options.verbose {
                 let (status, headers) = (response.status(), response.headers());
-                eprintln!("< HTTP/1.1 {status}\n{}", header_lines(headers, "< "));
+                crate::error::complain(&format!(
+                    "< HTTP/1.1 {status}\n{}",
+                    header_lines(headers, "< ")
+                ));
             }
             Ok((socket, response))
         }
@@ -182,7 +185,8 @@ pub fn header_lines(headers: &HeaderMap, prefix: &str) -> String {
 fn show_request(options: &Options) {
     let request = &options.target.request;
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-    eprintln!("> GET {} HTTP/1.1\n{}", escape(path), header_lines(request.headers(), "> "));
+    let headers = header_lines(request.headers(), "> ");
+    crate::error::complain(&format!("> GET {} HTTP/1.1\n{headers}", escape(path)));
 }
 
 /// What a failed handshake means.

@@ -129,7 +129,7 @@ impl Output {
         if self.interactive {
             self.put(self.line('*', 36, text).into_bytes()).await;
         } else {
-            eprintln!("* {}", text.replace('\n', "\n  "));
+            crate::error::complain(&format!("* {}", text.replace('\n', "\n  ")));
         }
     }
 

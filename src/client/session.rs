@@ -20,7 +20,7 @@ use super::input::{self, Input};
 use super::options::{Options, Wait};
 use super::output::Output;
 use super::repl::{self, Typed};
-use crate::error::Failure;
+use crate::error::{Failure, complain};
 use crate::escape::escape;
 
 /// How long the server may take to answer our Close.
@@ -132,7 +132,7 @@ pub async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
         let text = format!("{}; trying again in {:.1} s", failure.message, pause.as_secs_f64());
         match &session {
             Some(session) => session.output.info(&text).await,
-            None => eprintln!("* {text}"),
+            None => complain(&format!("* {text}")),
         }
         tokio::select! {
             () = sleep(pause) => {}
@@ -584,7 +584,7 @@ impl Writer<'_> {
                             }
                             self.sink.flush().await?;
                         }
-                        Some(Input::Bad(text)) => eprintln!("wsgw: {text}"),
+                        Some(Input::Bad(text)) => complain(&format!("wsgw: {text}")),
                         None => {
                             *self.bulk = None;
                             self.drained.notify_one();

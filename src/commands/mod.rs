@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
-use crate::error::Failure;
+use crate::error::{Failure, complain};
 
 /// Parses the command line, runs the command, and turns its result into the exit code.
 pub fn main() -> ExitCode {
@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("wsgw: {failure}");
+            complain(&format!("wsgw: {failure}"));
             ExitCode::from(failure.exit)
         }
     }

@@ -14,7 +14,7 @@ use crate::cli::SendArgs;
 use crate::config::units;
 use crate::control::client::{Chunks, Client, Socket, failure_of, read_head};
 use crate::control::discovery::{Environment, find};
-use crate::error::{Failure, exit};
+use crate::error::{Failure, complain, exit};
 use crate::escape::escape;
 use crate::protocol::json;
 use crate::server::api::PushOutcome;
@@ -222,11 +222,12 @@ impl Total {
         } else if !args.quiet {
             print(&format!("delivered {}\n", self.delivered));
             if self.dropped > 0 {
-                eprintln!("wsgw: {} dropped: the queues of slow clients are full", self.dropped);
+                let text = "dropped: the queues of slow clients are full";
+                complain(&format!("wsgw: {} {text}", self.dropped));
             }
             if !self.gone.is_empty() {
                 let names: Vec<_> = self.gone.iter().map(|name| escape(name)).collect();
-                eprintln!("wsgw: gone: {}", names.join(", "));
+                complain(&format!("wsgw: gone: {}", names.join(", ")));
             }
         }
         if self.delivered == 0 && (args.require_one || !args.to.is_empty()) {
@@ -357,7 +358,7 @@ struct Results {
 
 impl Results {
     fn failed(&mut self, number: u64, failure: &Failure) {
-        eprintln!("wsgw: line {number}: {failure}");
+        complain(&format!("wsgw: line {number}: {failure}"));
         self.first.get_or_insert(failure.exit);
     }
 

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
-use crate::error::Failure;
+use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;
 use crate::server::Server;
 use crate::{config, control, logging};
@@ -58,7 +58,7 @@ async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Res
                 if !any.unwrap_or(false) {
                     // Without this the reason would be in the log alone where that is quiet.
                     for failure in server.failures() {
-                        eprintln!("wsgw: {failure}");
+                        complain(&format!("wsgw: {failure}"));
                     }
                     code = 1;
                     break;

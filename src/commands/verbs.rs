@@ -9,7 +9,7 @@ use crate::cli::{CloseArgs, ControlArgs, ReloadArgs, RestartArgs, StatusArgs, Ve
 use crate::config::units;
 use crate::control::client::Client;
 use crate::control::discovery::{Environment, find};
-use crate::error::Failure;
+use crate::error::{Failure, complain};
 use crate::escape::escape;
 
 /// A client as the flags and the environment say.
@@ -159,7 +159,7 @@ pub fn restart(args: &RestartArgs) -> Result<u8, Failure> {
 pub fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let answer = client(&args.control)?.request("POST", "/v1/reload", b"")?;
     if let Some(notice) = &answer.notice {
-        eprintln!("wsgw: {}", escape(notice));
+        complain(&format!("wsgw: {}", escape(notice)));
     }
     let body = answer.ok()?;
     show_gateways(&body, args.json)

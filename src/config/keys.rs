@@ -122,7 +122,7 @@ pub const KEYS: [(&str, Set); 29] = [
     ("max-message", |g, raw, _| put(&mut g.max_message, raw, |t| at_least_one(size(t)?))),
     ("max-queue", |g, raw, _| put(&mut g.max_queue, raw, |t| at_least_one(size(t)?))),
     ("ping-interval", |g, raw, _| put(&mut g.ping_interval, raw, duration)),
-    ("pong-timeout", |g, raw, _| put(&mut g.pong_timeout, raw, duration)),
+    ("pong-timeout", |g, raw, _| put(&mut g.pong_timeout, raw, positive)),
     ("idle-timeout", |g, raw, _| put(&mut g.idle_timeout, raw, duration)),
     ("allow-origin", |g, raw, _| {
         let origins = raw.many();

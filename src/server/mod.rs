@@ -4,6 +4,7 @@
 pub mod api;
 pub mod gateway;
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -64,6 +65,7 @@ pub struct Server {
     host: Arc<Host>,
     gateways: Mutex<Vec<Arc<Gateway>>>,
     control: ControlSettings,
+    config_file: Option<PathBuf>,
     load: Load,
     reloading: tokio::sync::Mutex<()>,
     waiting: Arc<Waiting>,
@@ -154,6 +156,7 @@ impl Server {
             host,
             gateways: Mutex::new(gateways),
             control: settings.control,
+            config_file: settings.config_file,
             load,
             reloading: tokio::sync::Mutex::new(()),
             waiting: Arc::default(),
@@ -375,6 +378,11 @@ impl Server {
             tracing::error!("reload: nothing was changed: {e}");
             ApiError::new(ErrorCode::Failed, format!("nothing was changed: {e}"))
         })?;
+        if self.config_file.is_some() && settings.config_file.is_none() {
+            let text = "nothing was changed: the config file is gone";
+            tracing::error!("reload: {text}");
+            return Err(ApiError::new(ErrorCode::Failed, text));
+        }
         let mut errors = Vec::new();
         let mut notice = None;
         if settings.control != self.control {

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from harness import wait_until
+
 
 def test_without_a_listener_everybody_gets_it_the_sender_too(serve):
     server = serve()
@@ -234,6 +236,7 @@ def test_a_logged_line_is_cut_and_escaped(scripted):
     a.send("!raw " + json.dumps(["\x1b[31m" + "z" * 5000, '{"id":$ID,"message":"fine"}']))
     assert a.recv() == "fine"
     server.await_log("did you mean to print to stderr")
+    wait_until(lambda: "did you mean" in server.err(), "the line on stderr")
     for text in (server.log(), server.err()):
         assert "\x1b[31mz" not in text
         assert "z" * 201 not in text

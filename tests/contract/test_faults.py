@@ -34,6 +34,7 @@ def test_on_timeout_broadcast_goes_by_the_route(scripted, route):
     a, b = server.connect(), server.connect()
     server.record.wait("onClientOpen", 2)
     a.send("!none")
+    server.record.wait("onMessage")
     # A push is always dropped, and is no broadcast.
     assert server.push(message="!none now")[0] == 504
     server.push(message="mark", query="?hook=none")
