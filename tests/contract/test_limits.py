@@ -458,6 +458,8 @@ def test_an_echo_to_a_client_that_does_not_read_stops_reading_it(serve):
                 break
     assert blocked_at, "it was never blocked"
     assert server.metric("wsgw_slow_consumers_total") == 0
+    # It reads now, and with a window that does not make this slow.
+    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
     link.sock.setblocking(True)
     link.sock.settimeout(15)
     for _ in range(whole):
