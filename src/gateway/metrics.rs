@@ -134,7 +134,7 @@ pub struct Scrape<'a> {
 pub fn render(gateways: &[Scrape<'_>]) -> String {
     let mut out = String::with_capacity(4096);
     type Read = fn(&Scrape<'_>) -> u64;
-    let families: [(&str, &str, &str, Read); 17] = [
+    let families: [(&str, &str, &str, Read); 18] = [
         ("wsgw_gateway_running", "gauge", "1 while the gateway's state is running.", |s| {
             u64::from(s.running)
         }),
@@ -197,6 +197,12 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
             "counter",
             "Result lines that found their queue full.",
             |s| s.metrics.results_dropped.get(),
+        ),
+        (
+            "wsgw_listener_stderr_lines_total",
+            "counter",
+            "Lines that the listener wrote to stderr, those not shown too.",
+            |s| s.metrics.stderr_lines.get(),
         ),
     ];
     // Writing to a String cannot fail.
