@@ -1,1 +1,32 @@
-//! To be written.
+//! The control port: HTTP/1.1 with JSON, where the host's own programs talk to `wsgw serve`; and
+//! its client, which `wsgw send` and the verbs use.
+//!
+//! The server's side: [`bind`] takes the address and writes the file in which clients find URL and
+//! token ([`file`]); [`Bound::run`] accepts connections, bounded in number and time; [`guard`] says
+//! who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `stream` does
+//! NDJSON. Nothing here knows how gateways work.
+//!
+//! The client's side: [`discovery`] finds the URL and the token, [`client`] is a small blocking
+//! HTTP/1.1 client (a `wsgw send` in a loop starts a thousand times: it must not build a runtime),
+//! [`failure`] is the one table from the API's errors to exit codes.
+
+pub mod backend;
+mod bind;
+mod body;
+pub mod client;
+pub mod discovery;
+pub mod endpoint;
+pub mod failure;
+pub mod file;
+pub mod guard;
+mod routes;
+mod serve;
+mod stream;
+
+pub use bind::{Bound, bind};
+
+/// The default control port.
+pub const DEFAULT_PORT: u16 = 10124;
+
+/// Bytes of a struct at most, on the wire.
+pub const MAX_STRUCT: usize = 16 << 20;

@@ -140,7 +140,12 @@ pub fn decide(
     bound: IpAddr,
 ) -> Decision {
     let too_large = || {
-        refuse(431, "head_too_large", "", "The request's head is too large (32 KiB, 100 headers).\n")
+        refuse(
+            431,
+            "head_too_large",
+            "",
+            "The request's head is too large (32 KiB, 100 headers).\n",
+        )
     };
     match head_end(bytes, seen) {
         None if bytes.len() >= MAX_HEAD => return too_large(),

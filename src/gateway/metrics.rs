@@ -67,9 +67,8 @@ impl Labelled {
 }
 
 /// Upper bounds of the latency histogram's buckets, in microseconds.
-const BUCKETS: [u64; 12] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000,
-];
+const BUCKETS: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 
 /// The time from an event's last byte in the listener's stdin to its answer.
 #[derive(Debug, Default)]
@@ -227,8 +226,7 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         for s in gateways {
             pick(s.metrics).each(|value, count| {
-                let _ =
-                    writeln!(out, "{name}{{gateway=\"{}\",{label}=\"{value}\"}} {count}", s.id);
+                let _ = writeln!(out, "{name}{{gateway=\"{}\",{label}=\"{value}\"}} {count}", s.id);
             });
         }
     }

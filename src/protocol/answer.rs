@@ -187,9 +187,7 @@ impl<'a> Fields<'a> {
             };
             let reason = match present(self.reason) {
                 None => String::new(),
-                Some(raw) => {
-                    json::as_str(raw).ok_or("\"reason\" is not a string")?.into_owned()
-                }
+                Some(raw) => json::as_str(raw).ok_or("\"reason\" is not a string")?.into_owned(),
             };
             return Ok(HandshakeAnswer::Reject(status, reason));
         }
@@ -207,9 +205,8 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// The listener's fault, for the log and for the result line.
     pub fn command(&self) -> Result<Command<'a>, String> {
-        let name = present(self.command)
-            .and_then(json::as_str)
-            .ok_or("\"command\" is not a string")?;
+        let name =
+            present(self.command).and_then(json::as_str).ok_or("\"command\" is not a string")?;
         match name.as_ref() {
             "send" => Ok(Command::Send {
                 body: self.body()?.ok_or("\"send\" needs a message or base64")?,
@@ -412,7 +409,8 @@ mod tests {
 
     #[test]
     fn lines_that_are_no_answer() {
-        for bad in ["", "hello", "[1]", "7", "{}", r#"{"id":null}"#, r#"{"id":"3"}"#, r#"{"id":1.5}"#]
+        for bad in
+            ["", "hello", "[1]", "7", "{}", r#"{"id":null}"#, r#"{"id":"3"}"#, r#"{"id":1.5}"#]
         {
             assert!(matches!(parse(bad.as_bytes()), Line::Fault(_)), "{bad}");
         }
@@ -475,7 +473,8 @@ mod tests {
     fn the_leading_id_is_read_only_in_our_own_form() {
         assert_eq!(leading_id(b"{\"id\":42,\"x\":1}"), Some((42, &b",\"x\":1}"[..])));
         assert_eq!(leading_id(b"{\"id\":42"), Some((42, &b""[..])));
-        for other in [&b"{ \"id\":42}"[..], b"{\"id\":}", b"{\"id\":-1}", b"{\"id\":99999999999999999}"]
+        for other in
+            [&b"{ \"id\":42}"[..], b"{\"id\":}", b"{\"id\":-1}", b"{\"id\":99999999999999999}"]
         {
             assert_eq!(leading_id(other), None);
         }

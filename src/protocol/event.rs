@@ -180,12 +180,7 @@ mod tests {
         let offers = ["json".to_owned()];
         let k3 = ConnId(3);
         assert_eq!(
-            line(|o| handshake(
-                o,
-                1,
-                k3,
-                &request_members(request, Subprotocol::Offered(&offers))
-            )),
+            line(|o| handshake(o, 1, k3, &request_members(request, Subprotocol::Offered(&offers)))),
             concat!(
                 r#"{"id":1,"event":"onHandshake","conn":"k3","message":"","path":"/chat","#,
                 r#""query":"room=1","remote":"203.0.113.9:5151","protocols":["json"],"#,

@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn its_own_keys_pass_through_without_a_raw_newline() {
-        let line = line("{\"message\":\"x\",\n \"room\" : { \"a\":\n 1.0 },\"connections\":[\"k3\"]}");
+        let line =
+            line("{\"message\":\"x\",\n \"room\" : { \"a\":\n 1.0 },\"connections\":[\"k3\"]}");
         assert!(
             line.ends_with("\"source\":\"send\",\"connections\":[\"k3\"],\"room\":{\"a\":1.0}}\n")
         );

@@ -76,12 +76,7 @@ impl Exchange {
 
     /// A line from the listener, without its newline. `results` takes the result lines of commands
     /// that finish later, on another shard perhaps.
-    pub fn line(
-        &mut self,
-        line: &[u8],
-        results: &Arc<dyn Fn(String) + Send + Sync>,
-        now: Instant,
-    ) {
+    pub fn line(&mut self, line: &[u8], results: &Arc<dyn Fn(String) + Send + Sync>, now: Instant) {
         self.restart.line();
         if !self.forgotten.is_empty() {
             self.forgotten.clear();
@@ -124,11 +119,8 @@ impl Exchange {
         if let Some(hidden) = self.garbage.may_show(now) {
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);
             let cut: String = text.chars().take(SHOWN).collect();
-            let more = if hidden > 0 {
-                format!(" ({hidden} more were not shown)")
-            } else {
-                String::new()
-            };
+            let more =
+                if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() };
             tracing::warn!(
                 gateway = %self.gateway,
                 "the listener wrote a line that is skipped, {why}; did you mean to print to \

@@ -281,13 +281,7 @@ impl Exchange {
     }
 
     /// Asks whether a handshake may go on.
-    pub fn handshake(
-        &mut self,
-        conn: ConnId,
-        members: Vec<u8>,
-        offers: Vec<String>,
-        now: Instant,
-    ) {
+    pub fn handshake(&mut self, conn: ConnId, members: Vec<u8>, offers: Vec<String>, now: Instant) {
         if !self.restart.up {
             self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
             return;
@@ -544,14 +538,7 @@ impl Exchange {
         true
     }
 
-    fn note_asked(
-        &mut self,
-        id: u64,
-        asker: Asker,
-        message: Message,
-        start: u64,
-        now: Instant,
-    ) {
+    fn note_asked(&mut self, id: u64, asker: Asker, message: Message, start: u64, now: Instant) {
         let line = Bytes::copy_from_slice(self.wire.last_line(start));
         self.asked_bytes += line.len();
         let position = Some(self.next_position);
@@ -708,9 +695,15 @@ impl Exchange {
                 self.metrics.messages_dropped.add("timeout", 1);
                 tracing::warn!(gateway = %self.gateway, id, "no answer to a push in {seconds} s: dropped");
                 let (code, text) = if written {
-                    (ErrorCode::ListenerTimeout, "the listener did not answer in time; the push was dropped")
+                    (
+                        ErrorCode::ListenerTimeout,
+                        "the listener did not answer in time; the push was dropped",
+                    )
                 } else {
-                    (ErrorCode::ListenerDown, "the listener took no event in time; the push was not sent")
+                    (
+                        ErrorCode::ListenerDown,
+                        "the listener took no event in time; the push was not sent",
+                    )
                 };
                 self.fail_push(*ask, code, text);
             }
@@ -772,7 +765,8 @@ impl Exchange {
                 match asked.asker {
                     Asker::Conn(_) => {}
                     Asker::Handshake(conn, _) => {
-                        self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+                        self.effects
+                            .push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
                     }
                     Asker::Push(ask) => self.fail_push(*ask, code, why),
                 }

@@ -1,0 +1,353 @@
+//! The requests of the control port, each turned into one call of the backend.
+
+use std::io;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use tokio_util::task::TaskTracker;
+
+use super::backend::Backend;
+use super::body::{self, Budget, Reply, ReplyBody};
+use super::guard::Guard;
+use super::stream::{self, Totals};
+use crate::protocol::{close, push::Push};
+use crate::server::api::{ApiError, ErrorCode};
+
+/// What all requests of one control port share.
+pub struct Api<B> {
+    /// The gateways.
+    pub backend: Arc<B>,
+    /// Who may ask.
+    pub guard: Guard,
+    /// The memory of all request bodies.
+    pub budget: Budget,
+    /// Verbs, streams and drains outlive the call that started them, but not the control port.
+    pub tasks: TaskTracker,
+}
+
+/// Keeps a connection from being thought idle while it lives.
+pub type Busy = Box<dyn Send>;
+
+impl<B: Backend> Api<B> {
+    /// Answers one request. `busy` makes the mark of a connection that is at work; only requests
+    /// that may ask get it.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        busy: impl FnOnce() -> Busy,
+    ) -> Reply {
+        let (parts, mut body) = request.into_parts();
+        let path = parts.uri.path();
+        if path == "/healthz" {
+            return self.health(&parts.method);
+        }
+        let allowed = self.guard.no_page(&parts).and_then(|()| match path {
+            "/metrics" => Ok(()),
+            _ => self.guard.has_token(&parts),
+        });
+        let answer = match allowed {
+            Err(e) => Err(e),
+            Ok(()) => {
+                let busy = busy();
+                self.route(&parts, &mut body, busy).await
+            }
+        };
+        let reply = match answer {
+            Ok(Answer::Done(reply)) => reply,
+            Ok(Answer::Stream { id, hook, busy }) => return self.stream_each(id, hook, body, busy),
+            Err(e) => body::error(&e),
+        };
+        if !hyper::body::Body::is_end_stream(&body) {
+            self.tasks.spawn(body::drain(body));
+        }
+        reply
+    }
+
+    fn health(&self, method: &Method) -> Reply {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return body::method_not_allowed(method, "/healthz", "GET, HEAD");
+        }
+        let (status, text) = match self.backend.health() {
+            Ok(()) => (StatusCode::OK, "ok".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        };
+        body::text(status, "text/plain; charset=utf-8", text)
+    }
+
+    async fn route(
+        self: &Arc<Self>,
+        parts: &Parts,
+        request: &mut Incoming,
+        busy: Busy,
+    ) -> Result<Answer, ApiError> {
+        let path = parts.uri.path();
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let segments: Vec<String> =
+            path.split('/').skip(1).map(decode).collect::<Option<_>>().ok_or_else(|| {
+                ApiError::new(ErrorCode::BadRequest, "the path is not well percent-encoded")
+            })?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let backend = &self.backend;
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let posts = parts.method == Method::POST;
+        let not_allowed =
+            |allow| Ok(Answer::Done(body::method_not_allowed(&parts.method, path, allow)));
+
+        let reply = match segments.as_slice() {
+            ["metrics"] if reads => body::text(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                backend.metrics(),
+            ),
+            ["v1", "gateways"] if reads => body::json(&backend.gateways()),
+            ["v1", "gateways", id] if reads => body::json(&backend.gateway(&name(id))?),
+            ["metrics"] | ["v1", "gateways"] | ["v1", "gateways", _] => {
+                return not_allowed("GET, HEAD");
+            }
+            ["v1", "gateways", id, "messages"] if posts => {
+                return self.messages(parts, &query, name(id), request, busy).await;
+            }
+            ["v1", "gateways", id, "connections"] if reads => {
+                body::json(&backend.connections(&name(id)).await?)
+            }
+            ["v1", "gateways", _, "connections"] => return not_allowed("GET, HEAD"),
+            ["v1", "gateways", id, "connections", conn] if reads => {
+                body::json(&backend.connection(&name(id), conn).await?)
+            }
+            ["v1", "gateways", id, "connections", conn] if parts.method == Method::DELETE => {
+                let (code, reason) = query.closing()?;
+                let info = backend
+                    .close_connection(&name(id), conn, code, close::cut_reason(reason))
+                    .await?;
+                body::json(&info)
+            }
+            ["v1", "gateways", _, "connections", _] => return not_allowed("GET, HEAD, DELETE"),
+            ["v1", "gateways", id, verb @ ("start" | "stop" | "restart")] if posts => {
+                let verb = match *verb {
+                    "start" => Verb::Start,
+                    "stop" => Verb::Stop,
+                    _ if query.listener()? => Verb::RestartListener,
+                    _ => Verb::Restart,
+                };
+                self.verb(verb, name(id)).await?
+            }
+            ["v1", "reload"] if posts => self.verb(Verb::Reload, String::new()).await?,
+            ["v1", "gateways", _, "messages" | "start" | "stop" | "restart"] | ["v1", "reload"] => {
+                return not_allowed("POST");
+            }
+            _ => {
+                let message = format!("there is no {path} here; the API starts at /v1/gateways");
+                return Err(ApiError::new(ErrorCode::NotFound, message));
+            }
+        };
+        Ok(Answer::Done(reply))
+    }
+
+    /// Verbs are carried through even where their requester goes: half a restart is worse than
+    /// one that nobody waited for.
+    async fn verb(&self, verb: Verb, id: String) -> Result<Reply, ApiError> {
+        let backend = Arc::clone(&self.backend);
+        let task = self.tasks.spawn(async move {
+            let gateway = match verb {
+                Verb::Start => backend.start(&id).await,
+                Verb::Stop => backend.stop(&id).await,
+                Verb::Restart => backend.restart(&id).await,
+                Verb::RestartListener => backend.restart_listener(&id).await,
+                Verb::Reload => return backend.reload().await.map(|list| body::json(&list)),
+            };
+            gateway.map(|gateway| body::json(&gateway))
+        });
+        task.await.unwrap_or_else(|e| {
+            Err(ApiError::new(ErrorCode::Failed, format!("the verb broke off: {e}")))
+        })
+    }
+
+    async fn messages(
+        &self,
+        parts: &Parts,
+        query: &Query,
+        id: String,
+        request: &mut Incoming,
+        busy: Busy,
+    ) -> Result<Answer, ApiError> {
+        let hook = query.hook()?;
+        let each = query.each()?;
+        // Known before the body is there: nobody uploads for nothing.
+        self.backend.gateway(&id)?;
+        let mut share = self.budget.share();
+        if is_ndjson(parts) {
+            if each {
+                return Ok(Answer::Stream { id, hook, busy });
+            }
+            let mut totals = Totals::default();
+            stream::run(&*self.backend, &id, hook, request, share, &mut totals).await?;
+            return Ok(Answer::Done(body::json(&totals)));
+        }
+        let json = body::read_struct(request, &mut share).await?;
+        let push = Push::parse(&json).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
+        drop(json);
+        let receipt = self.backend.push(&id, push, hook)?;
+        drop(share);
+        let outcome = receipt.await.unwrap_or_else(|_| {
+            Err(ApiError::new(ErrorCode::Stopping, "the gateway stopped before the push's turn"))
+        })?;
+        Ok(Answer::Done(body::json(&outcome)))
+    }
+
+    /// A stream that answers a line per struct: the response starts at once, and the work goes on
+    /// in a task that ends with it.
+    fn stream_each(
+        self: Arc<Self>,
+        id: String,
+        hook: bool,
+        mut body: Incoming,
+        busy: Busy,
+    ) -> Reply {
+        let (results, response) = stream::results();
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move {
+            let _busy = busy;
+            let mut sink = results.handle();
+            let share = self.budget.share();
+            let work = stream::run(&*self.backend, &id, hook, &mut body, share, &mut sink);
+            tokio::select! {
+                done = work => results.end(done.map_err(|e| io::Error::other(e.message))),
+                () = results.gone() => {}
+            }
+        });
+        body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Results(response))
+    }
+}
+
+enum Answer {
+    Done(Reply),
+    Stream { id: String, hook: bool, busy: Busy },
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Start,
+    Stop,
+    Restart,
+    RestartListener,
+    Reload,
+}
+
+/// Ids of gateways are lower case, however they are asked for.
+fn name(id: &str) -> String {
+    id.trim().to_ascii_lowercase()
+}
+
+fn is_ndjson(parts: &Parts) -> bool {
+    let essence = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    matches!(essence.as_str(), "application/x-ndjson" | "application/ndjson")
+}
+
+/// The parameters of a request, decoded.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: &str) -> Result<Query, ApiError> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
+        });
+        pairs.collect::<Option<_>>().map(Query).ok_or_else(|| {
+            ApiError::new(ErrorCode::BadRequest, "the query is not well percent-encoded")
+        })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    fn bad(key: &str, value: &str, want: &str) -> ApiError {
+        let message = format!("?{key}={value} is not understood: {want}");
+        ApiError::new(ErrorCode::BadRequest, message)
+    }
+
+    fn hook(&self) -> Result<bool, ApiError> {
+        match self.get("hook") {
+            None => Ok(true),
+            Some("none") => Ok(false),
+            Some(other) => Err(Query::bad("hook", other, "hook=none skips the listener")),
+        }
+    }
+
+    fn each(&self) -> Result<bool, ApiError> {
+        match self.get("results") {
+            None => Ok(false),
+            Some("each") => Ok(true),
+            Some(other) => Err(Query::bad("results", other, "results=each answers a line each")),
+        }
+    }
+
+    fn listener(&self) -> Result<bool, ApiError> {
+        match self.get("listener") {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1" | "") => Ok(true),
+            Some(other) => Err(Query::bad("listener", other, "true or false")),
+        }
+    }
+
+    fn closing(&self) -> Result<(u16, &str), ApiError> {
+        let code = match self.get("code") {
+            None => close::NORMAL,
+            Some(text) => {
+                text.parse().ok().filter(|c| close::may_be_sent(*c)).ok_or_else(|| {
+                    Query::bad("code", text, "1000-1003, 1007-1014 and 3000-4999 may be sent")
+                })?
+            }
+        };
+        Ok((code, self.get("reason").unwrap_or_default()))
+    }
+}
+
+/// Percent-decoding; `None` where it is not well encoded, or not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            out.push((high * 16 + low) as u8);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries() {
+        let query = Query::parse("code=4001&reason=a+b%20%C3%A4&listener").unwrap();
+        assert_eq!(query.closing().unwrap(), (4001, "a b ä"));
+        assert!(query.listener().unwrap() && query.hook().unwrap() && !query.each().unwrap());
+        for bad in ["code=1005", "code=x", "code=99999", "hook=no", "results=all", "listener=2"] {
+            let query = Query::parse(bad).unwrap();
+            let all = [
+                query.closing().err(),
+                query.hook().err(),
+                query.each().err(),
+                query.listener().err(),
+            ];
+            assert_eq!(all.into_iter().flatten().count(), 1, "{bad}");
+        }
+        assert!(Query::parse("reason=%zz").is_err() && Query::parse("reason=%ff").is_err());
+    }
+}

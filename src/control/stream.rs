@@ -1,0 +1,570 @@
+//! NDJSON: a stream of structs over one request, each pushed as it comes, in order.
+//!
+//! Up to [`OUTSTANDING`] pushes wait for their receipts while the next lines are read. Results are
+//! taken in the order of the lines. A client that writes everything before it reads anything does
+//! not hang: totals are kept until the end, and with `?results=each` the lines wait in a buffer of
+//! [`MAX_RESULTS`]; only past that the stream is not read on, and given up after [`STALL`].
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::MAX_STRUCT;
+use super::backend::Backend;
+use super::body::{ErrorJson, Share, broken, no_memory, too_large};
+use crate::protocol::push::Push;
+use crate::server::PushReceipt;
+use crate::server::api::{ApiError, ErrorCode, PushOutcome};
+
+/// Pushes of one stream that wait for their receipts, at most.
+const OUTSTANDING: usize = 256;
+/// Bytes of lines behind them, at most (one line may be larger): what a pause can no longer hold
+/// back.
+const OUTSTANDING_BYTES: usize = 1 << 20;
+/// Failures that the totals name.
+const FAILED: usize = 100;
+/// Names of connections that the totals' `gone` holds, at most.
+const GONE: usize = 10_000;
+/// Bytes of results that wait for a client that does not read them.
+const MAX_RESULTS: usize = 16 << 20;
+/// How long a client may leave a full buffer of results unread.
+const STALL: Duration = Duration::from_secs(30);
+/// How long a line waits for others' pushes when the server is busy, and how often it asks.
+const BUSY_TIME: Duration = Duration::from_secs(10);
+const BUSY_STEP: Duration = Duration::from_millis(10);
+
+/// The answer at the end of a stream.
+#[derive(Debug, Default, Serialize)]
+pub struct Totals {
+    matched: u64,
+    delivered: u64,
+    dropped: u64,
+    gone: Vec<String>,
+    failed: Vec<FailedLine>,
+    failures: u64,
+    #[serde(skip)]
+    gone_seen: HashSet<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedLine {
+    line: u64,
+    code: &'static str,
+}
+
+impl Totals {
+    fn add(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
+        match result {
+            Ok(outcome) => {
+                self.matched += outcome.matched;
+                self.delivered += outcome.delivered;
+                self.dropped += outcome.dropped;
+                for name in outcome.gone {
+                    if self.gone.len() < GONE && self.gone_seen.insert(name.clone()) {
+                        self.gone.push(name);
+                    }
+                }
+            }
+            Err(e) => {
+                self.failures += 1;
+                if self.failed.len() < FAILED {
+                    self.failed.push(FailedLine { line, code: e.code.name() });
+                }
+            }
+        }
+    }
+}
+
+/// Where the results of a stream go, in the order of its lines.
+pub trait Sink: Send {
+    /// Takes one.
+    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>);
+
+    /// Waits until there is room for more.
+    fn room(&mut self) -> impl Future<Output = Result<(), ApiError>> + Send {
+        std::future::ready(Ok(()))
+    }
+}
+
+impl Sink for Totals {
+    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
+        self.add(line, result);
+    }
+}
+
+impl Sink for Results {
+    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
+        self.write(line, &result);
+    }
+
+    async fn room(&mut self) -> Result<(), ApiError> {
+        self.wait_for_room().await
+    }
+}
+
+/// A push on its way, or one that was refused: its error waits for its turn.
+enum Pending {
+    Waiting(PushReceipt),
+    Refused(ApiError),
+}
+
+/// Handles one stream, from its body's first byte to its last receipt.
+///
+/// # Errors
+/// The body broke off. The receipts that were still out are dropped, which withdraws their pushes.
+pub async fn run<B: Backend, S: Sink>(
+    backend: &B,
+    id: &str,
+    hook: bool,
+    body: &mut Incoming,
+    share: Share,
+    sink: &mut S,
+) -> Result<(), ApiError> {
+    let mut stream = Stream { backend, id, hook, sink, pending: VecDeque::new(), pending_bytes: 0 };
+    let mut lines = Lines::new(share);
+    let mut ended = false;
+    loop {
+        stream.settle();
+        stream.sink.room().await?;
+        if stream.is_full() {
+            stream.settle_one().await;
+            continue;
+        }
+        match lines.next(ended) {
+            Some(line) => {
+                stream.submit(line).await;
+                // A body that never makes us wait must not keep the others from running.
+                tokio::task::consume_budget().await;
+            }
+            None if ended && stream.pending.is_empty() => return Ok(()),
+            None if ended => stream.settle_one().await,
+            None => tokio::select! {
+                frame = body.frame() => match frame {
+                    None => ended = true,
+                    Some(Err(e)) => return Err(broken(&e)),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            lines.feed(data);
+                        }
+                    }
+                },
+                () = stream.settle_one(), if !stream.pending.is_empty() => {}
+            },
+        }
+    }
+}
+
+struct Stream<'a, B, S> {
+    backend: &'a B,
+    id: &'a str,
+    hook: bool,
+    sink: &'a mut S,
+    pending: VecDeque<(u64, usize, Pending)>,
+    pending_bytes: usize,
+}
+
+impl<B: Backend, S: Sink> Stream<'_, B, S> {
+    fn is_full(&self) -> bool {
+        self.pending.len() >= OUTSTANDING || self.pending_bytes >= OUTSTANDING_BYTES
+    }
+
+    /// Records what is done at the front, without waiting.
+    fn settle(&mut self) {
+        while let Some((_, _, pending)) = self.pending.front_mut() {
+            let result = match pending {
+                Pending::Refused(_) => None,
+                Pending::Waiting(receipt) => match receipt.try_recv() {
+                    Ok(result) => Some(result),
+                    Err(tokio::sync::oneshot::error::TryRecvError::Empty) => return,
+                    Err(tokio::sync::oneshot::error::TryRecvError::Closed) => Some(Err(lost())),
+                },
+            };
+            self.record_front(result);
+        }
+    }
+
+    /// Waits for the oldest push and records it. Cancelled, it changes nothing.
+    async fn settle_one(&mut self) {
+        let Some((_, _, pending)) = self.pending.front_mut() else { return };
+        let result = match pending {
+            Pending::Refused(_) => None,
+            Pending::Waiting(receipt) => Some(receipt.await.unwrap_or_else(|_| Err(lost()))),
+        };
+        self.record_front(result);
+    }
+
+    fn record_front(&mut self, result: Option<Result<PushOutcome, ApiError>>) {
+        let Some((line, bytes, pending)) = self.pending.pop_front() else { return };
+        self.pending_bytes -= bytes;
+        match (result, pending) {
+            (Some(result), _) => self.sink.record(line, result),
+            (None, Pending::Refused(e)) => self.sink.record(line, Err(e)),
+            (None, Pending::Waiting(_)) => self.sink.record(line, Err(lost())),
+        }
+    }
+
+    async fn submit(&mut self, line: Line) {
+        self.backend.stream_pause(self.id).await;
+        let bytes = line.text.as_ref().map_or(0, Bytes::len);
+        let pending = match line.text {
+            Err(e) => Pending::Refused(e),
+            Ok(text) => match self.push(&text).await {
+                Ok(receipt) => Pending::Waiting(receipt),
+                Err(e) => Pending::Refused(e),
+            },
+        };
+        self.pending.push_back((line.number, bytes, pending));
+        self.pending_bytes += bytes;
+    }
+
+    /// Pushes; where the server has too many at hand, this stream's own oldest is waited for, or
+    /// others' for a while.
+    async fn push(&mut self, text: &[u8]) -> Result<PushReceipt, ApiError> {
+        let mut give_up = None;
+        loop {
+            let push = Push::parse(text).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
+            match self.backend.push(self.id, push, self.hook) {
+                Err(e) if e.code == ErrorCode::Busy => {
+                    if !self.pending.is_empty() {
+                        self.settle_one().await;
+                        continue;
+                    }
+                    let until = *give_up.get_or_insert_with(|| Instant::now() + BUSY_TIME);
+                    if Instant::now() >= until {
+                        return Err(e);
+                    }
+                    sleep(BUSY_STEP).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+fn lost() -> ApiError {
+    ApiError::new(ErrorCode::Stopping, "the gateway stopped before this message's turn")
+}
+
+/// A line that is not blank, without its newline; or why it cannot be taken.
+struct Line {
+    number: u64,
+    text: Result<Bytes, ApiError>,
+}
+
+/// Cuts a body into lines, each within [`MAX_STRUCT`].
+struct Lines {
+    chunk: Bytes,
+    /// The start of a line whose end has not come.
+    carry: Vec<u8>,
+    /// Why the rest of the line under way is thrown away.
+    refused: Option<ApiError>,
+    number: u64,
+    share: Share,
+}
+
+impl Lines {
+    fn new(share: Share) -> Lines {
+        Lines { chunk: Bytes::new(), carry: Vec::new(), refused: None, number: 0, share }
+    }
+
+    /// The next piece of the body; the former one was used up.
+    fn feed(&mut self, chunk: Bytes) {
+        self.chunk = chunk;
+    }
+
+    /// The next line that is whole; at the end, what is left is one.
+    fn next(&mut self, ended: bool) -> Option<Line> {
+        loop {
+            let Some(newline) = memchr::memchr(b'\n', &self.chunk) else {
+                let rest = std::mem::take(&mut self.chunk);
+                self.keep(&rest);
+                if ended && (self.refused.is_some() || !self.carry.is_empty()) {
+                    match self.finish(Bytes::new()) {
+                        None => continue,
+                        line => return line,
+                    }
+                }
+                return None;
+            };
+            let piece = self.chunk.split_to(newline);
+            self.chunk.advance(1);
+            if let Some(line) = self.finish(piece) {
+                return Some(line);
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        if self.refused.is_some() || piece.is_empty() {
+            return;
+        }
+        if self.carry.len() + piece.len() > MAX_STRUCT {
+            self.refuse(too_large());
+        } else if self.share.take(piece.len()) {
+            self.carry.extend_from_slice(piece);
+        } else {
+            self.refuse(no_memory());
+        }
+    }
+
+    fn refuse(&mut self, why: ApiError) {
+        self.refused = Some(why);
+        self.carry = Vec::new();
+        self.share.clear();
+    }
+
+    /// The line that ends with `piece`, unless it is blank.
+    fn finish(&mut self, piece: Bytes) -> Option<Line> {
+        self.number += 1;
+        let number = self.number;
+        let text = if self.carry.is_empty() && self.refused.is_none() {
+            // Most lines are whole in one piece: no copy.
+            if piece.len() > MAX_STRUCT { Err(too_large()) } else { Ok(piece) }
+        } else {
+            self.keep(&piece);
+            self.share.clear();
+            match self.refused.take() {
+                Some(why) => Err(why),
+                None => Ok(Bytes::from(std::mem::take(&mut self.carry))),
+            }
+        };
+        match &text {
+            Ok(text) if text.trim_ascii().is_empty() => None,
+            _ => Some(Line { number, text }),
+        }
+    }
+}
+
+/// The results of a stream on their way to the client: this end writes, [`ResultsBody`] reads.
+pub struct Results(Arc<Shared>);
+
+/// The body of a response with a line per struct. Dropping it ends the stream.
+pub struct ResultsBody(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the body took what waited, or is gone.
+    taken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<u8>,
+    end: Option<io::Result<()>>,
+    gone: bool,
+    reader: Option<Waker>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under this lock; were it poisoned, its data would still be good.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// A pair of ends.
+pub fn results() -> (Results, ResultsBody) {
+    let shared = Arc::new(Shared { state: Mutex::default(), taken: Notify::new() });
+    (Results(Arc::clone(&shared)), ResultsBody(shared))
+}
+
+impl Results {
+    fn write(&self, line: u64, result: &Result<PushOutcome, ApiError>) {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            error: ErrorJson<'a>,
+            line: u64,
+        }
+        let mut state = self.0.state();
+        // Writing to a Vec cannot fail, nor can serializing these.
+        let _ = match result {
+            Ok(outcome) => serde_json::to_writer(&mut state.lines, outcome),
+            Err(e) => serde_json::to_writer(&mut state.lines, &Failed { error: e.into(), line }),
+        };
+        state.lines.push(b'\n');
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Waits until the client has read enough.
+    async fn wait_for_room(&self) -> Result<(), ApiError> {
+        let free = async {
+            loop {
+                let taken = self.0.taken.notified();
+                {
+                    let state = self.0.state();
+                    if state.gone || state.lines.len() < MAX_RESULTS {
+                        return;
+                    }
+                }
+                taken.await;
+            }
+        };
+        if self.0.state().lines.len() < MAX_RESULTS {
+            return Ok(());
+        }
+        timeout(STALL, free).await.map_err(|_| {
+            ApiError::new(ErrorCode::BadRequest, "the results were not read for too long")
+        })
+    }
+
+    /// Resolves when the client has gone.
+    pub async fn gone(&self) {
+        loop {
+            let taken = self.0.taken.notified();
+            if self.0.state().gone {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    /// Another handle on the same end.
+    pub fn handle(&self) -> Results {
+        Results(Arc::clone(&self.0))
+    }
+
+    /// Ends the body; an error breaks the response off, so that it cannot be taken for whole.
+    pub fn end(&self, how: io::Result<()>) {
+        let mut state = self.0.state();
+        state.end = Some(how);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl ResultsBody {
+    /// The next piece: all the lines that wait.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let mut state = self.0.state();
+        if !state.lines.is_empty() {
+            let lines = Bytes::from(std::mem::take(&mut state.lines));
+            drop(state);
+            self.0.taken.notify_waiters();
+            return Poll::Ready(Some(Ok(Frame::data(lines))));
+        }
+        match state.end.take() {
+            Some(Ok(())) => {
+                state.end = Some(Ok(()));
+                Poll::Ready(None)
+            }
+            Some(Err(e)) => Poll::Ready(Some(Err(e))),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for ResultsBody {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.gone = true;
+        state.lines = Vec::new();
+        drop(state);
+        self.0.taken.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::body::Budget;
+    use super::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<(u64, Result<Vec<u8>, ErrorCode>)> {
+        let mut lines = Lines::new(Budget::default().share());
+        let mut out = Vec::new();
+        let mut take = |lines: &mut Lines, ended| {
+            while let Some(line) = lines.next(ended) {
+                out.push((line.number, line.text.map(|t| t.to_vec()).map_err(|e| e.code)));
+            }
+        };
+        for piece in pieces {
+            lines.feed(Bytes::copy_from_slice(piece));
+            take(&mut lines, false);
+        }
+        take(&mut lines, true);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_the_pieces(
+            pieces in prop::collection::vec("[ab\n ]{0,6}", 0..8),
+        ) {
+            let pieces: Vec<&[u8]> = pieces.iter().map(|p| p.as_bytes()).collect();
+            let whole = pieces.concat();
+            let want: Vec<_> = whole
+                .split(|b| *b == b'\n')
+                .zip(1..)
+                .filter(|(line, _)| !line.trim_ascii().is_empty())
+                .map(|(line, number)| (number, Ok(line.to_vec())))
+                .collect();
+            prop_assert_eq!(cut(&pieces), want);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_costs_itself_alone() {
+        let long = vec![b'x'; MAX_STRUCT];
+        let got = cut(&[b"a\n", &long, b"x", b"y\nb\n", &long, b"\n", &long, b"z"]);
+        let got: Vec<_> = got.into_iter().map(|(n, t)| (n, t.map(|t| t.len()))).collect();
+        assert_eq!(
+            got,
+            [
+                (1, Ok(1)),
+                (2, Err(ErrorCode::TooLarge)),
+                (3, Ok(1)),
+                (4, Ok(MAX_STRUCT)),
+                (5, Err(ErrorCode::TooLarge)),
+            ]
+        );
+    }
+
+    #[test]
+    fn memory_is_shared_and_given_back() {
+        let budget = Budget::default();
+        let mut first = budget.share();
+        assert!(first.take(60 << 20));
+        let mut second = budget.share();
+        assert!(!second.take(5 << 20) && second.take(4 << 20));
+        drop(first);
+        assert!(second.take(50 << 20));
+    }
+
+    #[test]
+    fn totals_name_the_first_hundred() {
+        let mut totals = Totals::default();
+        for line in 1..=150 {
+            totals.add(line, Err(ApiError::new(ErrorCode::BadRequest, "x")));
+        }
+        let gone = PushOutcome { matched: 2, delivered: 1, dropped: 1, gone: vec!["k1".into()] };
+        totals.add(151, Ok(gone.clone()));
+        totals.add(152, Ok(gone));
+        let json = serde_json::to_value(&totals).unwrap();
+        assert_eq!(json["failures"], 150);
+        assert_eq!(json["failed"].as_array().unwrap().len(), 100);
+        assert_eq!(json["failed"][99], serde_json::json!({"line":100,"code":"bad_request"}));
+        assert_eq!((&json["matched"], &json["delivered"]), (&4.into(), &2.into()));
+        assert_eq!(json["gone"], serde_json::json!(["k1"]), "each name once");
+    }
+}
