@@ -1,1 +1,589 @@
+//! A small blocking HTTP/1.1 client for the control port.
+//!
+//! `wsgw send` is started a thousand times by a loop of the shell: no runtime, no threads, no
+//! second connection.
 
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::discovery::{NotFound, Target, Wanted};
+use super::endpoint::Endpoint;
+use super::failure::RemoteError;
+use crate::error::{Failure, exit};
+
+/// A response's head.
+const MAX_HEAD: usize = 64 << 10;
+/// The pause between two looks with `--retry`.
+const RETRY_STEP: Duration = Duration::from_millis(100);
+
+/// A connection to the control port.
+pub struct Client {
+    target: Target,
+    source: Source,
+    timeout: Duration,
+}
+
+/// A response that was read whole.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    /// Finds the control port and connects; keeps trying for `retry`, looking again each time.
+    /// `timeout` is for connecting and for each answer.
+    ///
+    /// # Errors
+    /// Exit codes 2 and 3.
+    pub fn open(wanted: &Wanted, timeout: Duration, retry: Duration) -> Result<Client, Failure> {
+        let until = Instant::now() + retry;
+        loop {
+            let failed = match wanted.find() {
+                Ok(target) => match Client::connect(target, timeout) {
+                    Ok(client) => return Ok(client),
+                    Err(failure) => NotFound { failure, may_come: true },
+                },
+                Err(e) => e,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if !failed.may_come || left.is_zero() {
+                return Err(failed.failure);
+            }
+            std::thread::sleep(RETRY_STEP.min(left));
+        }
+    }
+
+    fn connect(target: Target, timeout: Duration) -> Result<Client, Failure> {
+        let socket = Socket::connect(&target.endpoint, timeout).map_err(|e| {
+            let note = target.note.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
+            Failure::new(
+                exit::UNREACHABLE,
+                format!("cannot reach the control port {}: {e}{note}", target.endpoint),
+            )
+        })?;
+        Ok(Client { target, source: Source::new(socket), timeout })
+    }
+
+    /// Where it is connected to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.target.endpoint
+    }
+
+    /// The time an answer may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// One request and its response.
+    ///
+    /// # Errors
+    /// No answer (exit code 3), or one that is no HTTP.
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Response, Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let mut message = self.head(method, path);
+        if let Some(body) = body {
+            let head =
+                format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+            message.extend_from_slice(head.as_bytes());
+        }
+        message.extend_from_slice(b"\r\n");
+        message.extend_from_slice(body.unwrap_or_default());
+        self.source.deadline = Some(deadline);
+        // A refusal may come before all was sent, and the connection be closed behind it: what was
+        // answered counts.
+        let sent = self.source.send(&message);
+        let answer = self.source.response();
+        match (answer, sent) {
+            (Ok(response), _) => Ok(response),
+            (Err(_), Err(e)) | (Err(e), Ok(())) => Err(self.broken(&e)),
+        }
+    }
+
+    /// As [`Client::request`], with an error's response as a failure.
+    ///
+    /// # Errors
+    /// That failure.
+    pub fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Vec<u8>, Failure> {
+        let response = self.request(method, path, body)?;
+        if (200..300).contains(&response.status) {
+            return Ok(response.body);
+        }
+        Err(self.refused(response.status, &response.body))
+    }
+
+    /// The failure that an error's response is.
+    pub fn refused(&self, status: u16, body: &[u8]) -> Failure {
+        let mut failure = Failure::from(RemoteError::read(status, body));
+        if status == 401 {
+            let from = &self.target.token_from;
+            failure.message = match &self.target.token {
+                Some(_) => format!("{}; the token is from {from}", failure.message),
+                None => from.clone(),
+            };
+        }
+        failure
+    }
+
+    /// The start of a request; an empty line ends it.
+    fn head(&self, method: &str, path: &str) -> Vec<u8> {
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.target.endpoint.authority());
+        if let Some(token) = &self.target.token {
+            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        }
+        head.into_bytes()
+    }
+
+    /// Starts a stream of structs; both its ends, for two threads.
+    ///
+    /// # Errors
+    /// The connection is lost already.
+    pub fn stream(self, path: &str) -> Result<(StreamWriter, StreamReader), Failure> {
+        let mut head = self.head("POST", path);
+        head.extend_from_slice(
+            b"content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n",
+        );
+        let mut writer =
+            self.source.socket.try_clone().map(StreamWriter).map_err(|e| self.broken(&e))?;
+        writer.0.set_write_timeout(None).map_err(|e| self.broken(&e))?;
+        writer.0.write_all(&head).map_err(|e| self.broken(&e))?;
+        Ok((writer, StreamReader { client: self, framing: None }))
+    }
+
+    fn broken(&self, error: &io::Error) -> Failure {
+        let endpoint = &self.target.endpoint;
+        if is_timeout(error) {
+            return self.timed_out();
+        }
+        Failure::new(exit::UNREACHABLE, format!("the control port {endpoint} was lost: {error}"))
+    }
+
+    /// The failure of an answer that did not come.
+    pub fn timed_out(&self) -> Failure {
+        Failure::new(
+            exit::UNREACHABLE,
+            format!(
+                "no answer from the control port {} in {} s (--timeout)",
+                self.target.endpoint,
+                self.timeout.as_secs_f64()
+            ),
+        )
+    }
+}
+
+/// The writing end of a stream of structs.
+pub struct StreamWriter(Socket);
+
+impl StreamWriter {
+    /// Sends some lines, in one piece.
+    pub fn send(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut chunk = Vec::with_capacity(lines.len() + 16);
+        write!(chunk, "{:x}\r\n", lines.len())?;
+        chunk.extend_from_slice(lines);
+        chunk.extend_from_slice(b"\r\n");
+        self.0.write_all(&chunk)
+    }
+
+    /// Ends the stream.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.0.write_all(b"0\r\n\r\n")
+    }
+}
+
+/// The reading end of a stream of structs.
+pub struct StreamReader {
+    client: Client,
+    framing: Option<Framing>,
+}
+
+impl StreamReader {
+    /// Appends what comes next of the results to `out`; false at their end. After `tick` without
+    /// anything, it comes back with nothing.
+    ///
+    /// # Errors
+    /// The stream was refused or broke off.
+    pub fn read(&mut self, out: &mut Vec<u8>, tick: Duration) -> Result<bool, Failure> {
+        self.client.source.deadline = Some(Instant::now() + tick);
+        let framing = match &mut self.framing {
+            Some(framing) => framing,
+            None => {
+                let (status, mut framing) = match self.client.source.response_head() {
+                    Ok(head) => head,
+                    Err(e) if is_timeout(&e) => return Ok(true),
+                    Err(e) => return Err(self.client.broken(&e)),
+                };
+                if status != 200 {
+                    self.client.source.deadline = Some(Instant::now() + self.client.timeout);
+                    let mut body = Vec::new();
+                    while self.client.source.body(&mut framing, &mut body).unwrap_or(false) {}
+                    return Err(self.client.refused(status, &body));
+                }
+                self.framing.insert(framing)
+            }
+        };
+        match self.client.source.body(framing, out) {
+            Ok(more) => Ok(more),
+            Err(e) if is_timeout(&e) => Ok(true),
+            Err(e) => Err(self.client.broken(&e)),
+        }
+    }
+
+    /// The connection, for its failures.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// How a response's body ends.
+#[derive(Debug)]
+enum Framing {
+    Length(u64),
+    /// Bytes left of the chunk under way; the newline behind it is still to come if `behind`.
+    Chunked {
+        left: u64,
+        behind: bool,
+    },
+    UntilClose,
+    Ended,
+}
+
+/// What comes from the socket, buffered. A time-out loses nothing: the next call goes on.
+struct Source {
+    socket: Socket,
+    buffer: Vec<u8>,
+    start: usize,
+    deadline: Option<Instant>,
+}
+
+impl Source {
+    fn new(socket: Socket) -> Source {
+        Source { socket, buffer: Vec::new(), start: 0, deadline: None }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+
+    fn send(&mut self, mut message: &[u8]) -> io::Result<()> {
+        while !message.is_empty() {
+            self.socket.set_write_timeout(self.left()?)?;
+            match self.socket.write(message) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => message = &message[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads more into the buffer.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.socket.set_read_timeout(self.left()?)?;
+        let mut piece = [0; 16 << 10];
+        loop {
+            match self.socket.read(&mut piece) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(n) => {
+                    self.buffer.extend_from_slice(&piece[..n]);
+                    return Ok(n);
+                }
+            }
+        }
+    }
+
+    fn fill_some(&mut self) -> io::Result<()> {
+        match self.fill()? {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed")),
+            _ => Ok(()),
+        }
+    }
+
+    fn response(&mut self) -> io::Result<Response> {
+        let (status, mut framing) = self.response_head()?;
+        let mut body = Vec::new();
+        while self.body(&mut framing, &mut body)? {}
+        Ok(Response { status, body })
+    }
+
+    /// The status of the next response that is final, and how its body ends.
+    fn response_head(&mut self) -> io::Result<(u16, Framing)> {
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; 64];
+            let mut response = httparse::Response::new(&mut headers);
+            let parsed = response.parse(&self.buffer[self.start..]).map_err(|e| bad(&e))?;
+            let httparse::Status::Complete(length) = parsed else {
+                if self.buffer.len() - self.start > MAX_HEAD {
+                    return Err(bad("its head is too long"));
+                }
+                self.fill_some()?;
+                continue;
+            };
+            let status = response.code.unwrap_or(0);
+            let mut framing = Framing::UntilClose;
+            for header in response.headers.iter() {
+                let value = std::str::from_utf8(header.value).unwrap_or_default().trim();
+                if header.name.eq_ignore_ascii_case("content-length") {
+                    let length = value.parse().map_err(|_| bad("its length is no number"))?;
+                    framing = Framing::Length(length);
+                } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                    framing = Framing::Chunked { left: 0, behind: false };
+                    break;
+                }
+            }
+            self.start += length;
+            match status {
+                100..=199 => {}
+                204 | 304 => return Ok((status, Framing::Ended)),
+                _ => return Ok((status, framing)),
+            }
+        }
+    }
+
+    /// Appends what there is of the body, waiting for something; false at its end.
+    fn body(&mut self, framing: &mut Framing, out: &mut Vec<u8>) -> io::Result<bool> {
+        match framing {
+            Framing::Ended | Framing::Length(0) => Ok(false),
+            Framing::Length(left) => {
+                *left -= self.take(*left, out)?;
+                Ok(*left > 0)
+            }
+            Framing::UntilClose => {
+                if self.start == self.buffer.len() && self.fill()? == 0 {
+                    *framing = Framing::Ended;
+                    return Ok(false);
+                }
+                self.take(u64::MAX, out)?;
+                Ok(true)
+            }
+            Framing::Chunked { left, behind } => {
+                if *left > 0 {
+                    *left -= self.take(*left, out)?;
+                    return Ok(true);
+                }
+                if *behind {
+                    self.skip_line()?;
+                    *behind = false;
+                }
+                let (length, size) = loop {
+                    let waiting = &self.buffer[self.start..];
+                    match httparse::parse_chunk_size(waiting)
+                        .map_err(|_| bad("a chunk's size is no number"))?
+                    {
+                        httparse::Status::Complete(found) => break found,
+                        httparse::Status::Partial => self.fill_some()?,
+                    }
+                };
+                if size > 0 {
+                    self.start += length;
+                    (*left, *behind) = (size, true);
+                    return Ok(true);
+                }
+                // Nothing of it is taken before the empty line is there, so that a time-out in
+                // between finds it again. We ask for no trailers, and get none.
+                while self.buffer.len() - self.start < length + 2 {
+                    self.fill_some()?;
+                }
+                self.start += length + 2;
+                *framing = Framing::Ended;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes up to `limit` bytes, at least one.
+    fn take(&mut self, limit: u64, out: &mut Vec<u8>) -> io::Result<u64> {
+        if self.start == self.buffer.len() {
+            self.fill_some()?;
+        }
+        let waiting = &self.buffer[self.start..];
+        let n = waiting.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+        out.extend_from_slice(&waiting[..n]);
+        self.start += n;
+        Ok(n as u64)
+    }
+
+    fn skip_line(&mut self) -> io::Result<()> {
+        while self.buffer.len() - self.start < 2 {
+            self.fill_some()?;
+        }
+        if &self.buffer[self.start..self.start + 2] != b"\r\n" {
+            return Err(bad("a chunk is longer than it says"));
+        }
+        self.start += 2;
+        Ok(())
+    }
+}
+
+fn bad(why: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the answer is no HTTP: {why}"))
+}
+
+/// A connected socket of either kind.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Socket> {
+        let (host, port) = match endpoint {
+            Endpoint::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path)?)),
+            Endpoint::Tcp { tls: true, .. } => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "https is not supported for the control port yet",
+                ));
+            }
+            Endpoint::Tcp { host, port, .. } => (host.as_str(), *port),
+        };
+        let deadline = Instant::now() + timeout;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in (host, port).to_socket_addrs()? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(socket) => {
+                    socket.set_nodelay(true)?;
+                    return Ok(Socket::Tcp(socket));
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    fn try_clone(&self) -> io::Result<Socket> {
+        Ok(match self {
+            Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
+            Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
+        })
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.set_read_timeout(timeout),
+            Socket::Unix(socket) => socket.set_read_timeout(timeout),
+        }
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.set_write_timeout(timeout),
+            Socket::Unix(socket) => socket.set_write_timeout(timeout),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(buffer),
+            Socket::Unix(socket) => socket.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(buffer),
+            Socket::Unix(socket) => socket.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client makes of an answer that comes byte by byte.
+    fn answer(bytes: &[u8]) -> io::Result<Response> {
+        let (client, mut server) = UnixStream::pair().unwrap();
+        let bytes = bytes.to_vec();
+        let writer = std::thread::spawn(move || {
+            for byte in bytes {
+                if server.write_all(&[byte]).is_err() {
+                    break;
+                }
+            }
+        });
+        let result = Source::new(Socket::Unix(client)).response();
+        writer.join().unwrap();
+        result
+    }
+
+    #[test]
+    fn bodies_of_every_framing() {
+        for (bytes, status, body) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, ""),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 N\r\ncontent-length: 1\r\n\r\nx", 404, "x"),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
+                200,
+                "abc0123456789",
+            ),
+            ("HTTP/1.0 200 OK\r\n\r\nuntil the end", 200, "until the end"),
+            ("HTTP/1.1 204 No\r\n\r\n", 204, ""),
+        ] {
+            let got = answer(bytes.as_bytes()).unwrap();
+            assert_eq!((got.status, String::from_utf8(got.body).unwrap().as_str()), (status, body));
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_is_never_taken_for_whole() {
+        for bytes in [
+            "",
+            "SSH-2.0-OpenSSH\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        ] {
+            assert!(answer(bytes.as_bytes()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_silent_server_is_a_timeout() {
+        let (client, _server) = UnixStream::pair().unwrap();
+        let mut source = Source::new(Socket::Unix(client));
+        source.deadline = Some(Instant::now() + Duration::from_millis(20));
+        assert!(is_timeout(&source.response().unwrap_err()));
+    }
+}
