@@ -1,5 +1,10 @@
 //! One file per subcommand, thin.
 
+mod control;
+mod send;
+mod status;
+mod verbs;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,17 +16,17 @@ use crate::error::Failure;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result: Result<u8, Failure> = match cli.command {
-        Command::Completions(_)
-        | Command::Serve(_)
-        | Command::Send(_)
-        | Command::Connect(_)
-        | Command::Status(_)
-        | Command::Start(_)
-        | Command::Stop(_)
-        | Command::Restart(_)
-        | Command::Reload(_)
-        | Command::Connections(_)
-        | Command::Close(_) => Err(Failure::other("not there yet")),
+        Command::Send(args) => send::run(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Connections(args) => status::connections(&args),
+        Command::Start(args) => verbs::start(&args),
+        Command::Stop(args) => verbs::stop(&args),
+        Command::Restart(args) => verbs::restart(&args),
+        Command::Reload(args) => verbs::reload(&args),
+        Command::Close(args) => verbs::close(&args),
+        Command::Completions(_) | Command::Serve(_) | Command::Connect(_) => {
+            Err(Failure::other("not there yet"))
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),
