@@ -202,7 +202,7 @@ pub struct SendArgs {
     #[arg(short, long, value_name = "ID")]
     pub gateway: Option<String>,
     /// The message; - or nothing for stdin
-    #[arg(value_name = "MESSAGE", allow_hyphen_values = true, conflicts_with = "data")]
+    #[arg(value_name = "MESSAGE", allow_negative_numbers = true, conflicts_with = "data")]
     pub message: Option<String>,
     /// Only to this connection (repeatable)
     #[arg(long, value_name = "CONN")]

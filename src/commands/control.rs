@@ -131,7 +131,7 @@ mod tests {
             vec!["a".to_owned(), "7".to_owned(), "x".to_owned()],
             vec!["longer".to_owned(), "1234".to_owned(), String::new()],
         ];
-        let want = "ID      OUT  Z\na         7  x\nlonger  1234\n";
+        let want = "ID       OUT  Z\na          7  x\nlonger  1234\n";
         assert_eq!(table(&["ID", ">OUT", "Z"], &rows), want);
     }
 

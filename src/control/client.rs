@@ -338,7 +338,7 @@ impl Source {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut response = httparse::Response::new(&mut headers);
-            let parsed = response.parse(&self.buffer[self.start..]).map_err(|e| bad(&e))?;
+            let parsed = response.parse(&self.buffer[self.start..]).map_err(bad)?;
             let httparse::Status::Complete(length) = parsed else {
                 if self.buffer.len() - self.start > MAX_HEAD {
                     return Err(bad("its head is too long"));
