@@ -216,9 +216,11 @@ fn exit_codes_of_failures() {
     assert!(err(&done).contains("--timeout"));
     port.fake.wait_withdrawn();
     port.fake.limit.store(1, Ordering::Relaxed);
-    port.fake.state().held.push(tokio::sync::oneshot::channel().0);
-    let large = format!("{{\"message\":\"{}\"}}", "x".repeat(100_000));
-    is(&port.run(&["send", "--data", &large]), 0, "delivered 2\n");
+    let (held, _waits) = tokio::sync::oneshot::channel();
+    port.fake.state().held.push(held);
+    let done = port.run(&["send", "x"]);
+    is(&done, 1, "");
+    assert!(err(&done).contains("too many wait"));
 }
 
 #[test]
@@ -520,6 +522,7 @@ fn reading_a_line_of_a_slow_server_is_not_a_hang() {
     let mut child = wsgw(home.path())
         .args(["send", "-g", "a", "--lines", "--timeout", "0.1", "--control", &url])
         .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -289,6 +289,7 @@ impl Port {
         change(&mut settings);
         let bound = wsgw::control::bind(&settings).unwrap().unwrap();
         let url = bound.url().to_owned();
+        let state = settings.directory.unwrap();
         let file = std::fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
         let token = ControlFile::read(&file).unwrap().token.unwrap_or_default();
         let fake = Arc::new(Fake::default());
