@@ -534,3 +534,52 @@ fn reading_a_line_of_a_slow_server_is_not_a_hang() {
     assert_eq!(child.wait().unwrap().code(), Some(3));
     assert!(start.elapsed() < PATIENCE);
 }
+
+#[test]
+fn over_tls_its_file_says_which_certificate_is_trusted() {
+    let pem = |name: &str| {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control_support").join(name)
+    };
+    let port = Port::start_with(|s| {
+        s.tls_cert = Some(pem("cert.pem"));
+        s.tls_key = Some(pem("key.pem"));
+        // With TLS an address that is not loopback needs no further word.
+        s.listen = ControlListen::Tcp("0.0.0.0".to_owned(), 0);
+    });
+    assert!(port.url.starts_with("https://0.0.0.0:"));
+    is(&port.run(&["send", "x"]), 0, "delivered 2\n");
+    let count = 20_000;
+    let input: String = (0..count).map(|n| format!("{n}\n")).collect();
+    is(&port.run_with(&["send", "--lines"], input.as_bytes()), 0, "delivered 40000\n");
+    assert_eq!(port.fake.messages().len(), count + 1);
+    let large = vec![b'x'; 3 << 20];
+    is(&port.run_with(&["send"], &large), 0, "delivered 2\n");
+
+    // Whoever has no such file trusts what the system trusts, and that is not this one.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut stranger = wsgw(elsewhere.path());
+    stranger.args(["send", "-g", "chat", "--control", &port.url, "x"]).env("WSGW_TOKEN", "x");
+    let done = stranger.output().unwrap();
+    is(&done, 3, "");
+    assert!(err(&done).contains("certificate"), "{}", err(&done));
+
+    // Plain HTTP to it is no way in.
+    let mut plain = wsgw(elsewhere.path());
+    let url = port.url.replace("https:", "http:");
+    plain.args(["send", "-g", "chat", "--control", &url, "x"]).env("WSGW_TOKEN", &port.token);
+    assert_eq!(code(&plain.output().unwrap()), 3);
+}
+
+#[test]
+fn tls_files_that_cannot_be_used_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = dir.path().join("bad.pem");
+    std::fs::write(&bad, "nothing").unwrap();
+    let mut settings = control_support::settings(dir.path());
+    settings.tls_cert = Some(bad.clone());
+    let error = wsgw::control::bind(&settings).unwrap_err();
+    assert!(error.message.contains("tls-key"), "{error}");
+    settings.tls_key = Some(bad.clone());
+    let error = wsgw::control::bind(&settings).unwrap_err();
+    assert!(error.message.contains(bad.to_str().unwrap()), "{error}");
+}

@@ -1,5 +1,6 @@
 //! Taking the control port's address, and telling clients of it.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -8,7 +9,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use socket2::{Domain, Socket, Type};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +22,7 @@ use super::file::{ControlFile, Published};
 use super::guard::Guard;
 use super::routes::Api;
 use super::serve::{self, Acceptor};
+use super::tls::ServerTls;
 use crate::error::Failure;
 use crate::paths;
 use crate::settings::{ControlListen, ControlSettings};
@@ -26,7 +31,6 @@ use crate::settings::{ControlListen, ControlSettings};
 const BACKLOG: i32 = 1024;
 
 /// A control port that is bound and told of in its file, but not served yet.
-#[derive(Debug)]
 pub struct Bound {
     socket: BoundSocket,
     guard: Guard,
@@ -34,10 +38,15 @@ pub struct Bound {
     published: Option<Published>,
 }
 
-#[derive(Debug)]
 enum BoundSocket {
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<TlsAcceptor>),
     Unix(UnixListener, SocketFile),
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// Takes the address and writes the file for the clients. `None` where the control port is off.
@@ -70,8 +79,8 @@ impl Bound {
     /// The runtime does not take the socket.
     pub async fn run<B: Backend>(self, backend: Arc<B>, stop: CancellationToken) -> io::Result<()> {
         let (acceptor, _socket_file) = match self.socket {
-            BoundSocket::Tcp(socket) => {
-                (Acceptor::Tcp(tokio::net::TcpListener::from_std(socket)?), None)
+            BoundSocket::Tcp(socket, tls) => {
+                (Acceptor::Tcp(tokio::net::TcpListener::from_std(socket)?, tls), None)
             }
             BoundSocket::Unix(socket, file) => {
                 (Acceptor::Unix(tokio::net::UnixListener::from_std(socket)?), Some(file))
@@ -102,12 +111,18 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         "{}:{port}",
         if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
     );
-    if settings.tls_cert.is_some() || settings.tls_key.is_some() {
-        return Err(Failure::other(
-            "tls-cert and tls-key of [control] are not supported yet: bind the control port to a \
-             loopback address or to unix:PATH",
-        ));
-    }
+    let tls = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(chain), Some(key)) => Some(
+            ServerTls::load(chain, key)
+                .map_err(|e| Failure::other(format!("control port {shown}: {e}")))?,
+        ),
+        (None, None) => None,
+        _ => {
+            return Err(Failure::other(format!(
+                "control port {shown}: tls-cert and tls-key of [control] go together, one is missing"
+            )));
+        }
+    };
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (literal, port)
         .to_socket_addrs()
@@ -120,6 +135,7 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         .collect();
     if let Some(public) = addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())
         && !settings.insecure
+        && tls.is_none()
     {
         return Err(Failure::other(format!(
             "control port {shown}: {} is not a loopback address, and the token would cross the \
@@ -149,11 +165,18 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
     if literal.parse::<IpAddr>().is_err() {
         hosts.push(host.to_owned());
     }
-    let url = format!("http://{address}");
+    let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
     let name = format!("control-{}.json", address.port());
-    let published = publish(settings, &name, &url, Some(token.clone()))?;
+    let content = ControlFile {
+        url: url.clone(),
+        token: Some(token.clone()),
+        pid: std::process::id(),
+        certificate: tls.as_ref().map(|tls| STANDARD.encode(&tls.certificate)),
+    };
+    let published = publish(settings, &name, content)?;
     let guard = Guard::tcp(token, address.ip(), &hosts);
-    Ok(Bound { socket: BoundSocket::Tcp(socket), guard, url, published })
+    let tls = tls.map(|tls| tls.acceptor);
+    Ok(Bound { socket: BoundSocket::Tcp(socket, tls), guard, url, published })
 }
 
 /// The first address that can be bound, as with a name that has several.
@@ -244,7 +267,9 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
     let file = SocketFile { path: path.clone(), identity };
     let url = format!("http+unix://{}", path.display());
     let name = format!("control-{}.json", std::process::id());
-    let published = publish(settings, &name, &url, None)?;
+    let content =
+        ControlFile { url: url.clone(), token: None, pid: std::process::id(), certificate: None };
+    let published = publish(settings, &name, content)?;
     Ok(Bound { socket: BoundSocket::Unix(socket, file), guard: Guard::unix(), url, published })
 }
 
@@ -274,17 +299,14 @@ fn group_id(group: &str) -> Result<u32, String> {
 fn publish(
     settings: &ControlSettings,
     name: &str,
-    url: &str,
-    token: Option<String>,
+    content: ControlFile,
 ) -> Result<Option<Published>, Failure> {
-    let needed = token.is_some() && settings.token_file.is_none();
+    let needed = content.token.is_some() && settings.token_file.is_none();
+    let url = content.url.clone();
     let written = match settings.directory.clone().or_else(paths::state_dir) {
         None => Err("there is no home directory and no $STATE_DIRECTORY".to_owned()),
-        Some(directory) => {
-            let content = ControlFile { url: url.to_owned(), token, pid: std::process::id() };
-            Published::write(&directory, name, content)
-                .map_err(|e| format!("{} cannot be written: {e}", directory.join(name).display()))
-        }
+        Some(directory) => Published::write(&directory, name, content)
+            .map_err(|e| format!("{} cannot be written: {e}", directory.join(name).display())),
     };
     match written {
         Ok(published) => Ok(Some(published)),

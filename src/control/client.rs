@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::discovery::{NotFound, Target, Wanted};
 use super::endpoint::Endpoint;
 use super::failure::RemoteError;
+use super::tls::ClientTls;
 use crate::error::{Failure, exit};
 
 /// A response's head.
@@ -59,7 +60,7 @@ impl Client {
     }
 
     fn connect(target: Target, timeout: Duration) -> Result<Client, Failure> {
-        let socket = Socket::connect(&target.endpoint, timeout).map_err(|e| {
+        let socket = Socket::connect(&target, timeout).map_err(|e| {
             let note = target.note.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
             Failure::new(
                 exit::UNREACHABLE,
@@ -449,20 +450,15 @@ fn bad(why: impl std::fmt::Display) -> io::Error {
 /// A connected socket of either kind.
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<ClientTls>),
     Unix(UnixStream),
 }
 
 impl Socket {
-    fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Socket> {
-        let (host, port) = match endpoint {
+    fn connect(target: &Target, timeout: Duration) -> io::Result<Socket> {
+        let (tls, host, port) = match &target.endpoint {
             Endpoint::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path)?)),
-            Endpoint::Tcp { tls: true, .. } => {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "https is not supported for the control port yet",
-                ));
-            }
-            Endpoint::Tcp { host, port, .. } => (host.as_str(), *port),
+            Endpoint::Tcp { tls, host, port } => (*tls, host.as_str(), *port),
         };
         let deadline = Instant::now() + timeout;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -474,7 +470,13 @@ impl Socket {
             match TcpStream::connect_timeout(&address, left) {
                 Ok(socket) => {
                     socket.set_nodelay(true)?;
-                    return Ok(Socket::Tcp(socket));
+                    if !tls {
+                        return Ok(Socket::Tcp(socket));
+                    }
+                    socket.set_read_timeout(Some(left))?;
+                    socket.set_write_timeout(Some(left))?;
+                    let tls = ClientTls::connect(socket, host, target.certificate.clone())?;
+                    return Ok(Socket::Tls(Box::new(tls)));
                 }
                 Err(e) => last = e,
             }
@@ -485,6 +487,7 @@ impl Socket {
     fn try_clone(&self) -> io::Result<Socket> {
         Ok(match self {
             Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
+            Socket::Tls(tls) => Socket::Tls(Box::new(tls.try_clone()?)),
             Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
         })
     }
@@ -492,6 +495,7 @@ impl Socket {
     fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.set_read_timeout(timeout),
+            Socket::Tls(tls) => tls.socket().set_read_timeout(timeout),
             Socket::Unix(socket) => socket.set_read_timeout(timeout),
         }
     }
@@ -499,6 +503,7 @@ impl Socket {
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.set_write_timeout(timeout),
+            Socket::Tls(tls) => tls.socket().set_write_timeout(timeout),
             Socket::Unix(socket) => socket.set_write_timeout(timeout),
         }
     }
@@ -508,6 +513,7 @@ impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.read(buffer),
+            Socket::Tls(tls) => tls.read(buffer),
             Socket::Unix(socket) => socket.read(buffer),
         }
     }
@@ -517,6 +523,7 @@ impl Write for Socket {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.write(buffer),
+            Socket::Tls(tls) => tls.write(buffer),
             Socket::Unix(socket) => socket.write(buffer),
         }
     }

@@ -6,6 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::DEFAULT_PORT;
 use super::endpoint::Endpoint;
 use super::file::{ControlFile, control_files};
@@ -36,6 +39,8 @@ pub struct Target {
     pub token: Option<String>,
     /// Where the token is from, or why there is none; for a person who was refused.
     pub token_from: String,
+    /// The certificate that its file names (DER); without one, what the system trusts counts.
+    pub certificate: Option<Vec<u8>>,
     /// What else a person should know who does not reach it.
     pub note: Option<String>,
 }
@@ -73,6 +78,18 @@ impl Wanted {
     /// # Errors
     /// None, or several, or a flag that cannot be understood.
     pub fn find(&self) -> Result<Target, NotFound> {
+        let mut target = self.find_target()?;
+        if matches!(target.endpoint, Endpoint::Tcp { tls: true, .. }) {
+            let is_its = |f: &&Found| f.is_for(&target.endpoint) && f.content.is_live();
+            let look = self.look();
+            let file = look.found.iter().find(is_its);
+            target.certificate =
+                file.and_then(|f| STANDARD.decode(f.content.certificate.as_deref()?).ok());
+        }
+        Ok(target)
+    }
+
+    fn find_target(&self) -> Result<Target, NotFound> {
         let given = match &self.token_file {
             Some(path) => Some((path.as_path(), GivenToken::read(path)?)),
             None => None,
@@ -94,6 +111,7 @@ impl Wanted {
                 endpoint,
                 token: Some(token.to_owned()),
                 token_from: "WSGW_TOKEN".to_owned(),
+                certificate: None,
                 note: None,
             });
         }
@@ -112,12 +130,18 @@ impl Wanted {
     fn with_token_of_files(&self, endpoint: Endpoint) -> Target {
         let mut note = None;
         for found in self.look().found {
-            if parse(&found.content.url).ok().as_ref() != Some(&endpoint) {
+            if !found.is_for(&endpoint) {
                 continue;
             }
             if found.content.is_live() {
                 let token_from = found.path.display().to_string();
-                return Target { endpoint, token: found.content.token, token_from, note: None };
+                return Target {
+                    endpoint,
+                    token: found.content.token,
+                    token_from,
+                    certificate: None,
+                    note: None,
+                };
             }
             note.get_or_insert_with(|| found.stale());
         }
@@ -125,7 +149,7 @@ impl Wanted {
             "no token: neither --token-file nor WSGW_TOKEN gives one, and no control-*.json is for \
              {endpoint}"
         );
-        Target { endpoint, token: None, token_from, note }
+        Target { endpoint, token: None, token_from, certificate: None, note }
     }
 
     fn find_by_files(&self, given: Option<(&Path, GivenToken)>) -> Result<Target, NotFound> {
@@ -149,7 +173,7 @@ impl Wanted {
             Some(token) => (Some(token.clone()), "WSGW_TOKEN".to_owned()),
             None => (chosen.content.token.clone(), chosen.path.display().to_string()),
         };
-        Ok(Target { endpoint, token, token_from, note: None })
+        Ok(Target { endpoint, token, token_from, certificate: None, note: None })
     }
 
     fn look(&self) -> Look {
@@ -229,7 +253,7 @@ impl GivenToken {
                 file.token
             }
         };
-        Ok(Target { endpoint, token, token_from, note: None })
+        Ok(Target { endpoint, token, token_from, certificate: None, note: None })
     }
 }
 
@@ -240,6 +264,10 @@ struct Found {
 }
 
 impl Found {
+    fn is_for(&self, endpoint: &Endpoint) -> bool {
+        parse(&self.content.url).ok().as_ref() == Some(endpoint)
+    }
+
     fn stale(&self) -> String {
         format!("{} is stale: process {} is gone", self.path.display(), self.content.pid)
     }

@@ -22,6 +22,10 @@ pub struct ControlFile {
     pub token: Option<String>,
     /// The process id of `serve`.
     pub pid: u32,
+    /// With `https://`: its certificate (DER in base64), which clients on this machine trust
+    /// whatever name it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 impl ControlFile {
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
 
     fn content(url: &str, pid: u32) -> ControlFile {
-        ControlFile { url: url.to_owned(), token: Some("t".to_owned()), pid }
+        ControlFile { url: url.to_owned(), token: Some("t".to_owned()), pid, certificate: None }
     }
 
     #[test]

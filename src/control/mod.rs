@@ -22,6 +22,7 @@ pub mod guard;
 mod routes;
 mod serve;
 mod stream;
+mod tls;
 
 pub use bind::{Bound, bind};
 

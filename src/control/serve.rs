@@ -18,8 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::{Accept, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,8 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where connections come from.
 pub enum Acceptor {
-    /// A TCP port.
-    Tcp(TcpListener),
+    /// A TCP port, with TLS or without.
+    Tcp(TcpListener, Option<TlsAcceptor>),
     /// A unix socket.
     Unix(UnixListener),
 }
@@ -51,10 +52,29 @@ pub enum Acceptor {
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-impl Acceptor {
-    async fn accept(&self) -> io::Result<Box<dyn Socket>> {
+/// A connection that came in.
+enum Accepted {
+    Open(Box<dyn Socket>),
+    /// TLS is still to be agreed on.
+    Handshake(Box<Accept<TcpStream>>),
+}
+
+impl Accepted {
+    async fn open(self) -> io::Result<Box<dyn Socket>> {
         match self {
-            Acceptor::Tcp(acceptor) => {
+            Accepted::Open(socket) => Ok(socket),
+            Accepted::Handshake(accept) => match timeout(HEAD_TIME, *accept).await {
+                Ok(socket) => Ok(Box::new(socket?)),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+        }
+    }
+}
+
+impl Acceptor {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Acceptor::Tcp(acceptor, tls) => {
                 let (socket, _) = acceptor.accept().await?;
                 // Answers are small and waited for.
                 let _ = socket.set_nodelay(true);
@@ -63,9 +83,12 @@ impl Acceptor {
                     .with_time(Duration::from_secs(60))
                     .with_interval(Duration::from_secs(10));
                 let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&probes);
-                Ok(Box::new(socket))
+                Ok(match tls {
+                    Some(tls) => Accepted::Handshake(Box::new(tls.accept(socket))),
+                    None => Accepted::Open(Box::new(socket)),
+                })
             }
-            Acceptor::Unix(acceptor) => Ok(Box::new(acceptor.accept().await?.0)),
+            Acceptor::Unix(acceptor) => Ok(Accepted::Open(Box::new(acceptor.accept().await?.0))),
         }
     }
 }
@@ -85,9 +108,10 @@ pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: Cancell
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(socket) => {
+            Ok(accepted) => {
                 let entry = table.enter();
-                let connection = serve(socket, Arc::clone(&api), entry, stop.clone(), cut.clone());
+                let connection =
+                    serve(accepted, Arc::clone(&api), entry, stop.clone(), cut.clone());
                 connections.spawn(connection);
             }
             Err(e) => {
@@ -105,12 +129,24 @@ pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: Cancell
 }
 
 async fn serve<B: Backend>(
-    socket: Box<dyn Socket>,
+    accepted: Accepted,
     api: Arc<Api<B>>,
     entry: Entry,
     stop: CancellationToken,
     cut: CancellationToken,
 ) {
+    let opened = tokio::select! {
+        opened = accepted.open() => opened,
+        () = entry.state.evicted.cancelled() => return,
+        () = stop.cancelled() => return,
+    };
+    let socket = match opened {
+        Ok(socket) => socket,
+        Err(e) => {
+            tracing::debug!("control port: no TLS handshake: {e}");
+            return;
+        }
+    };
     let at_work = Arc::clone(&entry.state);
     let service = service_fn(move |request: Request<Incoming>| {
         let api = Arc::clone(&api);
