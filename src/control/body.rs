@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::MAX_STRUCT;
-use super::stream::ResultsBody;
+use super::results::ResultsBody;
 use crate::server::api::{ApiError, ErrorCode};
 
 /// Bytes of request bodies that may be held at a time, over all requests: past it, 429.

@@ -3,8 +3,8 @@
 //!
 //! The server's side: [`bind`] takes the address and writes the file in which clients find URL and
 //! token ([`file`]); [`Bound::run`] accepts connections, bounded in number and time; [`guard`] says
-//! who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `stream` does
-//! NDJSON. Nothing here knows how gateways work.
+//! who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `stream` and
+//! `results` do NDJSON. Nothing here knows how gateways work.
 //!
 //! The client's side: [`discovery`] finds the URL and the token, [`client`] is a small blocking
 //! HTTP/1.1 client (a `wsgw send` in a loop starts a thousand times: it must not build a runtime),
@@ -19,10 +19,12 @@ pub mod endpoint;
 pub mod failure;
 pub mod file;
 pub mod guard;
+mod results;
 mod routes;
 mod serve;
 mod stream;
 mod tls;
+mod wire;
 
 pub use bind::{Bound, bind};
 

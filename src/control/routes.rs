@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::backend::Backend;
 use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
-use super::stream::{self, Totals};
+use super::results::{self, Totals};
+use super::stream;
 use crate::protocol::{close, push::Push};
 use crate::server::api::{ApiError, ErrorCode};
 
@@ -206,7 +207,7 @@ impl<B: Backend> Api<B> {
         mut body: Incoming,
         busy: Busy,
     ) -> Reply {
-        let (results, response) = stream::results();
+        let (results, response) = results::pair();
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
             let _busy = busy;

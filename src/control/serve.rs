@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::{Accept, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,8 @@ const MAX_BUFFER: usize = 128 << 10;
 const GRACE: Duration = Duration::from_millis(300);
 /// Pause after a failed accept (no descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two warnings about it.
+const WARN_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where connections come from.
 pub enum Acceptor {
@@ -98,6 +100,7 @@ pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: Cancell
     let connections = TaskTracker::new();
     let table = Arc::new(Table::default());
     let cut = CancellationToken::new();
+    let mut warned: Option<Instant> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -115,7 +118,10 @@ pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: Cancell
                 connections.spawn(connection);
             }
             Err(e) => {
-                tracing::warn!("control port: cannot accept a connection: {e}");
+                if warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
+                    tracing::warn!("control port: cannot accept a connection: {e}");
+                    warned = Some(Instant::now());
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -126,6 +132,8 @@ pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: Cancell
     let _ = timeout(GRACE, connections.wait()).await;
     cut.cancel();
     connections.wait().await;
+    // Streams and drains ended with their connections; a verb may still be at it.
+    let _ = timeout(GRACE, api.tasks.wait()).await;
 }
 
 async fn serve<B: Backend>(

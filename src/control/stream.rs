@@ -1,27 +1,21 @@
 //! NDJSON: a stream of structs over one request, each pushed as it comes, in order.
 //!
 //! Up to [`OUTSTANDING`] pushes wait for their receipts while the next lines are read. Results are
-//! taken in the order of the lines. A client that writes everything before it reads anything does
-//! not hang: totals are kept until the end, and with `?results=each` the lines wait in a buffer of
-//! [`MAX_RESULTS`]; only past that the stream is not read on, and given up after [`STALL`].
+//! taken in the order of the lines, and go to a [`Sink`].
 
-use std::collections::{HashSet, VecDeque};
-use std::future::Future;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
-use serde::Serialize;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use hyper::body::Incoming;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::{Instant, sleep};
 
 use super::MAX_STRUCT;
 use super::backend::Backend;
-use super::body::{ErrorJson, Share, broken, no_memory, too_large};
+use super::body::{Share, broken, no_memory, too_large};
+use super::results::Sink;
 use crate::protocol::push::Push;
 use crate::server::PushReceipt;
 use crate::server::api::{ApiError, ErrorCode, PushOutcome};
@@ -31,86 +25,9 @@ const OUTSTANDING: usize = 256;
 /// Bytes of lines behind them, at most (one line may be larger): what a pause can no longer hold
 /// back.
 const OUTSTANDING_BYTES: usize = 1 << 20;
-/// Failures that the totals name.
-const FAILED: usize = 100;
-/// Names of connections that the totals' `gone` holds, at most.
-const GONE: usize = 10_000;
-/// Bytes of results that wait for a client that does not read them.
-const MAX_RESULTS: usize = 16 << 20;
-/// How long a client may leave a full buffer of results unread.
-const STALL: Duration = Duration::from_secs(30);
 /// How long a line waits for others' pushes when the server is busy, and how often it asks.
 const BUSY_TIME: Duration = Duration::from_secs(10);
 const BUSY_STEP: Duration = Duration::from_millis(10);
-
-/// The answer at the end of a stream.
-#[derive(Debug, Default, Serialize)]
-pub struct Totals {
-    matched: u64,
-    delivered: u64,
-    dropped: u64,
-    gone: Vec<String>,
-    failed: Vec<FailedLine>,
-    failures: u64,
-    #[serde(skip)]
-    gone_seen: HashSet<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct FailedLine {
-    line: u64,
-    code: &'static str,
-}
-
-impl Totals {
-    fn add(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
-        match result {
-            Ok(outcome) => {
-                self.matched += outcome.matched;
-                self.delivered += outcome.delivered;
-                self.dropped += outcome.dropped;
-                for name in outcome.gone {
-                    if self.gone.len() < GONE && self.gone_seen.insert(name.clone()) {
-                        self.gone.push(name);
-                    }
-                }
-            }
-            Err(e) => {
-                self.failures += 1;
-                if self.failed.len() < FAILED {
-                    self.failed.push(FailedLine { line, code: e.code.name() });
-                }
-            }
-        }
-    }
-}
-
-/// Where the results of a stream go, in the order of its lines.
-pub trait Sink: Send {
-    /// Takes one.
-    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>);
-
-    /// Waits until there is room for more.
-    fn room(&mut self) -> impl Future<Output = Result<(), ApiError>> + Send {
-        std::future::ready(Ok(()))
-    }
-}
-
-impl Sink for Totals {
-    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
-        self.add(line, result);
-    }
-}
-
-impl Sink for Results {
-    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
-        self.write(line, &result);
-    }
-
-    async fn room(&mut self) -> Result<(), ApiError> {
-        self.wait_for_room().await
-    }
-}
 
 /// A push on its way, or one that was refused: its error waits for its turn.
 enum Pending {
@@ -185,8 +102,8 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
                 Pending::Refused(_) => None,
                 Pending::Waiting(receipt) => match receipt.try_recv() {
                     Ok(result) => Some(result),
-                    Err(tokio::sync::oneshot::error::TryRecvError::Empty) => return,
-                    Err(tokio::sync::oneshot::error::TryRecvError::Closed) => Some(Err(lost())),
+                    Err(TryRecvError::Empty) => return,
+                    Err(TryRecvError::Closed) => Some(Err(lost())),
                 },
             };
             self.record_front(result);
@@ -345,144 +262,6 @@ impl Lines {
     }
 }
 
-/// The results of a stream on their way to the client: this end writes, [`ResultsBody`] reads.
-pub struct Results(Arc<Shared>);
-
-/// The body of a response with a line per struct. Dropping it ends the stream.
-pub struct ResultsBody(Arc<Shared>);
-
-struct Shared {
-    state: Mutex<State>,
-    /// Told when the body took what waited, or is gone.
-    taken: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    lines: Vec<u8>,
-    end: Option<io::Result<()>>,
-    gone: bool,
-    reader: Option<Waker>,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics under this lock; were it poisoned, its data would still be good.
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-/// A pair of ends.
-pub fn results() -> (Results, ResultsBody) {
-    let shared = Arc::new(Shared { state: Mutex::default(), taken: Notify::new() });
-    (Results(Arc::clone(&shared)), ResultsBody(shared))
-}
-
-impl Results {
-    fn write(&self, line: u64, result: &Result<PushOutcome, ApiError>) {
-        #[derive(Serialize)]
-        struct Failed<'a> {
-            error: ErrorJson<'a>,
-            line: u64,
-        }
-        let mut state = self.0.state();
-        // Writing to a Vec cannot fail, nor can serializing these.
-        let _ = match result {
-            Ok(outcome) => serde_json::to_writer(&mut state.lines, outcome),
-            Err(e) => serde_json::to_writer(&mut state.lines, &Failed { error: e.into(), line }),
-        };
-        state.lines.push(b'\n');
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    /// Waits until the client has read enough.
-    async fn wait_for_room(&self) -> Result<(), ApiError> {
-        let free = async {
-            loop {
-                let taken = self.0.taken.notified();
-                {
-                    let state = self.0.state();
-                    if state.gone || state.lines.len() < MAX_RESULTS {
-                        return;
-                    }
-                }
-                taken.await;
-            }
-        };
-        if self.0.state().lines.len() < MAX_RESULTS {
-            return Ok(());
-        }
-        timeout(STALL, free).await.map_err(|_| {
-            ApiError::new(ErrorCode::BadRequest, "the results were not read for too long")
-        })
-    }
-
-    /// Resolves when the client has gone.
-    pub async fn gone(&self) {
-        loop {
-            let taken = self.0.taken.notified();
-            if self.0.state().gone {
-                return;
-            }
-            taken.await;
-        }
-    }
-
-    /// Another handle on the same end.
-    pub fn handle(&self) -> Results {
-        Results(Arc::clone(&self.0))
-    }
-
-    /// Ends the body; an error breaks the response off, so that it cannot be taken for whole.
-    pub fn end(&self, how: io::Result<()>) {
-        let mut state = self.0.state();
-        state.end = Some(how);
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-}
-
-impl ResultsBody {
-    /// The next piece: all the lines that wait.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let mut state = self.0.state();
-        if !state.lines.is_empty() {
-            let lines = Bytes::from(std::mem::take(&mut state.lines));
-            drop(state);
-            self.0.taken.notify_waiters();
-            return Poll::Ready(Some(Ok(Frame::data(lines))));
-        }
-        match state.end.take() {
-            Some(Ok(())) => {
-                state.end = Some(Ok(()));
-                Poll::Ready(None)
-            }
-            Some(Err(e)) => Poll::Ready(Some(Err(e))),
-            None => {
-                state.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl Drop for ResultsBody {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.gone = true;
-        state.lines = Vec::new();
-        drop(state);
-        self.0.taken.notify_waiters();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -549,22 +328,5 @@ mod tests {
         assert!(!second.take(5 << 20) && second.take(4 << 20));
         drop(first);
         assert!(second.take(50 << 20));
-    }
-
-    #[test]
-    fn totals_name_the_first_hundred() {
-        let mut totals = Totals::default();
-        for line in 1..=150 {
-            totals.add(line, Err(ApiError::new(ErrorCode::BadRequest, "x")));
-        }
-        let gone = PushOutcome { matched: 2, delivered: 1, dropped: 1, gone: vec!["k1".into()] };
-        totals.add(151, Ok(gone.clone()));
-        totals.add(152, Ok(gone));
-        let json = serde_json::to_value(&totals).unwrap();
-        assert_eq!(json["failures"], 150);
-        assert_eq!(json["failed"].as_array().unwrap().len(), 100);
-        assert_eq!(json["failed"][99], serde_json::json!({"line":100,"code":"bad_request"}));
-        assert_eq!((&json["matched"], &json["delivered"]), (&4.into(), &2.into()));
-        assert_eq!(json["gone"], serde_json::json!(["k1"]), "each name once");
     }
 }
