@@ -198,7 +198,7 @@ fn under_its_own_listener_it_skips_the_hook() {
     }
     is(&port.run(&["send", "--no-hook", "x"]), 0, "delivered 2\n");
     assert!(!port.fake.state().pushes.last().unwrap().1);
-    // Where several run, its own is meant.
+    // Without a name its own is meant.
     port.fake.state().two_run = true;
     let done = port.wsgw(&["send", "x"]).env("WSGW_GATEWAY", "idle").output().unwrap();
     is(&done, 0, "delivered 2\n");
@@ -471,7 +471,8 @@ fn verbs() {
     is(&done, 1, "");
     assert!(err(&done).contains("cannot be started"));
     assert_eq!(code(&port.run(&["start", "nope"])), 4);
-    assert_eq!(code(&port.run(&["reload"])), 0);
+    let done = port.run(&["reload"]);
+    assert_eq!((code(&done), err(&done).as_str()), (0, "wsgw: needs a new serve\n"));
     is(&port.run(&["close", "chat", "k1"]), 0, "closed k1\n");
     is(&port.run(&["close", "chat", "k2", "--code", "4001", "--reason", "a b"]), 0, "closed k2\n");
     assert_eq!(code(&port.run(&["close", "chat", "k9"])), 4);

@@ -150,9 +150,11 @@ fn targets(args: &SendArgs) -> Vec<u8> {
 /// Where the message goes: the gateway given, or the only one that runs.
 fn messages_path(client: &mut Client, args: &SendArgs, each: bool) -> Result<String, Failure> {
     let own = own_gateway(client.endpoint());
-    let id = match &args.gateway {
-        Some(id) => id.trim().to_ascii_lowercase(),
-        None => only_gateway(client, own.as_deref())?,
+    let id = match (&args.gateway, &own) {
+        (Some(id), _) => id.trim().to_ascii_lowercase(),
+        // A listener that names none means its own.
+        (None, Some(own)) => own.clone(),
+        (None, None) => only_gateway(client)?,
     };
     // The listener cannot answer while it waits for this command.
     let skip_hook = args.no_hook || own.as_deref() == Some(&id);
@@ -174,7 +176,7 @@ fn own_gateway(endpoint: &Endpoint) -> Option<String> {
     }
 }
 
-fn only_gateway(client: &mut Client, own: Option<&str>) -> Result<String, Failure> {
+fn only_gateway(client: &mut Client) -> Result<String, Failure> {
     let list: Vec<Gateway> = read(&client.call("GET", "/v1/gateways", None)?)?;
     let running: Vec<&Gateway> = list.iter().filter(|g| g.state == "running").collect();
     let ids = |list: &[&Gateway]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
@@ -187,12 +189,9 @@ fn only_gateway(client: &mut Client, own: Option<&str>) -> Result<String, Failur
             exit::NO_GATEWAY,
             format!("no gateway runs; known: {}", ids(&list.iter().collect::<Vec<_>>())),
         )),
-        (several, _) => match own.filter(|own| several.iter().any(|g| g.id == **own)) {
-            Some(own) => Ok(own.to_owned()),
-            None => Err(Failure::usage(format!(
-                "several gateways run; choose one with -g: {}",
-                ids(several)
-            ))),
-        },
+        (several, _) => Err(Failure::usage(format!(
+            "several gateways run; choose one with -g: {}",
+            ids(several)
+        ))),
     }
 }

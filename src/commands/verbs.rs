@@ -41,7 +41,14 @@ fn verb(args: &ControlArgs, id: &str, verb: &str, json: bool) -> Result<u8, Fail
 /// `wsgw reload`.
 pub fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
-    let body = client.call("POST", "/v1/reload", None).map_err(escaped_failure)?;
+    let answer = client.request("POST", "/v1/reload", None)?;
+    if answer.status != 200 {
+        return Err(escaped_failure(client.refused(answer.status, &answer.body)));
+    }
+    if let Some(notice) = &answer.notice {
+        eprintln!("wsgw: {}", lines_escaped(notice));
+    }
+    let body = answer.body;
     if args.json {
         print_json(&body)?;
     } else {

@@ -2,19 +2,35 @@
 //! [`Server`], tests put a fake in its place.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::protocol::push::Push;
-use crate::server::api::{ApiError, ConnectionInfo, GatewayStatus};
+use crate::server::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
 use crate::server::{PushReceipt, Server};
+
+/// A reload that was carried out.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// Every gateway.
+    pub gateways: Vec<GatewayStatus>,
+    /// What could not be applied, and what to do about it.
+    pub notice: Option<String>,
+}
 
 /// The gateways behind a control port. The methods are those of [`Server`], and mean the same.
 pub trait Backend: Send + Sync + 'static {
+    /// What becomes of a push. Dropped before it is there, it withdraws the push if its line was not
+    /// begun.
+    type Receipt: Future<Output = Result<PushOutcome, ApiError>> + Send + Unpin;
+
     /// Every gateway.
     fn gateways(&self) -> Vec<GatewayStatus>;
     /// One gateway.
     fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError>;
-    /// Takes a push in, in the order of the calls.
-    fn push(&self, id: &str, push: Push, hook: bool) -> Result<PushReceipt, ApiError>;
+    /// Takes a push in, in the order of the calls. `Err` is an immediate refusal.
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Self::Receipt, ApiError>;
     /// Waits while a recipient is far behind.
     fn stream_pause(&self, id: &str) -> impl Future<Output = ()> + Send;
     /// Starts a gateway.
@@ -29,7 +45,7 @@ pub trait Backend: Send + Sync + 'static {
         id: &str,
     ) -> impl Future<Output = Result<GatewayStatus, ApiError>> + Send;
     /// Re-reads the config.
-    fn reload(&self) -> impl Future<Output = Result<Vec<GatewayStatus>, ApiError>> + Send;
+    fn reload(self: &Arc<Self>) -> impl Future<Output = Result<Reloaded, ApiError>> + Send;
     /// The open connections of a gateway.
     fn connections(
         &self,
@@ -55,7 +71,25 @@ pub trait Backend: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
+/// The receipt of the real server.
+pub struct Receipt(PushReceipt);
+
+impl Future for Receipt {
+    type Output = Result<PushOutcome, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|told| {
+            told.unwrap_or_else(|_| {
+                let text = "the gateway stopped before this message's turn";
+                Err(ApiError::new(ErrorCode::Stopping, text))
+            })
+        })
+    }
+}
+
 impl Backend for Server {
+    type Receipt = Receipt;
+
     fn gateways(&self) -> Vec<GatewayStatus> {
         Server::gateways(self)
     }
@@ -64,8 +98,8 @@ impl Backend for Server {
         Server::gateway(self, id)
     }
 
-    fn push(&self, id: &str, push: Push, hook: bool) -> Result<PushReceipt, ApiError> {
-        Server::push(self, id, push, hook)
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Receipt, ApiError> {
+        Server::push(self, id, push.clone(), hook).map(Receipt)
     }
 
     async fn stream_pause(&self, id: &str) {
@@ -88,8 +122,8 @@ impl Backend for Server {
         Server::restart_listener(self, id).await
     }
 
-    async fn reload(&self) -> Result<Vec<GatewayStatus>, ApiError> {
-        Server::reload(self).await
+    async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
+        Server::reload(self).await.map(|gateways| Reloaded { gateways, notice: None })
     }
 
     async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {

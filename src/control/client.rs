@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::discovery::{NotFound, Target, Wanted};
 use super::endpoint::Endpoint;
 use super::failure::RemoteError;
-use super::wire::{Framing, Socket, Source, is_timeout};
+use super::wire::{Framing, Head, Socket, Source, is_timeout};
 use crate::error::{Failure, exit};
 
 /// The pause between two looks with `--retry`.
@@ -29,6 +29,8 @@ pub struct Response {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+    /// What a success says beside it.
+    pub notice: Option<String>,
 }
 
 impl Client {
@@ -222,7 +224,7 @@ impl StreamReader {
         let framing = match &mut self.framing {
             Some(framing) => framing,
             None => {
-                let (status, mut framing) = match self.client.source.response_head() {
+                let Head { status, mut framing, .. } = match self.client.source.response_head() {
                     Ok(head) => head,
                     Err(e) if is_timeout(&e) => return Ok(true),
                     Err(e) => return Err(self.client.broken(&e)),

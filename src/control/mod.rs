@@ -33,3 +33,6 @@ pub const DEFAULT_PORT: u16 = 10124;
 
 /// Bytes of a struct at most, on the wire.
 pub const MAX_STRUCT: usize = 16 << 20;
+
+/// The header in which a success says what else one should know.
+pub const NOTICE: &str = "wsgw-notice";

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use tokio_util::task::TaskTracker;
 
+use super::NOTICE;
 use super::backend::Backend;
 use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
@@ -157,7 +158,15 @@ impl<B: Backend> Api<B> {
                 Verb::Stop => backend.stop(&id).await,
                 Verb::Restart => backend.restart(&id).await,
                 Verb::RestartListener => backend.restart_listener(&id).await,
-                Verb::Reload => return backend.reload().await.map(|list| body::json(&list)),
+                Verb::Reload => {
+                    let done = backend.reload().await?;
+                    let mut reply = body::json(&done.gateways);
+                    let notice = done.notice.and_then(|n| HeaderValue::from_str(&n).ok());
+                    if let Some(notice) = notice {
+                        reply.headers_mut().insert(NOTICE, notice);
+                    }
+                    return Ok(reply);
+                }
             };
             gateway.map(|gateway| body::json(&gateway))
         });
@@ -190,11 +199,9 @@ impl<B: Backend> Api<B> {
         let json = body::read_struct(request, &mut share).await?;
         let push = Push::parse(&json).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
         drop(json);
-        let receipt = self.backend.push(&id, push, hook)?;
-        drop(share);
-        let outcome = receipt.await.unwrap_or_else(|_| {
-            Err(ApiError::new(ErrorCode::Stopping, "the gateway stopped before the push's turn"))
-        })?;
+        let receipt = self.backend.push(&id, &push, hook)?;
+        drop((push, share));
+        let outcome = receipt.await?;
         Ok(Answer::Done(body::json(&outcome)))
     }
 

@@ -4,12 +4,14 @@
 //! taken in the order of the lines, and go to a [`Sink`].
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, sleep};
 
 use super::MAX_STRUCT;
@@ -17,7 +19,6 @@ use super::backend::Backend;
 use super::body::{Share, broken, no_memory, too_large};
 use super::results::Sink;
 use crate::protocol::push::Push;
-use crate::server::PushReceipt;
 use crate::server::api::{ApiError, ErrorCode, PushOutcome};
 
 /// Pushes of one stream that wait for their receipts, at most.
@@ -30,8 +31,8 @@ const BUSY_TIME: Duration = Duration::from_secs(10);
 const BUSY_STEP: Duration = Duration::from_millis(10);
 
 /// A push on its way, or one that was refused: its error waits for its turn.
-enum Pending {
-    Waiting(PushReceipt),
+enum Pending<R> {
+    Waiting(R),
     Refused(ApiError),
 }
 
@@ -81,12 +82,12 @@ pub async fn run<B: Backend, S: Sink>(
     }
 }
 
-struct Stream<'a, B, S> {
+struct Stream<'a, B: Backend, S> {
     backend: &'a B,
     id: &'a str,
     hook: bool,
     sink: &'a mut S,
-    pending: VecDeque<(u64, usize, Pending)>,
+    pending: VecDeque<(u64, usize, Pending<B::Receipt>)>,
     pending_bytes: usize,
 }
 
@@ -100,11 +101,13 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
         while let Some((_, _, pending)) = self.pending.front_mut() {
             let result = match pending {
                 Pending::Refused(_) => None,
-                Pending::Waiting(receipt) => match receipt.try_recv() {
-                    Ok(result) => Some(result),
-                    Err(TryRecvError::Empty) => return,
-                    Err(TryRecvError::Closed) => Some(Err(lost())),
-                },
+                Pending::Waiting(receipt) => {
+                    // Who waits for it in earnest polls it again, with a waker.
+                    match Pin::new(receipt).poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(result) => Some(result),
+                        Poll::Pending => return,
+                    }
+                }
             };
             self.record_front(result);
         }
@@ -115,7 +118,7 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
         let Some((_, _, pending)) = self.pending.front_mut() else { return };
         let result = match pending {
             Pending::Refused(_) => None,
-            Pending::Waiting(receipt) => Some(receipt.await.unwrap_or_else(|_| Err(lost()))),
+            Pending::Waiting(receipt) => Some(receipt.await),
         };
         self.record_front(result);
     }
@@ -126,7 +129,8 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
         match (result, pending) {
             (Some(result), _) => self.sink.record(line, result),
             (None, Pending::Refused(e)) => self.sink.record(line, Err(e)),
-            (None, Pending::Waiting(_)) => self.sink.record(line, Err(lost())),
+            // Only what was waited for is taken off; see the callers.
+            (None, Pending::Waiting(_)) => {}
         }
     }
 
@@ -146,11 +150,11 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
 
     /// Pushes; where the server has too many at hand, this stream's own oldest is waited for, or
     /// others' for a while.
-    async fn push(&mut self, text: &[u8]) -> Result<PushReceipt, ApiError> {
+    async fn push(&mut self, text: &[u8]) -> Result<B::Receipt, ApiError> {
+        let push = Push::parse(text).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
         let mut give_up = None;
         loop {
-            let push = Push::parse(text).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
-            match self.backend.push(self.id, push, self.hook) {
+            match self.backend.push(self.id, &push, self.hook) {
                 Err(e) if e.code == ErrorCode::Busy => {
                     if !self.pending.is_empty() {
                         self.settle_one().await;
@@ -166,10 +170,6 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
             }
         }
     }
-}
-
-fn lost() -> ApiError {
-    ApiError::new(ErrorCode::Stopping, "the gateway stopped before this message's turn")
 }
 
 /// A line that is not blank, without its newline; or why it cannot be taken.

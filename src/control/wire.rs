@@ -5,6 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::NOTICE;
 use super::client::Response;
 use super::discovery::Target;
 use super::endpoint::Endpoint;
@@ -16,6 +17,16 @@ const MAX_HEAD: usize = 64 << 10;
 /// Whether it is a time-out, as blocking sockets tell it.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// What a response's head says.
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// How its body ends.
+    pub framing: Framing,
+    /// What a success says beside its body.
+    pub notice: Option<String>,
 }
 
 /// How a response's body ends.
@@ -91,14 +102,14 @@ impl Source {
     }
 
     pub fn response(&mut self) -> io::Result<Response> {
-        let (status, mut framing) = self.response_head()?;
+        let Head { status, mut framing, notice } = self.response_head()?;
         let mut body = Vec::new();
         while self.body(&mut framing, &mut body)? {}
-        Ok(Response { status, body })
+        Ok(Response { status, body, notice })
     }
 
-    /// The status of the next response that is final, and how its body ends.
-    pub fn response_head(&mut self) -> io::Result<(u16, Framing)> {
+    /// The head of the next response that is final.
+    pub fn response_head(&mut self) -> io::Result<Head> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut response = httparse::Response::new(&mut headers);
@@ -111,22 +122,25 @@ impl Source {
                 continue;
             };
             let status = response.code.unwrap_or(0);
-            let mut framing = Framing::UntilClose;
+            let (mut framing, mut notice) = (Framing::UntilClose, None);
             for header in response.headers.iter() {
                 let value = std::str::from_utf8(header.value).unwrap_or_default().trim();
-                if header.name.eq_ignore_ascii_case("content-length") {
+                if header.name.eq_ignore_ascii_case("content-length")
+                    && !matches!(framing, Framing::Chunked { .. })
+                {
                     let length = value.parse().map_err(|_| bad("its length is no number"))?;
                     framing = Framing::Length(length);
                 } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                     framing = Framing::Chunked { left: 0, behind: false };
-                    break;
+                } else if header.name.eq_ignore_ascii_case(NOTICE) {
+                    notice = Some(value.to_owned());
                 }
             }
             self.start += length;
             match status {
                 100..=199 => {}
-                204 | 304 => return Ok((status, Framing::Ended)),
-                _ => return Ok((status, framing)),
+                204 | 304 => return Ok(Head { status, framing: Framing::Ended, notice }),
+                _ => return Ok(Head { status, framing, notice }),
             }
         }
     }

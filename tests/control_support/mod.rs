@@ -6,19 +6,20 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use wsgw::control::backend::Backend;
+use wsgw::control::backend::{Backend, Reloaded};
 use wsgw::control::file::ControlFile;
 use wsgw::protocol::push::Push;
-use wsgw::server::PushReceipt;
 use wsgw::server::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
 use wsgw::settings::{ControlListen, ControlSettings};
 
@@ -143,7 +144,20 @@ fn info(conn: &str) -> ConnectionInfo {
     }
 }
 
+/// The fake's receipt.
+pub struct Receipt(oneshot::Receiver<Result<PushOutcome, ApiError>>);
+
+impl Future for Receipt {
+    type Output = Result<PushOutcome, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(Result::unwrap)
+    }
+}
+
 impl Backend for Fake {
+    type Receipt = Receipt;
+
     fn gateways(&self) -> Vec<GatewayStatus> {
         ["chat", "idle"].iter().filter_map(|id| self.status(id).ok()).collect()
     }
@@ -152,7 +166,7 @@ impl Backend for Fake {
         self.status(id)
     }
 
-    fn push(&self, id: &str, push: Push, hook: bool) -> Result<PushReceipt, ApiError> {
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Receipt, ApiError> {
         if self.status(id)?.state != "running" {
             return Err(ApiError::new(ErrorCode::NotRunning, format!("gateway {id} is stopped")));
         }
@@ -188,7 +202,7 @@ impl Backend for Fake {
         state.pushes.push((text, hook));
         drop(state);
         self.changed.notify_all();
-        Ok(receipt)
+        Ok(Receipt(receipt))
     }
 
     async fn stream_pause(&self, _id: &str) {
@@ -211,9 +225,9 @@ impl Backend for Fake {
         self.verb("restart-listener", id)
     }
 
-    async fn reload(&self) -> Result<Vec<GatewayStatus>, ApiError> {
+    async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
         self.call("reload".to_owned());
-        Ok(self.gateways())
+        Ok(Reloaded { gateways: self.gateways(), notice: Some("needs a new serve".to_owned()) })
     }
 
     async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
