@@ -64,10 +64,10 @@ fn no_web_page_can_drive_it() {
 #[test]
 fn health_and_metrics() {
     let port = Port::start();
-    assert_eq!(port.get("/healthz").body, "ok");
+    assert_eq!(port.get("/healthz").body, "ok\n");
     port.fake.state().unhealthy = true;
     let answer = port.get("/healthz");
-    assert_eq!((answer.status, answer.body.as_str()), (503, "stopping"));
+    assert_eq!((answer.status, answer.body.as_str()), (503, "stopping\n"));
     let metrics = port.get("/metrics");
     assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"));
     assert!(metrics.body.ends_with("wsgw_x 1\n"));

@@ -73,8 +73,8 @@ impl<B: Backend> Api<B> {
             return body::method_not_allowed(method, "/healthz", "GET, HEAD");
         }
         let (status, text) = match self.backend.health() {
-            Ok(()) => (StatusCode::OK, "ok".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         };
         body::text(status, "text/plain; charset=utf-8", text)
     }
