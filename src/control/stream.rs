@@ -55,7 +55,12 @@ pub async fn run<B: Backend, S: Sink>(
         stream.settle();
         stream.sink.room().await?;
         if stream.is_full() {
-            stream.settle_one().await;
+            // Down to a half at once: a stream that woke for each receipt would spend its time
+            // waking.
+            while stream.is_over_half() {
+                stream.settle_one().await;
+                stream.sink.room().await?;
+            }
             continue;
         }
         match lines.next(ended) {
@@ -94,6 +99,10 @@ struct Stream<'a, B: Backend, S> {
 impl<B: Backend, S: Sink> Stream<'_, B, S> {
     fn is_full(&self) -> bool {
         self.pending.len() >= OUTSTANDING || self.pending_bytes >= OUTSTANDING_BYTES
+    }
+
+    fn is_over_half(&self) -> bool {
+        self.pending.len() > OUTSTANDING / 2 || self.pending_bytes > OUTSTANDING_BYTES / 2
     }
 
     /// Records what is done at the front, without waiting.
