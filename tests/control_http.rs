@@ -211,6 +211,31 @@ fn too_large_is_said_to_a_client_that_writes_it_all_first() {
 }
 
 #[test]
+fn who_asks_first_is_not_told_to_go_on() {
+    let port = Port::start();
+    let head = port.head("POST", MESSAGES);
+    let answer =
+        port.raw(&format!("{head}Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"));
+    assert_eq!(answer.status, 413);
+    let head = port.head("POST", "/v1/gateways/nope/messages");
+    let answer = port.raw(&format!("{head}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n"));
+    assert_eq!(answer.status, 404);
+    let mut socket = port.connect();
+    let head = port.head("POST", MESSAGES);
+    let body = r#"{"message":"x"}"#;
+    let length = body.len();
+    let request = format!("{head}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut go_on = [0; 25];
+    socket.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(body.as_bytes()).unwrap();
+    let mut status = [0; 15];
+    socket.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+}
+
+#[test]
 fn a_refusal_comes_although_the_body_never_ends() {
     let port = Port::start();
     let mut socket = port.connect();

@@ -16,7 +16,7 @@ pub struct Reloaded {
     /// Every gateway.
     pub gateways: Vec<GatewayStatus>,
     /// What could not be applied, and what to do about it.
-    pub notice: Option<String>,
+    pub notice: Option<&'static str>,
 }
 
 /// The gateways behind a control port. The methods are those of [`Server`], and mean the same.

@@ -145,10 +145,11 @@ impl Wanted {
             }
             note.get_or_insert_with(|| found.stale());
         }
-        let token_from = format!(
-            "no token: neither --token-file nor WSGW_TOKEN gives one, and no control-*.json is for \
-             {endpoint}"
-        );
+        let withheld = match (&self.env_token, &self.env_url) {
+            (Some(_), Some(url)) => format!("WSGW_TOKEN is for WSGW_CONTROL ({url}) alone"),
+            _ => "neither --token-file nor WSGW_TOKEN gives one".to_owned(),
+        };
+        let token_from = format!("no token: {withheld}, and no control-*.json is for {endpoint}");
         Target { endpoint, token: None, token_from, certificate: None, note }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use tokio_util::task::TaskTracker;
@@ -51,7 +51,10 @@ impl<B: Backend> Api<B> {
             _ => self.guard.has_token(&parts),
         });
         let answer = match allowed {
-            Err(e) => Err(e),
+            Err(e) => {
+                tracing::debug!("control port: {} {path} refused: {}", parts.method, e.message);
+                Err(e)
+            }
             Ok(()) => {
                 let busy = busy();
                 self.route(&parts, &mut body, busy).await
@@ -62,7 +65,9 @@ impl<B: Backend> Api<B> {
             Ok(Answer::Stream { id, hook, busy }) => return self.stream_each(id, hook, body, busy),
             Err(e) => body::error(&e),
         };
-        if !hyper::body::Body::is_end_stream(&body) {
+        // Who waits for a word before sending the body has one now, and need not send it.
+        let comes = !parts.headers.contains_key(EXPECT);
+        if comes && !hyper::body::Body::is_end_stream(&body) {
             self.tasks.spawn(body::drain(body));
         }
         reply
@@ -161,7 +166,7 @@ impl<B: Backend> Api<B> {
                 Verb::Reload => {
                     let done = backend.reload().await?;
                     let mut reply = body::json(&done.gateways);
-                    let notice = done.notice.and_then(|n| HeaderValue::from_str(&n).ok());
+                    let notice = done.notice.and_then(|n| HeaderValue::from_str(n).ok());
                     if let Some(notice) = notice {
                         reply.headers_mut().insert(NOTICE, notice);
                     }

@@ -29,10 +29,10 @@ impl Payload {
         })
     }
 
-    /// The message on stdin; `explicit` (a `-`) may be empty.
+    /// The message on stdin; `explicit` (a `-`) may be empty, and typed at a terminal.
     pub fn from_stdin(args: &SendArgs, explicit: bool) -> Result<Payload, Failure> {
         let stdin = std::io::stdin();
-        if stdin.is_terminal() {
+        if stdin.is_terminal() && !explicit {
             return Err(Failure::usage(
                 "no message: give one (`wsgw send hello`), or pipe one in (`date | wsgw send`)",
             ));

@@ -5,7 +5,7 @@
 //! results, which come in the same order; a channel tells it the numbers of the lines behind them.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -30,6 +30,11 @@ const GONE: usize = 10_000;
 
 /// Runs the stream to its end.
 pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
+    if args.message.is_none() && io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "--lines reads stdin, which is a terminal: pipe lines in, or type them (`--lines -`)",
+        ));
+    }
     let mut client = control::open(&args.control, retry)?;
     let path = messages_path(&mut client, args, true)?;
     let (writer, mut reader) = client.stream(&path)?;
