@@ -1,9 +1,8 @@
 //! One file per subcommand, thin.
 
-mod completions;
-mod connect;
+mod control;
 mod send;
-mod serve;
+mod status;
 mod verbs;
 
 use std::process::ExitCode;
@@ -17,17 +16,17 @@ use crate::error::{Failure, complain};
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result: Result<u8, Failure> = match cli.command {
-        Command::Serve(args) => serve::run(*args),
-        Command::Send(args) => send::run(*args),
-        Command::Connect(args) => connect::run(&args),
-        Command::Status(args) => verbs::status(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Connections(args) => status::connections(&args),
         Command::Start(args) => verbs::start(&args),
         Command::Stop(args) => verbs::stop(&args),
         Command::Restart(args) => verbs::restart(&args),
         Command::Reload(args) => verbs::reload(&args),
-        Command::Connections(args) => verbs::connections(&args),
         Command::Close(args) => verbs::close(&args),
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(_) | Command::Serve(_) | Command::Connect(_) => {
+            Err(Failure::other("not there yet"))
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -1,252 +1,450 @@
-//! Which `serve` a client command talks to.
+//! Which `serve` a client command talks to, and with which token.
 //!
 //! The flags, then `WSGW_CONTROL` and `WSGW_TOKEN`, then the file of the default port, else the
-//! only live one. A token from a file goes to the URL in that file and nowhere else.
+//! only live one. A token from a file goes to exactly the URL in that file and nowhere else.
 
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-use crate::cli::ControlArgs;
-use crate::config::CONTROL_PORT;
+use super::DEFAULT_PORT;
+use super::endpoint::Endpoint;
+use super::file::{ControlFile, control_files};
 use crate::error::{Failure, exit};
 use crate::paths;
 
-/// Where to send a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// `http://ADDR:PORT` or `http+unix://PATH`.
-    pub url: String,
-    /// None where a unix socket's mode says who may.
-    pub token: Option<String>,
-}
-
-/// A `control-*.json`.
-#[derive(Debug, Clone, Deserialize)]
-struct Found {
-    url: String,
-    token: String,
-    pid: u32,
-    #[serde(skip)]
-    path: PathBuf,
-}
-
-impl Found {
-    fn target(&self) -> Target {
-        let token = Some(self.token.clone()).filter(|token| !token.is_empty());
-        Target { url: self.url.clone(), token }
-    }
-
-    fn lives(&self) -> bool {
-        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
-        // EPERM: it lives and belongs to somebody else.
-        pid.is_some_and(|pid| {
-            !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-        })
-    }
-}
-
-/// What the environment says; apart, so that tests can say it.
-#[derive(Debug, Default)]
-pub struct Environment {
+/// What the flags and the environment say.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// `--control`.
+    pub url: Option<String>,
+    /// `--token-file`.
+    pub token_file: Option<PathBuf>,
     /// `WSGW_CONTROL`.
-    pub control: Option<String>,
+    pub env_url: Option<String>,
     /// `WSGW_TOKEN`.
-    pub token: Option<String>,
-    /// Where the files are looked for.
+    pub env_token: Option<String>,
+    /// Where to look for files.
     pub directories: Vec<PathBuf>,
 }
 
-impl Environment {
-    /// The process's.
-    pub fn of_process() -> Environment {
-        let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Environment {
-            control: var("WSGW_CONTROL"),
-            token: var("WSGW_TOKEN"),
+/// The control port that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// What to show it.
+    pub token: Option<String>,
+    /// Where the token is from, or why there is none; for a person who was refused.
+    pub token_from: String,
+    /// The certificate that its file names (DER); without one, what the system trusts counts.
+    pub certificate: Option<Vec<u8>>,
+    /// What else a person should know who does not reach it.
+    pub note: Option<String>,
+}
+
+/// Why none was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFound {
+    /// For the person.
+    pub failure: Failure,
+    /// Whether a `serve` that starts in the meantime would change it.
+    pub may_come: bool,
+}
+
+impl NotFound {
+    fn for_good(failure: Failure) -> NotFound {
+        NotFound { failure, may_come: false }
+    }
+}
+
+impl Wanted {
+    /// With the environment's part and the usual directories filled in.
+    pub fn from_env(url: Option<String>, token_file: Option<PathBuf>) -> Wanted {
+        let env = |name| std::env::var(name).ok().filter(|v: &String| !v.is_empty());
+        Wanted {
+            url,
+            token_file,
+            env_url: env("WSGW_CONTROL"),
+            env_token: env("WSGW_TOKEN"),
             directories: paths::control_dirs(),
         }
     }
-}
 
-/// Finds the target.
-///
-/// # Errors
-/// 3 where none is found (the places are listed), 2 where there are several (they are listed).
-pub fn find(args: &ControlArgs, environment: &Environment) -> Result<Target, Failure> {
-    let given = match &args.token_file {
-        Some(path) => Some(read_token(path)?),
-        None => environment.token.clone(),
-    };
-    let url = args.control.as_ref().or(environment.control.as_ref());
-    if let Some(url) = url {
-        let url = normal(url);
-        // Without a token of our own, the file that names this very URL has one.
-        let token = given.or_else(|| {
-            let all = look(&environment.directories);
-            all.into_iter().find(|f| f.url == url && f.lives()).and_then(|f| f.target().token)
-        });
-        return Ok(Target { url, token });
-    }
-    let all = look(&environment.directories);
-    let (live, stale): (Vec<Found>, Vec<Found>) = all.into_iter().partition(Found::lives);
-    let default_name = format!("control-{CONTROL_PORT}.json");
-    let chosen = live.iter().find(|f| f.path.file_name().is_some_and(|n| *n == *default_name));
-    let chosen = match (chosen, &live[..]) {
-        (Some(found), _) | (None, [found]) => found,
-        (None, []) => return Err(none_found(&stale, environment)),
-        (None, several) => {
-            let list: Vec<String> =
-                several.iter().map(|f| format!("\n  --control {}", f.url)).collect();
-            return Err(Failure::usage(format!(
-                "several `wsgw serve` run; say which one:{}",
-                list.concat()
-            )));
+    /// Looks for the control port, now.
+    ///
+    /// # Errors
+    /// None, or several, or a flag that cannot be understood.
+    pub fn find(&self) -> Result<Target, NotFound> {
+        let mut target = self.find_target()?;
+        if matches!(target.endpoint, Endpoint::Tcp { tls: true, .. }) {
+            let is_its = |f: &&Found| f.is_for(&target.endpoint) && f.content.is_live();
+            let look = self.look();
+            let file = look.found.iter().find(is_its);
+            target.certificate =
+                file.and_then(|f| STANDARD.decode(f.content.certificate.as_deref()?).ok());
         }
-    };
-    let mut target = chosen.target();
-    if given.is_some() {
-        target.token = given;
+        Ok(target)
     }
-    Ok(target)
-}
 
-fn none_found(stale: &[Found], environment: &Environment) -> Failure {
-    let mut text = String::from("no running `wsgw serve` was found");
-    for found in stale {
-        text.push_str(&format!(
-            "\n  {} is stale: its process {} is gone",
-            found.path.display(),
-            found.pid
-        ));
+    fn find_target(&self) -> Result<Target, NotFound> {
+        let given = match &self.token_file {
+            Some(path) => Some((path.as_path(), GivenToken::read(path)?)),
+            None => None,
+        };
+        let named = match (&self.url, &given, &self.env_url) {
+            (Some(url), _, _) => Some(("--control", url.as_str())),
+            (None, Some((_, GivenToken::File(file))), _) => Some(("--token-file", &*file.url)),
+            (None, _, Some(url)) => Some(("WSGW_CONTROL", url.as_str())),
+            (None, _, None) => None,
+        };
+        let Some((name, url)) = named else { return self.find_by_files(given) };
+        let endpoint =
+            parse(url).map_err(|e| NotFound::for_good(Failure::usage(format!("{name}: {e}"))))?;
+        if let Some((path, token)) = given {
+            return token.for_endpoint(path, endpoint);
+        }
+        if let Some(token) = self.env_token_for(&endpoint) {
+            return Ok(Target {
+                endpoint,
+                token: Some(token.to_owned()),
+                token_from: "WSGW_TOKEN".to_owned(),
+                certificate: None,
+                note: None,
+            });
+        }
+        Ok(self.with_token_of_files(endpoint))
     }
-    text.push_str("\n  looked in:");
-    for directory in &environment.directories {
-        text.push_str(&format!("\n    {}", directory.display()));
-    }
-    text.push_str("\n  start one (`wsgw serve`), or name its control port: --control URL and --token-file FILE");
-    Failure::new(exit::UNREACHABLE, text)
-}
 
-/// A URL in the words that `serve` uses for it.
-fn normal(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    match url.strip_prefix("unix:") {
-        Some(path) => format!("http+unix://{path}"),
-        None if url.contains("://") => url.to_owned(),
-        None => format!("http://{url}"),
+    /// `WSGW_TOKEN` belongs to `WSGW_CONTROL` where that is set: it is not shown to another.
+    fn env_token_for(&self, endpoint: &Endpoint) -> Option<&str> {
+        let token = self.env_token.as_deref()?;
+        match &self.env_url {
+            Some(url) if parse(url).ok().as_ref() != Some(endpoint) => None,
+            _ => Some(token),
+        }
     }
-}
 
-fn read_token(path: &Path) -> Result<String, Failure> {
-    let text = fs::read_to_string(path).map_err(|e| {
-        Failure::other(format!("the token file {} cannot be read: {e}", path.display()))
-    })?;
-    // A control-PORT.json is a token file too.
-    let token = match serde_json::from_str::<Found>(&text) {
-        Ok(found) => found.token,
-        Err(_) => text.trim().to_owned(),
-    };
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        let text = format!("the token file {} holds no token", path.display());
-        return Err(Failure::other(text));
-    }
-    Ok(token)
-}
-
-fn look(directories: &[PathBuf]) -> Vec<Found> {
-    let mut all = Vec::new();
-    for directory in directories {
-        let Ok(entries) = fs::read_dir(directory) else { continue };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if !name.starts_with("control-") || !name.ends_with(".json") {
+    fn with_token_of_files(&self, endpoint: Endpoint) -> Target {
+        let mut note = None;
+        for found in self.look().found {
+            if !found.is_for(&endpoint) {
                 continue;
             }
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            if let Ok(mut found) = serde_json::from_str::<Found>(&text) {
-                found.path = entry.path();
-                all.push(found);
+            if found.content.is_live() {
+                let token_from = found.path.display().to_string();
+                return Target {
+                    endpoint,
+                    token: found.content.token,
+                    token_from,
+                    certificate: None,
+                    note: None,
+                };
+            }
+            note.get_or_insert_with(|| found.stale());
+        }
+        let withheld = match (&self.env_token, &self.env_url) {
+            (Some(_), Some(url)) => format!("WSGW_TOKEN is for WSGW_CONTROL ({url}) alone"),
+            _ => "neither --token-file nor WSGW_TOKEN gives one".to_owned(),
+        };
+        let token_from = format!("no token: {withheld}, and no control-*.json is for {endpoint}");
+        Target { endpoint, token: None, token_from, certificate: None, note }
+    }
+
+    fn find_by_files(&self, given: Option<(&Path, GivenToken)>) -> Result<Target, NotFound> {
+        let look = self.look();
+        let live: Vec<&Found> = look.found.iter().filter(|f| f.content.is_live()).collect();
+        let default = format!("control-{DEFAULT_PORT}.json");
+        let chosen = live
+            .iter()
+            .find(|f| f.path.file_name().is_some_and(|n| n == default.as_str()))
+            .or(if live.len() == 1 { live.first() } else { None });
+        let Some(chosen) = chosen else {
+            return Err(if live.is_empty() { look.nothing() } else { several(&live) });
+        };
+        let endpoint = parse(&chosen.content.url).map_err(|e| {
+            NotFound::for_good(Failure::other(format!("{}: {e}", chosen.path.display())))
+        })?;
+        if let Some((path, token)) = given {
+            return token.for_endpoint(path, endpoint);
+        }
+        let (token, token_from) = match &self.env_token {
+            Some(token) => (Some(token.clone()), "WSGW_TOKEN".to_owned()),
+            None => (chosen.content.token.clone(), chosen.path.display().to_string()),
+        };
+        Ok(Target { endpoint, token, token_from, certificate: None, note: None })
+    }
+
+    fn look(&self) -> Look {
+        let mut look = Look::default();
+        for directory in &self.directories {
+            let files = match control_files(directory) {
+                Ok(files) => files,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    look.places.push(format!("{}: no such directory", directory.display()));
+                    continue;
+                }
+                Err(e) => {
+                    look.places.push(format!("{}: {e}", directory.display()));
+                    continue;
+                }
+            };
+            let before = look.places.len();
+            for path in files {
+                match ControlFile::read(&path) {
+                    Ok(content) => {
+                        let found = Found { path, content };
+                        if !found.content.is_live() {
+                            look.places.push(found.stale());
+                        }
+                        look.found.push(found);
+                    }
+                    Err(e) => look.places.push(format!("{}: {e}", path.display())),
+                }
+            }
+            if look.places.len() == before {
+                look.places.push(format!("{}: no control-*.json", directory.display()));
             }
         }
+        look
     }
-    all.sort_by(|a, b| a.path.cmp(&b.path));
-    all
+}
+
+/// What `--token-file` holds.
+enum GivenToken {
+    /// The token alone.
+    Bare(String),
+    /// A `control-PORT.json`.
+    File(ControlFile),
+}
+
+impl GivenToken {
+    fn read(path: &Path) -> Result<GivenToken, NotFound> {
+        let text = std::fs::read_to_string(path).map_err(|e| NotFound {
+            failure: Failure::usage(format!("--token-file {}: {e}", path.display())),
+            may_come: e.kind() == io::ErrorKind::NotFound,
+        })?;
+        if let Ok(file) = serde_json::from_str::<ControlFile>(&text) {
+            return Ok(GivenToken::File(file));
+        }
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(NotFound::for_good(Failure::usage(format!(
+                "--token-file {}: it must hold the token alone",
+                path.display()
+            ))));
+        }
+        Ok(GivenToken::Bare(token.to_owned()))
+    }
+
+    fn for_endpoint(self, path: &Path, endpoint: Endpoint) -> Result<Target, NotFound> {
+        let token_from = path.display().to_string();
+        let token = match self {
+            GivenToken::Bare(token) => Some(token),
+            GivenToken::File(file) => {
+                if parse(&file.url).ok().as_ref() != Some(&endpoint) {
+                    return Err(NotFound::for_good(Failure::usage(format!(
+                        "--token-file {token_from} is for {}, not for {endpoint}: its token is \
+                         shown to nobody else",
+                        file.url
+                    ))));
+                }
+                file.token
+            }
+        };
+        Ok(Target { endpoint, token, token_from, certificate: None, note: None })
+    }
+}
+
+/// A file that could be read.
+struct Found {
+    path: PathBuf,
+    content: ControlFile,
+}
+
+impl Found {
+    fn is_for(&self, endpoint: &Endpoint) -> bool {
+        parse(&self.content.url).ok().as_ref() == Some(endpoint)
+    }
+
+    fn stale(&self) -> String {
+        format!("{} is stale: process {} is gone", self.path.display(), self.content.pid)
+    }
+}
+
+#[derive(Default)]
+struct Look {
+    found: Vec<Found>,
+    /// What a person is told of where nothing was found.
+    places: Vec<String>,
+}
+
+impl Look {
+    fn nothing(&self) -> NotFound {
+        let mut message = "no running `wsgw serve` was found; looked at:".to_owned();
+        for place in &self.places {
+            message.push_str("\n  ");
+            message.push_str(place);
+        }
+        message.push_str("\nstart one, or name one with --control URL");
+        NotFound { failure: Failure::new(exit::UNREACHABLE, message), may_come: true }
+    }
+}
+
+fn several(live: &[&Found]) -> NotFound {
+    let mut message = "several `wsgw serve` run; choose one with --control URL:".to_owned();
+    for found in live {
+        message.push_str(&format!(
+            "\n  {}  (process {}, {})",
+            found.content.url,
+            found.content.pid,
+            found.path.display()
+        ));
+    }
+    NotFound::for_good(Failure::usage(message))
+}
+
+fn parse(url: &str) -> Result<Endpoint, String> {
+    Endpoint::parse(url)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    struct State {
-        directory: tempfile::TempDir,
+    const LIVE: u32 = 1;
+
+    fn dead() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
     }
 
-    impl State {
-        fn new() -> State {
-            State { directory: tempfile::tempdir().unwrap() }
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Place {
+            Place(tempfile::tempdir().unwrap())
         }
 
-        fn put(&self, port: u16, pid: u32) -> &State {
-            let text =
-                format!(r#"{{"url":"http://127.0.0.1:{port}","token":"t{port}","pid":{pid}}}"#);
-            fs::write(self.directory.path().join(format!("control-{port}.json")), text).unwrap();
-            self
+        fn put(&self, name: &str, url: &str, token: &str, pid: u32) -> PathBuf {
+            let path = self.0.path().join(name);
+            let json = serde_json::json!({"url": url, "token": token, "pid": pid});
+            fs::write(&path, json.to_string()).unwrap();
+            path
         }
 
-        fn environment(&self) -> Environment {
-            Environment {
-                directories: vec![self.directory.path().to_path_buf()],
-                ..Environment::default()
-            }
-        }
-
-        fn find(&self) -> Result<Target, Failure> {
-            find(&ControlArgs::default(), &self.environment())
+        fn wanted(&self) -> Wanted {
+            Wanted { directories: vec![self.0.path().to_owned()], ..Wanted::default() }
         }
     }
 
-    /// A process id that no process has.
-    const GONE: u32 = i32::MAX as u32;
-
-    #[test]
-    fn the_default_port_wins_then_the_only_live_one() {
-        let me = std::process::id();
-        let state = State::new();
-        state.put(5, me).put(6, GONE);
-        assert_eq!(state.find().unwrap().token.as_deref(), Some("t5"));
-        state.put(7, me);
-        let several = state.find().unwrap_err();
-        assert_eq!(several.exit, 2);
-        assert!(several.message.contains("127.0.0.1:5") && several.message.contains("127.0.0.1:7"));
-        state.put(CONTROL_PORT, me);
-        assert_eq!(state.find().unwrap().url, format!("http://127.0.0.1:{CONTROL_PORT}"));
+    fn url_and_token(target: Target) -> (String, Option<String>) {
+        (target.endpoint.to_string(), target.token)
     }
 
     #[test]
-    fn nothing_found_lists_the_places_and_what_is_stale() {
-        let state = State::new();
-        state.put(6, GONE);
-        let failure = state.find().unwrap_err();
-        assert_eq!(failure.exit, 3);
-        assert!(failure.message.contains("control-6.json is stale"), "{}", failure.message);
-        let place = state.directory.path().display().to_string();
-        assert!(failure.message.contains(&place));
+    fn the_default_port_first_else_the_only_live_one() {
+        let place = Place::new();
+        place.put("control-7.json", "http://127.0.0.1:7", "seven", LIVE);
+        let got = place.wanted().find().unwrap();
+        assert_eq!(url_and_token(got), ("http://127.0.0.1:7".into(), Some("seven".into())));
+
+        place.put("control-8.json", "http://127.0.0.1:8", "eight", LIVE);
+        let several = place.wanted().find().unwrap_err();
+        assert_eq!((several.failure.exit, several.may_come), (2, false));
+        assert!(several.failure.message.contains("http://127.0.0.1:7"));
+        assert!(several.failure.message.contains("http://127.0.0.1:8"));
+
+        place.put("control-10124.json", "http://127.0.0.1:10124", "def", LIVE);
+        let got = place.wanted().find().unwrap();
+        assert_eq!(url_and_token(got), ("http://127.0.0.1:10124".into(), Some("def".into())));
+
+        place.put("control-10124.json", "http://127.0.0.1:10124", "def", dead());
+        place.put("control-8.json", "http://127.0.0.1:8", "eight", dead());
+        let got = place.wanted().find().unwrap();
+        assert_eq!(url_and_token(got).0, "http://127.0.0.1:7", "a stale default is none");
     }
 
     #[test]
-    fn a_token_from_a_file_goes_to_that_files_url_alone() {
-        let state = State::new();
-        state.put(5, std::process::id());
-        let token = |url: &str| {
-            let args = ControlArgs { control: Some(url.to_owned()), ..ControlArgs::default() };
-            find(&args, &state.environment()).unwrap().token
-        };
-        assert_eq!(token("http://127.0.0.1:5").as_deref(), Some("t5"));
-        assert_eq!(token("127.0.0.1:5/").as_deref(), Some("t5"));
-        assert_eq!(token("http://127.0.0.1:6"), None);
-        assert_eq!(token("http://evil.example:5"), None);
+    fn nothing_lists_the_places_and_what_is_stale() {
+        let place = Place::new();
+        let pid = dead();
+        let stale = place.put("control-10124.json", "http://127.0.0.1:10124", "t", pid);
+        fs::write(place.0.path().join("control-9.json"), "{").unwrap();
+        let mut wanted = place.wanted();
+        wanted.directories.push("/nonexistent/wsgw".into());
+        let error = wanted.find().unwrap_err();
+        assert_eq!((error.failure.exit, error.may_come), (3, true));
+        let text = error.failure.message;
+        assert!(text.contains(&format!("{} is stale: process {pid} is gone", stale.display())));
+        assert!(text.contains("control-9.json") && text.contains("/nonexistent/wsgw"));
+    }
+
+    #[test]
+    fn a_files_token_goes_to_its_url_alone() {
+        let place = Place::new();
+        let file = place.put("control-7.json", "http://127.0.0.1:7", "seven", LIVE);
+        let mut wanted = place.wanted();
+        wanted.url = Some("http://127.0.0.1:7/".into());
+        assert_eq!(wanted.find().unwrap().token.as_deref(), Some("seven"));
+        for other in ["http://localhost:7", "http://127.0.0.1:8", "https://127.0.0.1:7"] {
+            wanted.url = Some(other.into());
+            assert_eq!(wanted.find().unwrap().token, None, "{other}");
+            wanted.token_file = Some(file.clone());
+            assert_eq!(wanted.find().unwrap_err().failure.exit, 2, "{other}");
+            wanted.token_file = None;
+        }
+        wanted.url = None;
+        wanted.env_url = Some("http://127.0.0.1:8".into());
+        assert_eq!(wanted.find().unwrap().token, None);
+        place.put("control-7.json", "http://127.0.0.1:7", "seven", dead());
+        wanted.env_url = Some("http://127.0.0.1:7".into());
+        let got = wanted.find().unwrap();
+        assert!(got.token.is_none() && got.note.unwrap().contains("stale"));
+    }
+
+    #[test]
+    fn flags_before_the_environment() {
+        let place = Place::new();
+        place.put("control-10124.json", "http://127.0.0.1:10124", "file", LIVE);
+        let bare = place.0.path().join("token");
+        fs::write(&bare, "given\n").unwrap();
+        let mut wanted = place.wanted();
+        wanted.env_url = Some("http://127.0.0.1:8".into());
+        wanted.env_token = Some("env".into());
+        assert_eq!(
+            url_and_token(wanted.find().unwrap()),
+            ("http://127.0.0.1:8".into(), Some("env".into()))
+        );
+        wanted.url = Some("http://127.0.0.1:9".into());
+        assert_eq!(
+            url_and_token(wanted.find().unwrap()),
+            ("http://127.0.0.1:9".into(), None),
+            "the environment's token is for the environment's URL"
+        );
+        wanted.token_file = Some(bare);
+        assert_eq!(
+            url_and_token(wanted.find().unwrap()),
+            ("http://127.0.0.1:9".into(), Some("given".into()))
+        );
+        wanted.url = None;
+        assert_eq!(wanted.find().unwrap().endpoint.to_string(), "http://127.0.0.1:8");
+        wanted.env_url = None;
+        assert_eq!(wanted.find().unwrap().endpoint.to_string(), "http://127.0.0.1:10124");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_a_usage_error() {
+        let mut wanted = Place::new().wanted();
+        wanted.url = Some("ftp://x".into());
+        assert_eq!(wanted.find().unwrap_err().failure.exit, 2);
+        wanted.url = None;
+        wanted.token_file = Some("/nonexistent".into());
+        assert_eq!(wanted.find().unwrap_err().failure.exit, 2);
     }
 }

@@ -1,159 +1,212 @@
-//! Who may use the control port: no web page, and nobody without the token.
+//! Who may ask: the token, and the rules that keep web pages out.
+//!
+//! A page in the browser of this machine's user can reach loopback ports. It sends an `Origin`
+//! with whatever could change something; and where its own host name was made to point here (DNS
+//! rebinding) it sends that name as `Host`. Both are refused, before the token is looked at.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, UdpSocket};
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
+use hyper::http::request::Parts;
 use subtle::ConstantTimeEq;
 
-use crate::gateway::origin::split_host;
+use crate::gateway::origin::{is_loopback, split_host};
 use crate::server::api::{ApiError, ErrorCode};
 
 /// The rules of one control port.
+#[derive(Debug, Clone)]
 pub struct Guard {
-    /// `None` for a unix socket, whose mode says who may.
-    tcp: Option<Tcp>,
-}
-
-struct Tcp {
-    address: SocketAddr,
+    /// `None` on a unix socket: its file's mode and group say who may.
+    token: Option<String>,
+    /// `None` on a unix socket, which no web page can reach.
+    bound: Option<IpAddr>,
     hosts: Vec<String>,
-    token: String,
 }
 
 impl Guard {
-    /// The rules of a TCP port.
-    pub fn for_tcp(address: SocketAddr, hosts: Vec<String>, token: String) -> Guard {
-        Guard { tcp: Some(Tcp { address, hosts, token }) }
+    /// The rules of a TCP control port bound to `address`; `hosts` are further names that a
+    /// request's `Host` may have.
+    pub fn tcp(token: String, address: IpAddr, hosts: &[String]) -> Guard {
+        let hosts = hosts
+            .iter()
+            .map(|h| split_host(h.trim()).map_or_else(|| h.to_ascii_lowercase(), |(host, _)| host))
+            .collect();
+        Guard { token: Some(token), bound: Some(address.to_canonical()), hosts }
     }
 
     /// The rules of a unix socket.
-    pub fn for_unix() -> Guard {
-        Guard { tcp: None }
+    pub fn unix() -> Guard {
+        Guard { token: None, bound: None, hosts: Vec::new() }
     }
 
-    /// The token; empty for a unix socket.
-    pub fn token(&self) -> &str {
-        self.tcp.as_ref().map_or("", |tcp| &tcp.token)
+    /// Refuses what a web page may have sent.
+    pub fn no_page(&self, request: &Parts) -> Result<(), ApiError> {
+        if request.headers.contains_key(ORIGIN) {
+            return Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "a request with an Origin is refused: the control port is not for web pages",
+            ));
+        }
+        let Some(bound) = self.bound else { return Ok(()) };
+        let mut named = request.headers.get_all(HOST).iter();
+        let (Some(host), None) = (named.next(), named.next()) else {
+            return Err(ApiError::new(ErrorCode::BadRequest, "the request needs one Host header"));
+        };
+        let host = String::from_utf8_lossy(host.as_bytes());
+        // A target with an authority of its own overrides Host (RFC 9112 section 3.2.2): then both
+        // must be good.
+        let target = request.uri.authority().map(|a| a.as_str());
+        for name in std::iter::once(host.as_ref()).chain(target) {
+            if !self.is_ours(name, bound) {
+                return Err(ApiError::new(
+                    ErrorCode::Forbidden,
+                    format!(
+                        "the Host {name:?} is not this control port's; other names belong into \
+                         `hosts` of [control]"
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
-    /// Refuses what a web page could send: a request with an `Origin`, or one to a name that may
-    /// be anybody's. `local` is the address that the client connected to.
-    pub fn check_page(&self, headers: &HeaderMap, local: Option<IpAddr>) -> Result<(), ApiError> {
-        if headers.contains_key(ORIGIN) {
-            let text = "a request with an Origin comes from a web page, and none may use the \
-                        control port";
-            return Err(ApiError::new(ErrorCode::Forbidden, text));
+    fn is_ours(&self, authority: &str, bound: IpAddr) -> bool {
+        let Some((host, _)) = split_host(authority) else { return false };
+        if is_loopback(&host) || self.hosts.contains(&host) {
+            return true;
         }
-        let Some(tcp) = &self.tcp else { return Ok(()) };
-        let mut hosts = headers.get_all(HOST).iter();
-        let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
-        if hosts.next().is_none() && tcp.may_be_called(host, local) {
-            return Ok(());
-        }
-        let text = format!(
-            "the Host {host:?} is no name of this control port; [control] hosts lists further ones"
-        );
-        Err(ApiError::new(ErrorCode::Forbidden, text))
+        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
+        let Ok(address) = literal.parse::<IpAddr>() else { return false };
+        let address = address.to_canonical();
+        address == bound || (bound.is_unspecified() && is_of_this_machine(address))
     }
 
     /// Refuses a request without the token.
-    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(tcp) = &self.tcp else { return Ok(()) };
-        let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-        let (scheme, token) = given.split_at(given.len().min(7));
-        let fits = scheme.eq_ignore_ascii_case(b"bearer ")
-            && bool::from(token.trim_ascii().ct_eq(tcp.token.as_bytes()));
-        if fits {
+    pub fn has_token(&self, request: &Parts) -> Result<(), ApiError> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let Some(given) = request.headers.get(AUTHORIZATION) else {
+            return Err(ApiError::new(
+                ErrorCode::Unauthorized,
+                "the request needs `Authorization: Bearer TOKEN`; the token is in control-*.json \
+                 in the state directory of `wsgw serve`",
+            ));
+        };
+        let given = given.as_bytes();
+        let is_bearer = given.len() > 7 && given[..7].eq_ignore_ascii_case(b"bearer ");
+        let matches = is_bearer && bool::from(given[7..].trim_ascii().ct_eq(token.as_bytes()));
+        if matches {
             return Ok(());
         }
-        let text = if given.is_empty() {
-            "the header `Authorization: Bearer TOKEN` is missing"
-        } else {
-            "the token is wrong: `serve` makes a new one at each start"
-        };
-        Err(ApiError::new(ErrorCode::Unauthorized, text))
+        Err(ApiError::new(
+            ErrorCode::Unauthorized,
+            "the token is wrong: `wsgw serve` makes a new one at each start",
+        ))
     }
 }
 
-impl Tcp {
-    fn may_be_called(&self, host: &str, local: Option<IpAddr>) -> bool {
-        let Some((name, _)) = split_host(host) else { return false };
-        if self.hosts.iter().any(|h| h.eq_ignore_ascii_case(&name) || h.eq_ignore_ascii_case(host))
-        {
-            return true;
-        }
-        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(&name);
-        match bare.parse::<IpAddr>() {
-            Ok(ip) => {
-                let ip = ip.to_canonical();
-                ip.is_loopback()
-                    || ip == self.address.ip().to_canonical()
-                    || self.address.ip().is_unspecified()
-                        && local.is_some_and(|l| l.to_canonical() == ip)
-            }
-            Err(_) => name.eq_ignore_ascii_case("localhost"),
-        }
-    }
+/// Whether this is an address of one of this machine's interfaces: only such a one can be bound.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && UdpSocket::bind((address, 0)).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use hyper::Request;
+
     use super::*;
 
-    fn guard(bound: &str) -> Guard {
-        Guard::for_tcp(bound.parse().unwrap(), vec!["gw.example".to_owned()], "secret".to_owned())
+    fn request(headers: &[(&str, &str)]) -> Parts {
+        let mut builder = Request::builder().uri("/v1/gateways");
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
     }
 
-    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        list.iter()
-            .map(|(name, value)| {
-                (hyper::header::HeaderName::from_static(name), value.parse().unwrap())
-            })
-            .collect()
+    fn guard(address: IpAddr) -> Guard {
+        Guard::tcp("secret".to_owned(), address, &["Control.Example:443".to_owned()])
+    }
+
+    fn status(result: Result<(), ApiError>) -> u16 {
+        result.map_or_else(|e| e.code.status(), |()| 200)
     }
 
     #[test]
-    fn only_names_that_are_ours_pass() {
-        let local = Some("192.0.2.7".parse().unwrap());
-        for (bound, host, passes) in [
-            ("127.0.0.1:1", "localhost", true),
-            ("127.0.0.1:1", "localhost:1", true),
-            ("127.0.0.1:1", "127.0.0.1:1", true),
-            ("127.0.0.1:1", "[::1]:1", true),
-            ("127.0.0.1:1", "gw.example:1", true),
-            ("127.0.0.1:1", "evil.example:1", false),
-            ("127.0.0.1:1", "192.0.2.7:1", false),
-            ("127.0.0.1:1", "", false),
-            ("0.0.0.0:1", "192.0.2.7:1", true),
-            ("0.0.0.0:1", "192.0.2.8:1", false),
-            ("192.0.2.9:1", "192.0.2.9", true),
+    fn hosts() {
+        let guard = guard("192.0.2.7".parse().unwrap());
+        for (host, want) in [
+            ("127.0.0.1:10124", 200),
+            ("127.8.8.8", 200),
+            ("localhost", 200),
+            ("LOCALHOST:1", 200),
+            ("[::1]:10124", 200),
+            ("192.0.2.7:10124", 200),
+            ("control.example", 200),
+            ("CONTROL.example:10124", 200),
+            ("192.0.2.8", 403),
+            ("evil.example", 403),
+            ("localhost.evil.example", 403),
+            ("127.0.0.1.evil.example", 403),
+            ("evil.example:127.0.0.1", 403),
+            ("127.0.0.1@evil.example", 403),
+            ("localhost.", 403),
+            ("0.0.0.0", 403),
+            ("", 403),
         ] {
-            let got = guard(bound).check_page(&headers(&[("host", host)]), local);
-            assert_eq!(got.is_ok(), passes, "{bound} {host}");
+            assert_eq!(status(guard.no_page(&request(&[("host", host)]))), want, "{host:?}");
+        }
+        assert_eq!(status(guard.no_page(&request(&[]))), 400);
+        let twice = request(&[("host", "localhost"), ("host", "evil.example")]);
+        assert_eq!(status(guard.no_page(&twice)), 400);
+    }
+
+    #[test]
+    fn an_absolute_target_must_be_ours_too() {
+        let mut parts = request(&[("host", "localhost")]);
+        parts.uri = "http://evil.example/v1/gateways".parse().unwrap();
+        assert_eq!(status(guard(Ipv4Addr::LOCALHOST.into()).no_page(&parts)), 403);
+    }
+
+    #[test]
+    fn a_wildcard_takes_literals_of_this_machine() {
+        let guard = guard(Ipv4Addr::UNSPECIFIED.into());
+        for (host, want) in
+            [("0.0.0.0:10124", 200), ("127.0.0.1", 200), ("192.0.2.7", 403), ("224.0.0.1", 403)]
+        {
+            assert_eq!(status(guard.no_page(&request(&[("host", host)]))), want, "{host:?}");
         }
     }
 
     #[test]
-    fn no_page_whatever_its_origin() {
-        let page = headers(&[("host", "localhost"), ("origin", "null")]);
-        assert!(guard("127.0.0.1:1").check_page(&page, None).is_err());
-        assert!(Guard::for_unix().check_page(&page, None).is_err());
+    fn no_origin_at_all() {
+        for guard in [guard(Ipv4Addr::LOCALHOST.into()), Guard::unix()] {
+            for origin in ["http://localhost", "null", ""] {
+                let parts = request(&[("host", "localhost"), ("origin", origin)]);
+                assert_eq!(status(guard.no_page(&parts)), 403, "{origin:?}");
+            }
+        }
     }
 
     #[test]
-    fn the_token_has_to_fit_whole() {
-        for (value, passes) in [
-            ("Bearer secret", true),
-            ("bearer secret", true),
-            ("Bearer secre", false),
-            ("Bearer secretx", false),
-            ("Basic secret", false),
-            ("secret", false),
-            ("", false),
+    fn tokens() {
+        let guard = guard(Ipv4Addr::LOCALHOST.into());
+        for (value, want) in [
+            ("Bearer secret", 200),
+            ("bearer secret", 200),
+            ("Bearer  secret", 200),
+            ("Bearer secre", 401),
+            ("Bearer secrets", 401),
+            ("Bearer ", 401),
+            ("Basic secret", 401),
+            ("secret", 401),
+            ("", 401),
         ] {
-            let got = guard("127.0.0.1:1").check_token(&headers(&[("authorization", value)]));
-            assert_eq!(got.is_ok(), passes, "{value:?}");
+            let parts = request(&[("authorization", value)]);
+            assert_eq!(status(guard.has_token(&parts)), want, "{value:?}");
         }
-        assert!(guard("127.0.0.1:1").check_token(&HeaderMap::new()).is_err());
+        assert_eq!(status(guard.has_token(&request(&[]))), 401);
+        assert_eq!(status(Guard::unix().has_token(&request(&[]))), 200);
     }
 }

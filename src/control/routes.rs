@@ -1,254 +1,345 @@
-//! HTTP requests to calls of the server.
+//! The requests of the control port, each turned into one call of the backend.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode};
-use serde::Serialize;
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use tokio_util::task::TaskTracker;
 
+use super::NOTICE;
+use super::backend::Backend;
+use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
+use super::results::{self, Totals};
 use super::stream;
-use crate::protocol::close;
-use crate::protocol::push::Push;
-use crate::server::Server;
+use crate::protocol::{close, push::Push};
 use crate::server::api::{ApiError, ErrorCode};
 
-/// The body of every answer.
-pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
-
-/// Bytes of a struct at most.
-pub const MAX_STRUCT: usize = 16 * 1024 * 1024;
-
-/// The header in which a success says what else one should know.
-pub const NOTICE: &str = "wsgw-notice";
-
-/// A body that is there at once.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+/// What all requests of one control port share.
+pub struct Api<B> {
+    /// The gateways.
+    pub backend: Arc<B>,
+    /// Who may ask.
+    pub guard: Guard,
+    /// The memory of all request bodies.
+    pub budget: Budget,
+    /// Verbs, streams and drains outlive the call that started them, but not the control port.
+    pub tasks: TaskTracker,
 }
 
-fn response(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
+/// Keeps a connection from being thought idle while it lives.
+pub type Busy = Box<dyn Send>;
 
-fn json<T: Serialize>(value: &T) -> Response<Body> {
-    // Plain data always serializes.
-    let mut text = serde_json::to_vec(value).unwrap_or_default();
-    text.push(b'\n');
-    response(StatusCode::OK, "application/json", full(text))
-}
-
-fn text(status: StatusCode, text: String) -> Response<Body> {
-    response(status, "text/plain; charset=utf-8", full(text))
-}
-
-/// `{"error":{…}}`.
-pub fn error_json(error: &ApiError) -> serde_json::Value {
-    let mut inner = serde_json::json!({ "code": error.code.name(), "message": error.message });
-    if let Some(known) = &error.known {
-        inner["known"] = known.clone().into();
-    }
-    serde_json::json!({ "error": inner })
-}
-
-fn refusal(error: &ApiError) -> Response<Body> {
-    let status = StatusCode::from_u16(error.code.status());
-    let body = full(error_json(error).to_string() + "\n");
-    let mut response =
-        response(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "application/json", body);
-    if error.code == ErrorCode::Unauthorized {
-        let bearer = HeaderValue::from_static("Bearer realm=\"wsgw\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
-    }
-    response
-}
-
-fn bad(message: impl Into<String>) -> ApiError {
-    ApiError::new(ErrorCode::BadRequest, message)
-}
-
-/// Answers one request.
-pub async fn answer(
-    request: Request<Incoming>,
-    local: Option<IpAddr>,
-    server: &Arc<Server>,
-    guard: &Guard,
-) -> Response<Body> {
-    let path = request.uri().path().to_owned();
-    let head = request.method() == Method::HEAD;
-    if path == "/healthz" && (head || request.method() == Method::GET) {
-        return match server.health() {
-            Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
-        };
-    }
-    if let Err(error) = guard.check_page(request.headers(), local) {
-        return refusal(&error);
-    }
-    if path != "/metrics"
-        && let Err(error) = guard.check_token(request.headers())
-    {
-        return refusal(&error);
-    }
-    route(request, &path, server).await.unwrap_or_else(|error| refusal(&error))
-}
-
-async fn route(
-    request: Request<Incoming>,
-    path: &str,
-    server: &Arc<Server>,
-) -> Result<Response<Body>, ApiError> {
-    let decoded: Vec<String> = path
-        .trim_start_matches('/')
-        .split('/')
-        .map(decode)
-        .collect::<Option<_>>()
-        .ok_or_else(|| bad("the path is not percent-encoded UTF-8"))?;
-    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    let query = query(request.uri().query().unwrap_or_default())?;
-    let method = match request.method() {
-        &Method::HEAD => Method::GET,
-        method => method.clone(),
-    };
-    let allowed: &'static str = match parts[..] {
-        ["healthz" | "metrics"]
-        | ["v1", "gateways"]
-        | ["v1", "gateways", _]
-        | ["v1", "gateways", _, "connections"] => "GET, HEAD",
-        ["v1", "gateways", _, "connections", _] => "GET, HEAD, DELETE",
-        ["v1", "gateways", _, "messages" | "start" | "stop" | "restart"]
-        | ["v1", "messages" | "reload"] => "POST",
-        _ => {
-            let message = format!("there is nothing at {path}");
-            return Err(ApiError::new(ErrorCode::NotFound, message));
+impl<B: Backend> Api<B> {
+    /// Answers one request. `busy` makes the mark of a connection that is at work; only requests
+    /// that may ask get it.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        busy: impl FnOnce() -> Busy,
+    ) -> Reply {
+        let (parts, mut body) = request.into_parts();
+        let path = parts.uri.path();
+        if path == "/healthz" {
+            return self.health(&parts.method);
         }
-    };
-    if !allowed.split(", ").any(|m| m == method.as_str()) {
-        let message = format!("{method} is not for {path}: use {allowed}");
-        let mut response = refusal(&ApiError::new(ErrorCode::MethodNotAllowed, message));
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-        return Ok(response);
-    }
-    match (method.as_str(), &parts[..]) {
-        (_, ["metrics"]) => {
-            let kind = "text/plain; version=0.0.4; charset=utf-8";
-            Ok(response(StatusCode::OK, kind, full(server.metrics())))
-        }
-        (_, ["v1", "gateways"]) => Ok(json(&server.gateways())),
-        (_, ["v1", "gateways", id]) => Ok(json(&server.gateway(id)?)),
-        (_, ["v1", "gateways", id, "connections"]) => Ok(json(&server.connections(id).await?)),
-        ("GET", ["v1", "gateways", id, "connections", conn]) => {
-            Ok(json(&server.connection(id, conn).await?))
-        }
-        (_, ["v1", "gateways", id, "connections", conn]) => {
-            let code = query.get("code").map_or(Ok(close::NORMAL), |code| {
-                code.parse().map_err(|_| bad(format!("{code:?} is no close code")))
-            })?;
-            let reason = query.get("reason").map_or("", String::as_str);
-            Ok(json(&server.close_connection(id, conn, code, reason).await?))
-        }
-        // To the only gateway that runs.
-        (_, ["v1", "messages"]) => {
-            let id = server.only_running()?;
-            messages(request, &id, &query, server).await
-        }
-        (_, ["v1", "gateways", id, "messages"]) => messages(request, id, &query, server).await,
-        (_, ["v1", "gateways", id, "start"]) => Ok(json(&server.start(id).await?)),
-        (_, ["v1", "gateways", id, "stop"]) => Ok(json(&server.stop(id).await?)),
-        (_, ["v1", "gateways", id, "restart"]) => match query.get("listener").map(String::as_str) {
-            None | Some("false") => Ok(json(&server.restart(id).await?)),
-            Some("true") => Ok(json(&server.restart_listener(id).await?)),
-            Some(other) => Err(bad(format!("listener={other}: true or false"))),
-        },
-        _ => {
-            let done = server.reload().await?;
-            let mut response = json(&done.gateways);
-            if let Some(notice) = done.notice {
-                response.headers_mut().insert(NOTICE, HeaderValue::from_static(notice));
+        let allowed = self.guard.no_page(&parts).and_then(|()| match path {
+            "/metrics" => Ok(()),
+            _ => self.guard.has_token(&parts),
+        });
+        let answer = match allowed {
+            Err(e) => {
+                tracing::debug!("control port: {} {path} refused: {}", parts.method, e.message);
+                Err(e)
             }
-            Ok(response)
-        }
-    }
-}
-
-async fn messages(
-    request: Request<Incoming>,
-    id: &str,
-    query: &HashMap<String, String>,
-    server: &Arc<Server>,
-) -> Result<Response<Body>, ApiError> {
-    let hook = match query.get("hook").map(String::as_str) {
-        None => true,
-        Some("none") => false,
-        Some(other) => return Err(bad(format!("hook={other}: only hook=none is known"))),
-    };
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim();
-    if kind.eq_ignore_ascii_case("application/x-ndjson") {
-        let each = match query.get("results").map(String::as_str) {
-            None => false,
-            Some("each") => true,
-            Some(other) => return Err(bad(format!("results={other}: only results=each is known"))),
+            Ok(()) => {
+                let busy = busy();
+                self.route(&parts, &mut body, busy).await
+            }
         };
-        // Refused at once where there is no such gateway.
-        server.gateway(id)?;
-        let body = stream::run(request.into_body(), id.to_owned(), hook, each, server).await;
-        return Ok(response(StatusCode::OK, "application/x-ndjson", body));
-    }
-    let body = Limited::new(request.into_body(), MAX_STRUCT).collect().await.map_err(|e| {
-        if e.is::<http_body_util::LengthLimitError>() {
-            let message = format!("a struct is {MAX_STRUCT} bytes at most");
-            ApiError::new(ErrorCode::TooLarge, message)
-        } else {
-            bad(format!("the body ended early: {e}"))
+        let reply = match answer {
+            Ok(Answer::Done(reply)) => reply,
+            Ok(Answer::Stream { id, hook, busy }) => return self.stream_each(id, hook, body, busy),
+            Err(e) => body::error(&e),
+        };
+        // Who waits for a word before sending the body has one now, and need not send it.
+        let comes = !parts.headers.contains_key(EXPECT);
+        if comes && !hyper::body::Body::is_end_stream(&body) {
+            self.tasks.spawn(body::drain(body));
         }
-    })?;
-    let push = Push::parse(&body.to_bytes()).map_err(bad)?;
-    let receipt = server.push(id, &push, hook)?;
-    let outcome = receipt.await?;
-    Ok(json(&outcome))
+        reply
+    }
+
+    fn health(&self, method: &Method) -> Reply {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return body::method_not_allowed(method, "/healthz", "GET, HEAD");
+        }
+        let (status, text) = match self.backend.health() {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        };
+        body::text(status, "text/plain; charset=utf-8", text)
+    }
+
+    async fn route(
+        self: &Arc<Self>,
+        parts: &Parts,
+        request: &mut Incoming,
+        busy: Busy,
+    ) -> Result<Answer, ApiError> {
+        let path = parts.uri.path();
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let segments: Vec<String> =
+            path.split('/').skip(1).map(decode).collect::<Option<_>>().ok_or_else(|| {
+                ApiError::new(ErrorCode::BadRequest, "the path is not well percent-encoded")
+            })?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let backend = &self.backend;
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let posts = parts.method == Method::POST;
+        let not_allowed =
+            |allow| Ok(Answer::Done(body::method_not_allowed(&parts.method, path, allow)));
+
+        let reply = match segments.as_slice() {
+            ["metrics"] if reads => body::text(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                backend.metrics(),
+            ),
+            ["v1", "gateways"] if reads => body::json(&backend.gateways()),
+            ["v1", "gateways", id] if reads => body::json(&backend.gateway(&name(id))?),
+            ["metrics"] | ["v1", "gateways"] | ["v1", "gateways", _] => {
+                return not_allowed("GET, HEAD");
+            }
+            ["v1", "gateways", id, "messages"] if posts => {
+                return self.messages(parts, &query, name(id), request, busy).await;
+            }
+            ["v1", "gateways", id, "connections"] if reads => {
+                body::json(&backend.connections(&name(id)).await?)
+            }
+            ["v1", "gateways", _, "connections"] => return not_allowed("GET, HEAD"),
+            ["v1", "gateways", id, "connections", conn] if reads => {
+                body::json(&backend.connection(&name(id), conn).await?)
+            }
+            ["v1", "gateways", id, "connections", conn] if parts.method == Method::DELETE => {
+                let (code, reason) = query.closing()?;
+                let info = backend
+                    .close_connection(&name(id), conn, code, close::cut_reason(reason))
+                    .await?;
+                body::json(&info)
+            }
+            ["v1", "gateways", _, "connections", _] => return not_allowed("GET, HEAD, DELETE"),
+            ["v1", "gateways", id, verb @ ("start" | "stop" | "restart")] if posts => {
+                let verb = match *verb {
+                    "start" => Verb::Start,
+                    "stop" => Verb::Stop,
+                    _ if query.listener()? => Verb::RestartListener,
+                    _ => Verb::Restart,
+                };
+                self.verb(verb, name(id)).await?
+            }
+            ["v1", "reload"] if posts => self.verb(Verb::Reload, String::new()).await?,
+            ["v1", "gateways", _, "messages" | "start" | "stop" | "restart"] | ["v1", "reload"] => {
+                return not_allowed("POST");
+            }
+            _ => {
+                let message = format!("there is no {path} here; the API starts at /v1/gateways");
+                return Err(ApiError::new(ErrorCode::NotFound, message));
+            }
+        };
+        Ok(Answer::Done(reply))
+    }
+
+    /// Verbs are carried through even where their requester goes: half a restart is worse than
+    /// one that nobody waited for.
+    async fn verb(&self, verb: Verb, id: String) -> Result<Reply, ApiError> {
+        let backend = Arc::clone(&self.backend);
+        let task = self.tasks.spawn(async move {
+            let gateway = match verb {
+                Verb::Start => backend.start(&id).await,
+                Verb::Stop => backend.stop(&id).await,
+                Verb::Restart => backend.restart(&id).await,
+                Verb::RestartListener => backend.restart_listener(&id).await,
+                Verb::Reload => {
+                    let done = backend.reload().await?;
+                    let mut reply = body::json(&done.gateways);
+                    let notice = done.notice.and_then(|n| HeaderValue::from_str(n).ok());
+                    if let Some(notice) = notice {
+                        reply.headers_mut().insert(NOTICE, notice);
+                    }
+                    return Ok(reply);
+                }
+            };
+            gateway.map(|gateway| body::json(&gateway))
+        });
+        task.await.unwrap_or_else(|e| {
+            Err(ApiError::new(ErrorCode::Failed, format!("the verb broke off: {e}")))
+        })
+    }
+
+    async fn messages(
+        &self,
+        parts: &Parts,
+        query: &Query,
+        id: String,
+        request: &mut Incoming,
+        busy: Busy,
+    ) -> Result<Answer, ApiError> {
+        let hook = query.hook()?;
+        let each = query.each()?;
+        // Known before the body is there: nobody uploads for nothing.
+        self.backend.gateway(&id)?;
+        let mut share = self.budget.share();
+        if is_ndjson(parts) {
+            if each {
+                return Ok(Answer::Stream { id, hook, busy });
+            }
+            let mut totals = Totals::default();
+            stream::run(&*self.backend, &id, hook, request, share, &mut totals).await?;
+            return Ok(Answer::Done(body::json(&totals)));
+        }
+        let json = body::read_struct(request, &mut share).await?;
+        let push = Push::parse(&json).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
+        drop(json);
+        let receipt = self.backend.push(&id, &push, hook)?;
+        drop((push, share));
+        let outcome = receipt.await?;
+        Ok(Answer::Done(body::json(&outcome)))
+    }
+
+    /// A stream that answers a line per struct: the response starts at once, and the work goes on
+    /// in a task that ends with it.
+    fn stream_each(
+        self: Arc<Self>,
+        id: String,
+        hook: bool,
+        mut body: Incoming,
+        busy: Busy,
+    ) -> Reply {
+        let (results, response) = results::pair();
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move {
+            let _busy = busy;
+            let mut sink = results.handle();
+            let share = self.budget.share();
+            let work = stream::run(&*self.backend, &id, hook, &mut body, share, &mut sink);
+            tokio::select! {
+                done = work => results.end(done.map_err(|e| io::Error::other(e.message))),
+                () = results.gone() => {}
+            }
+        });
+        body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Results(response))
+    }
 }
 
-/// Percent-decodes one segment.
+enum Answer {
+    Done(Reply),
+    Stream { id: String, hook: bool, busy: Busy },
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Start,
+    Stop,
+    Restart,
+    RestartListener,
+    Reload,
+}
+
+/// Ids of gateways are lower case, however they are asked for.
+fn name(id: &str) -> String {
+    id.trim().to_ascii_lowercase()
+}
+
+fn is_ndjson(parts: &Parts) -> bool {
+    let essence = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    matches!(essence.as_str(), "application/x-ndjson" | "application/ndjson")
+}
+
+/// The parameters of a request, decoded.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: &str) -> Result<Query, ApiError> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
+        });
+        pairs.collect::<Option<_>>().map(Query).ok_or_else(|| {
+            ApiError::new(ErrorCode::BadRequest, "the query is not well percent-encoded")
+        })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    fn bad(key: &str, value: &str, want: &str) -> ApiError {
+        let message = format!("?{key}={value} is not understood: {want}");
+        ApiError::new(ErrorCode::BadRequest, message)
+    }
+
+    fn hook(&self) -> Result<bool, ApiError> {
+        match self.get("hook") {
+            None => Ok(true),
+            Some("none") => Ok(false),
+            Some(other) => Err(Query::bad("hook", other, "hook=none skips the listener")),
+        }
+    }
+
+    fn each(&self) -> Result<bool, ApiError> {
+        match self.get("results") {
+            None => Ok(false),
+            Some("each") => Ok(true),
+            Some(other) => Err(Query::bad("results", other, "results=each answers a line each")),
+        }
+    }
+
+    fn listener(&self) -> Result<bool, ApiError> {
+        match self.get("listener") {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1" | "") => Ok(true),
+            Some(other) => Err(Query::bad("listener", other, "true or false")),
+        }
+    }
+
+    fn closing(&self) -> Result<(u16, &str), ApiError> {
+        let code = match self.get("code") {
+            None => close::NORMAL,
+            Some(text) => {
+                text.parse().ok().filter(|c| close::may_be_sent(*c)).ok_or_else(|| {
+                    Query::bad("code", text, "1000-1003, 1007-1014 and 3000-4999 may be sent")
+                })?
+            }
+        };
+        Ok((code, self.get("reason").unwrap_or_default()))
+    }
+}
+
+/// Percent-decoding; `None` where it is not well encoded, or not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at] == b'%' {
-            let hex = text.get(at + 1..at + 3)?;
-            out.push(u8::from_str_radix(hex, 16).ok()?);
-            at += 3;
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            out.push((high * 16 + low) as u8);
         } else {
-            out.push(bytes[at]);
-            at += 1;
+            out.push(byte);
         }
     }
     String::from_utf8(out).ok()
-}
-
-fn query(text: &str) -> Result<HashMap<String, String>, ApiError> {
-    const KNOWN: [&str; 5] = ["hook", "results", "listener", "code", "reason"];
-    let mut all = HashMap::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decode(&value.replace('+', " "))
-            .ok_or_else(|| bad("the query is not percent-encoded UTF-8"))?;
-        if !KNOWN.contains(&key) {
-            return Err(bad(format!("unknown query parameter {key:?}")));
-        }
-        all.insert(key.to_owned(), value);
-    }
-    Ok(all)
 }
 
 #[cfg(test)]
@@ -256,10 +347,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_decoding() {
-        assert_eq!(decode("a%20b%C3%BC").as_deref(), Some("a bü"));
-        for bad in ["%", "%2", "%zz", "%ff", "%+1"] {
-            assert_eq!(decode(bad).filter(|_| bad != "%+1"), None, "{bad}");
+    fn queries() {
+        let query = Query::parse("code=4001&reason=a+b%20%C3%A4&listener").unwrap();
+        assert_eq!(query.closing().unwrap(), (4001, "a b ä"));
+        assert!(query.listener().unwrap() && query.hook().unwrap() && !query.each().unwrap());
+        for bad in ["code=1005", "code=x", "code=99999", "hook=no", "results=all", "listener=2"] {
+            let query = Query::parse(bad).unwrap();
+            let all = [
+                query.closing().err(),
+                query.hook().err(),
+                query.each().err(),
+                query.listener().err(),
+            ];
+            assert_eq!(all.into_iter().flatten().count(), 1, "{bad}");
         }
+        assert!(Query::parse("reason=%zz").is_err() && Query::parse("reason=%ff").is_err());
     }
 }

@@ -1,234 +1,341 @@
-//! NDJSON: a stream of structs, each pushed as it comes, in order and many at a time.
+//! NDJSON: a stream of structs over one request, each pushed as it comes, in order.
 //!
-//! The reading of the request never waits for the client to read the answer, so a client that
-//! writes all and reads then does not hang.
+//! Up to [`OUTSTANDING`] pushes wait for their receipts while the next lines are read. Results are
+//! taken in the order of the lines, and go to a [`Sink`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use http_body_util::channel::Channel;
 use hyper::body::Incoming;
-use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
-use super::routes::{Body, MAX_STRUCT, error_json, full};
-use crate::gateway::lines::Lines;
+use super::MAX_STRUCT;
+use super::backend::Backend;
+use super::body::{Share, broken, no_memory, too_large};
+use super::results::Sink;
 use crate::protocol::push::Push;
 use crate::server::api::{ApiError, ErrorCode, PushOutcome};
-use crate::server::{PushReceipt, Server};
 
-/// Pushes of one stream that are under way at a time.
-const UNDER_WAY: usize = 256;
+/// Pushes of one stream that wait for their receipts, at most.
+const OUTSTANDING: usize = 256;
+/// Bytes of lines behind them, at most (one line may be larger): what a pause can no longer hold
+/// back.
+const OUTSTANDING_BYTES: usize = 1 << 20;
+/// How long a line waits for others' pushes when the server is busy, and how often it asks.
+const BUSY_TIME: Duration = Duration::from_secs(10);
+const BUSY_STEP: Duration = Duration::from_millis(10);
 
-/// Failures that are listed.
-const LISTED: usize = 100;
-
-/// Names of connections in `gone` that are listed in the totals.
-const GONE_LISTED: usize = 1000;
-
-/// How long to wait when the whole server is busy.
-const BUSY_WAIT: Duration = Duration::from_millis(5);
-
-#[derive(Serialize)]
-struct Failed {
-    line: u64,
-    code: &'static str,
+/// A push on its way, or one that was refused: its error waits for its turn.
+enum Pending<R> {
+    Waiting(R),
+    Refused(ApiError),
 }
 
-#[derive(Default, Serialize)]
-struct Totals {
-    #[serde(flatten)]
-    sum: PushOutcome,
-    failed: Vec<Failed>,
-    failures: u64,
-}
-
-/// Where results go.
-struct Results {
-    totals: Totals,
-    each: Option<mpsc::UnboundedSender<Bytes>>,
-}
-
-impl Results {
-    fn add(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
-        if let Some(each) = &self.each {
-            let text = match &result {
-                // Plain data always serializes.
-                Ok(outcome) => serde_json::to_string(outcome).unwrap_or_default(),
-                Err(error) => {
-                    let mut value = error_json(error);
-                    value["line"] = line.into();
-                    value.to_string()
-                }
-            };
-            // The client may have gone; then the stream ends by itself.
-            let _ = each.send(Bytes::from(text + "\n"));
-        }
-        match result {
-            Ok(outcome) => {
-                let sum = &mut self.totals.sum;
-                sum.matched += outcome.matched;
-                sum.delivered += outcome.delivered;
-                sum.dropped += outcome.dropped;
-                let room = GONE_LISTED.saturating_sub(sum.gone.len());
-                sum.gone.extend(outcome.gone.into_iter().take(room));
-            }
-            Err(error) => {
-                self.totals.failures += 1;
-                if self.totals.failed.len() < LISTED {
-                    self.totals.failed.push(Failed { line, code: error.code.name() });
-                }
-            }
-        }
-    }
-}
-
-/// Pushes every line of a body. The answer is the totals, or with `each` a line per struct.
-pub async fn run(body: Incoming, id: String, hook: bool, each: bool, server: &Arc<Server>) -> Body {
-    if !each {
-        let mut results = Results { totals: Totals::default(), each: None };
-        push_all(body, &id, hook, server, &mut results).await;
-        // Plain data always serializes.
-        return full(serde_json::to_string(&results.totals).unwrap_or_default() + "\n");
-    }
-    let (sender, mut receiver) = mpsc::unbounded_channel::<Bytes>();
-    let (mut out, body_out) = Channel::<Bytes>::new(1);
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        let mut results = Results { totals: Totals::default(), each: Some(sender) };
-        let writing = async {
-            let mut batch = Vec::new();
-            while receiver.recv_many(&mut batch, 1024).await > 0 {
-                let joined: Vec<u8> = batch.drain(..).flatten().collect();
-                if out.send_data(Bytes::from(joined)).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let pushing = async {
-            push_all(body, &id, hook, &server, &mut results).await;
-            // Ends the writing.
-            results.each = None;
-        };
-        tokio::pin!(writing);
-        tokio::select! {
-            () = pushing => writing.await,
-            // The client is gone: what was not begun is withdrawn.
-            () = &mut writing => {}
-        }
-    });
-    body_out.boxed_unsync()
-}
-
-/// A push under way, and the number of its line.
-type Pending = VecDeque<(u64, PushReceipt)>;
-
-async fn settle(pending: &mut Pending, results: &mut Results) {
-    if let Some((line, receipt)) = pending.front_mut() {
-        let result = receipt.await;
-        results.add(*line, result);
-        pending.pop_front();
-    }
-}
-
-async fn push_all(
-    mut body: Incoming,
+/// Handles one stream, from its body's first byte to its last receipt.
+///
+/// # Errors
+/// The body broke off. The receipts that were still out are dropped, which withdraws their pushes.
+pub async fn run<B: Backend, S: Sink>(
+    backend: &B,
     id: &str,
     hook: bool,
-    server: &Server,
-    results: &mut Results,
-) {
-    let mut lines = Lines::default();
-    let mut pending = Pending::new();
-    let mut number = 0;
+    body: &mut Incoming,
+    share: Share,
+    sink: &mut S,
+) -> Result<(), ApiError> {
+    let mut stream = Stream { backend, id, hook, sink, pending: VecDeque::new(), pending_bytes: 0 };
+    let mut lines = Lines::new(share);
+    let mut ended = false;
     loop {
-        let frame = tokio::select! {
-            biased;
-            () = settle(&mut pending, results), if !pending.is_empty() => continue,
-            frame = body.frame() => frame,
-        };
-        let mut whole: Vec<Option<Vec<u8>>> = Vec::new();
-        let end = match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    lines.feed(data, MAX_STRUCT, |line| whole.push(line.map(<[u8]>::to_vec)));
-                }
-                false
+        stream.settle();
+        stream.sink.room().await?;
+        if stream.is_full() {
+            // Down to a half at once: a stream that woke for each receipt would spend its time
+            // waking.
+            while stream.is_over_half() {
+                stream.settle_one().await;
+                stream.sink.room().await?;
             }
-            Some(Err(_)) | None => {
-                lines.end(|line| whole.push(Some(line.to_vec())));
-                true
+            continue;
+        }
+        match lines.next(ended) {
+            Some(line) => {
+                stream.submit(line).await;
+                // A body that never makes us wait must not keep the others from running.
+                tokio::task::consume_budget().await;
             }
-        };
-        for line in whole {
-            number += 1;
-            let push = match &line {
-                None => Err(ApiError::new(
-                    ErrorCode::TooLarge,
-                    format!("a struct is {MAX_STRUCT} bytes at most"),
-                )),
-                Some(line) if line.trim_ascii().is_empty() => continue,
-                Some(line) => {
-                    Push::parse(line).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))
-                }
-            };
-            match push {
-                Ok(push) => push_one(push, number, id, hook, server, &mut pending, results).await,
-                Err(error) => {
-                    // In the order of the lines.
-                    while !pending.is_empty() {
-                        settle(&mut pending, results).await;
+            None if ended && stream.pending.is_empty() => return Ok(()),
+            None if ended => stream.settle_one().await,
+            None => tokio::select! {
+                frame = body.frame() => match frame {
+                    None => ended = true,
+                    Some(Err(e)) => return Err(broken(&e)),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            lines.feed(data);
+                        }
                     }
-                    results.add(number, Err(error));
-                }
-            }
+                },
+                () = stream.settle_one(), if !stream.pending.is_empty() => {}
+            },
         }
-        if end {
-            break;
-        }
-    }
-    while !pending.is_empty() {
-        settle(&mut pending, results).await;
     }
 }
 
-async fn push_one(
-    push: Push,
-    number: u64,
-    id: &str,
+struct Stream<'a, B: Backend, S> {
+    backend: &'a B,
+    id: &'a str,
     hook: bool,
-    server: &Server,
-    pending: &mut Pending,
-    results: &mut Results,
-) {
-    while pending.len() >= UNDER_WAY {
-        settle(pending, results).await;
+    sink: &'a mut S,
+    pending: VecDeque<(u64, usize, Pending<B::Receipt>)>,
+    pending_bytes: usize,
+}
+
+impl<B: Backend, S: Sink> Stream<'_, B, S> {
+    fn is_full(&self) -> bool {
+        self.pending.len() >= OUTSTANDING || self.pending_bytes >= OUTSTANDING_BYTES
     }
-    server.stream_pause(id).await;
-    loop {
-        match server.push(id, &push, hook) {
-            Ok(receipt) => {
-                pending.push_back((number, receipt));
-                return;
-            }
-            // A stream waits where a single request is refused.
-            Err(error) if error.code == ErrorCode::Busy => {
-                if pending.is_empty() {
-                    tokio::time::sleep(BUSY_WAIT).await;
-                } else {
-                    settle(pending, results).await;
+
+    fn is_over_half(&self) -> bool {
+        self.pending.len() > OUTSTANDING / 2 || self.pending_bytes > OUTSTANDING_BYTES / 2
+    }
+
+    /// Records what is done at the front, without waiting.
+    fn settle(&mut self) {
+        while let Some((_, _, pending)) = self.pending.front_mut() {
+            let result = match pending {
+                Pending::Refused(_) => None,
+                Pending::Waiting(receipt) => {
+                    // Who waits for it in earnest polls it again, with a waker.
+                    match Pin::new(receipt).poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(result) => Some(result),
+                        Poll::Pending => return,
+                    }
                 }
-            }
-            Err(error) => {
-                while !pending.is_empty() {
-                    settle(pending, results).await;
+            };
+            self.record_front(result);
+        }
+    }
+
+    /// Waits for the oldest push and records it. Cancelled, it changes nothing.
+    async fn settle_one(&mut self) {
+        let Some((_, _, pending)) = self.pending.front_mut() else { return };
+        let result = match pending {
+            Pending::Refused(_) => None,
+            Pending::Waiting(receipt) => Some(receipt.await),
+        };
+        self.record_front(result);
+    }
+
+    fn record_front(&mut self, result: Option<Result<PushOutcome, ApiError>>) {
+        let Some((line, bytes, pending)) = self.pending.pop_front() else { return };
+        self.pending_bytes -= bytes;
+        match (result, pending) {
+            (Some(result), _) => self.sink.record(line, result),
+            (None, Pending::Refused(e)) => self.sink.record(line, Err(e)),
+            // Only what was waited for is taken off; see the callers.
+            (None, Pending::Waiting(_)) => {}
+        }
+    }
+
+    async fn submit(&mut self, line: Line) {
+        self.backend.stream_pause(self.id).await;
+        let bytes = line.text.as_ref().map_or(0, Bytes::len);
+        let pending = match line.text {
+            Err(e) => Pending::Refused(e),
+            Ok(text) => match self.push(&text).await {
+                Ok(receipt) => Pending::Waiting(receipt),
+                Err(e) => Pending::Refused(e),
+            },
+        };
+        self.pending.push_back((line.number, bytes, pending));
+        self.pending_bytes += bytes;
+    }
+
+    /// Pushes; where the server has too many at hand, this stream's own oldest is waited for, or
+    /// others' for a while.
+    async fn push(&mut self, text: &[u8]) -> Result<B::Receipt, ApiError> {
+        let push = Push::parse(text).map_err(|e| ApiError::new(ErrorCode::BadRequest, e))?;
+        let mut give_up = None;
+        loop {
+            match self.backend.push(self.id, &push, self.hook) {
+                Err(e) if e.code == ErrorCode::Busy => {
+                    if !self.pending.is_empty() {
+                        self.settle_one().await;
+                        continue;
+                    }
+                    let until = *give_up.get_or_insert_with(|| Instant::now() + BUSY_TIME);
+                    if Instant::now() >= until {
+                        return Err(e);
+                    }
+                    sleep(BUSY_STEP).await;
                 }
-                results.add(number, Err(error));
-                return;
+                other => return other,
             }
         }
+    }
+}
+
+/// A line that is not blank, without its newline; or why it cannot be taken.
+struct Line {
+    number: u64,
+    text: Result<Bytes, ApiError>,
+}
+
+/// Cuts a body into lines, each within [`MAX_STRUCT`].
+struct Lines {
+    chunk: Bytes,
+    /// The start of a line whose end has not come.
+    carry: Vec<u8>,
+    /// Why the rest of the line under way is thrown away.
+    refused: Option<ApiError>,
+    number: u64,
+    share: Share,
+}
+
+impl Lines {
+    fn new(share: Share) -> Lines {
+        Lines { chunk: Bytes::new(), carry: Vec::new(), refused: None, number: 0, share }
+    }
+
+    /// The next piece of the body; the former one was used up.
+    fn feed(&mut self, chunk: Bytes) {
+        self.chunk = chunk;
+    }
+
+    /// The next line that is whole; at the end, what is left is one.
+    fn next(&mut self, ended: bool) -> Option<Line> {
+        loop {
+            let Some(newline) = memchr::memchr(b'\n', &self.chunk) else {
+                let rest = std::mem::take(&mut self.chunk);
+                self.keep(&rest);
+                if ended && (self.refused.is_some() || !self.carry.is_empty()) {
+                    match self.finish(Bytes::new()) {
+                        None => continue,
+                        line => return line,
+                    }
+                }
+                return None;
+            };
+            let piece = self.chunk.split_to(newline);
+            self.chunk.advance(1);
+            if let Some(line) = self.finish(piece) {
+                return Some(line);
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        if self.refused.is_some() || piece.is_empty() {
+            return;
+        }
+        if self.carry.len() + piece.len() > MAX_STRUCT {
+            self.refuse(too_large());
+        } else if self.share.take(piece.len()) {
+            self.carry.extend_from_slice(piece);
+        } else {
+            self.refuse(no_memory());
+        }
+    }
+
+    fn refuse(&mut self, why: ApiError) {
+        self.refused = Some(why);
+        self.carry = Vec::new();
+        self.share.clear();
+    }
+
+    /// The line that ends with `piece`, unless it is blank.
+    fn finish(&mut self, piece: Bytes) -> Option<Line> {
+        self.number += 1;
+        let number = self.number;
+        let text = if self.carry.is_empty() && self.refused.is_none() {
+            // Most lines are whole in one piece: no copy.
+            if piece.len() > MAX_STRUCT { Err(too_large()) } else { Ok(piece) }
+        } else {
+            self.keep(&piece);
+            self.share.clear();
+            match self.refused.take() {
+                Some(why) => Err(why),
+                None => Ok(Bytes::from(std::mem::take(&mut self.carry))),
+            }
+        };
+        match &text {
+            Ok(text) if text.trim_ascii().is_empty() => None,
+            _ => Some(Line { number, text }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::body::Budget;
+    use super::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<(u64, Result<Vec<u8>, ErrorCode>)> {
+        let mut lines = Lines::new(Budget::default().share());
+        let mut out = Vec::new();
+        let mut take = |lines: &mut Lines, ended| {
+            while let Some(line) = lines.next(ended) {
+                out.push((line.number, line.text.map(|t| t.to_vec()).map_err(|e| e.code)));
+            }
+        };
+        for piece in pieces {
+            lines.feed(Bytes::copy_from_slice(piece));
+            take(&mut lines, false);
+        }
+        take(&mut lines, true);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_the_pieces(
+            pieces in prop::collection::vec("[ab\n ]{0,6}", 0..8),
+        ) {
+            let pieces: Vec<&[u8]> = pieces.iter().map(|p| p.as_bytes()).collect();
+            let whole = pieces.concat();
+            let want: Vec<_> = whole
+                .split(|b| *b == b'\n')
+                .zip(1..)
+                .filter(|(line, _)| !line.trim_ascii().is_empty())
+                .map(|(line, number)| (number, Ok(line.to_vec())))
+                .collect();
+            prop_assert_eq!(cut(&pieces), want);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_costs_itself_alone() {
+        let long = vec![b'x'; MAX_STRUCT];
+        let got = cut(&[b"a\n", &long, b"x", b"y\nb\n", &long, b"\n", &long, b"z"]);
+        let got: Vec<_> = got.into_iter().map(|(n, t)| (n, t.map(|t| t.len()))).collect();
+        assert_eq!(
+            got,
+            [
+                (1, Ok(1)),
+                (2, Err(ErrorCode::TooLarge)),
+                (3, Ok(1)),
+                (4, Ok(MAX_STRUCT)),
+                (5, Err(ErrorCode::TooLarge)),
+            ]
+        );
+    }
+
+    #[test]
+    fn memory_is_shared_and_given_back() {
+        let budget = Budget::default();
+        let mut first = budget.share();
+        assert!(first.take(60 << 20));
+        let mut second = budget.share();
+        assert!(!second.take(5 << 20) && second.take(4 << 20));
+        drop(first);
+        assert!(second.take(50 << 20));
     }
 }

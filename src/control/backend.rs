@@ -1,0 +1,154 @@
+//! What the control port needs of the server, as a trait: the real one delegates to
+//! [`Server`], tests put a fake in its place.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::protocol::push::Push;
+use crate::server::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
+use crate::server::{PushReceipt, Server};
+
+/// A reload that was carried out.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// Every gateway.
+    pub gateways: Vec<GatewayStatus>,
+    /// What could not be applied, and what to do about it.
+    pub notice: Option<&'static str>,
+}
+
+/// The gateways behind a control port. The methods are those of [`Server`], and mean the same.
+pub trait Backend: Send + Sync + 'static {
+    /// What becomes of a push. Dropped before it is there, it withdraws the push if its line was not
+    /// begun.
+    type Receipt: Future<Output = Result<PushOutcome, ApiError>> + Send + Unpin;
+
+    /// Every gateway.
+    fn gateways(&self) -> Vec<GatewayStatus>;
+    /// One gateway.
+    fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError>;
+    /// Takes a push in, in the order of the calls. `Err` is an immediate refusal.
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Self::Receipt, ApiError>;
+    /// Waits while a recipient is far behind.
+    fn stream_pause(&self, id: &str) -> impl Future<Output = ()> + Send;
+    /// Starts a gateway.
+    fn start(&self, id: &str) -> impl Future<Output = Result<GatewayStatus, ApiError>> + Send;
+    /// Stops a gateway.
+    fn stop(&self, id: &str) -> impl Future<Output = Result<GatewayStatus, ApiError>> + Send;
+    /// Stops and starts a gateway.
+    fn restart(&self, id: &str) -> impl Future<Output = Result<GatewayStatus, ApiError>> + Send;
+    /// Replaces the listener alone.
+    fn restart_listener(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<GatewayStatus, ApiError>> + Send;
+    /// Re-reads the config.
+    fn reload(self: &Arc<Self>) -> impl Future<Output = Result<Reloaded, ApiError>> + Send;
+    /// The open connections of a gateway.
+    fn connections(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<Vec<ConnectionInfo>, ApiError>> + Send;
+    /// One connection.
+    fn connection(
+        &self,
+        id: &str,
+        conn: &str,
+    ) -> impl Future<Output = Result<ConnectionInfo, ApiError>> + Send;
+    /// Closes one connection; code and reason may be sent as they are.
+    fn close_connection(
+        &self,
+        id: &str,
+        conn: &str,
+        code: u16,
+        reason: &str,
+    ) -> impl Future<Output = Result<ConnectionInfo, ApiError>> + Send;
+    /// `Ok`, or why `/healthz` says no.
+    fn health(&self) -> Result<(), String>;
+    /// The Prometheus text.
+    fn metrics(&self) -> String;
+}
+
+/// The receipt of the real server.
+pub struct Receipt(PushReceipt);
+
+impl Future for Receipt {
+    type Output = Result<PushOutcome, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|told| {
+            told.unwrap_or_else(|_| {
+                let text = "the gateway stopped before this message's turn";
+                Err(ApiError::new(ErrorCode::Stopping, text))
+            })
+        })
+    }
+}
+
+impl Backend for Server {
+    type Receipt = Receipt;
+
+    fn gateways(&self) -> Vec<GatewayStatus> {
+        Server::gateways(self)
+    }
+
+    fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::gateway(self, id)
+    }
+
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Receipt, ApiError> {
+        Server::push(self, id, push.clone(), hook).map(Receipt)
+    }
+
+    async fn stream_pause(&self, id: &str) {
+        Server::stream_pause(self, id).await;
+    }
+
+    async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::start(self, id).await
+    }
+
+    async fn stop(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::stop(self, id).await
+    }
+
+    async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::restart(self, id).await
+    }
+
+    async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::restart_listener(self, id).await
+    }
+
+    async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
+        Server::reload(self).await.map(|gateways| Reloaded { gateways, notice: None })
+    }
+
+    async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
+        Server::connections(self, id).await
+    }
+
+    async fn connection(&self, id: &str, conn: &str) -> Result<ConnectionInfo, ApiError> {
+        Server::connection(self, id, conn).await
+    }
+
+    async fn close_connection(
+        &self,
+        id: &str,
+        conn: &str,
+        code: u16,
+        reason: &str,
+    ) -> Result<ConnectionInfo, ApiError> {
+        Server::close_connection(self, id, conn, code, reason).await
+    }
+
+    fn health(&self) -> Result<(), String> {
+        Server::health(self)
+    }
+
+    fn metrics(&self) -> String {
+        Server::metrics(self)
+    }
+}

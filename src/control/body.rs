@@ -1,0 +1,239 @@
+//! Bodies of requests and responses, each within a bound.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::MAX_STRUCT;
+use super::results::ResultsBody;
+use crate::server::api::{ApiError, ErrorCode};
+
+/// Bytes of request bodies that may be held at a time, over all requests: past it, 429.
+const MAX_HELD: usize = 64 << 20;
+/// How long a struct's body may stop.
+const BODY_STALL: Duration = Duration::from_secs(30);
+/// What is still read of the body of a refused request, so that its client gets the answer and not
+/// a reset: bytes, and time.
+const DRAIN_BYTES: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// A response of the control port.
+pub type Reply = Response<ReplyBody>;
+
+/// The body of a response.
+pub enum ReplyBody {
+    /// All of it.
+    Full(Bytes),
+    /// The results of an NDJSON stream as they come.
+    Results(ResultsBody),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match self.get_mut() {
+            ReplyBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            ReplyBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            ReplyBody::Results(results) => results.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, ReplyBody::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            ReplyBody::Results(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A response with this content type.
+pub fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// 200 with JSON and a newline, which is kinder to a terminal.
+pub fn json(value: &impl Serialize) -> Reply {
+    with_json(StatusCode::OK, value)
+}
+
+fn with_json(status: StatusCode, value: &impl Serialize) -> Reply {
+    // Our types have string keys and no fallible fields: serializing them cannot fail.
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    reply(status, "application/json", ReplyBody::Full(Bytes::from(body)))
+}
+
+/// Plain text.
+pub fn text(status: StatusCode, content_type: &'static str, text: String) -> Reply {
+    reply(status, content_type, ReplyBody::Full(Bytes::from(text)))
+}
+
+/// The members of an error's JSON.
+#[derive(Serialize)]
+pub struct ErrorJson<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<&'a [String]>,
+}
+
+impl<'a> From<&'a ApiError> for ErrorJson<'a> {
+    fn from(error: &'a ApiError) -> ErrorJson<'a> {
+        ErrorJson {
+            code: error.code.name(),
+            message: &error.message,
+            known: error.known.as_deref(),
+        }
+    }
+}
+
+/// An error with its status.
+pub fn error(error: &ApiError) -> Reply {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        error: ErrorJson<'a>,
+    }
+    let status =
+        StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = with_json(status, &Envelope { error: error.into() });
+    if error.code == ErrorCode::Unauthorized {
+        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    reply
+}
+
+/// 405, with what is allowed.
+pub fn method_not_allowed(method: &hyper::Method, path: &str, allow: &'static str) -> Reply {
+    let message = format!("{method} is not for {path}, which takes {allow}");
+    let mut reply = error(&ApiError::new(ErrorCode::MethodNotAllowed, message));
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    reply
+}
+
+/// The memory that the bodies of all requests share.
+#[derive(Debug, Clone, Default)]
+pub struct Budget(Arc<AtomicUsize>);
+
+impl Budget {
+    /// A share, empty at first.
+    pub fn share(&self) -> Share {
+        Share { of: self.clone(), held: 0 }
+    }
+}
+
+/// What one request holds of a [`Budget`]; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    of: Budget,
+    held: usize,
+}
+
+impl Share {
+    /// Holds `bytes` more, if they are there.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let before = self.of.0.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > MAX_HELD {
+            self.of.0.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.held += bytes;
+        true
+    }
+
+    /// Gives all back.
+    pub fn clear(&mut self) {
+        self.of.0.fetch_sub(self.held, Ordering::Relaxed);
+        self.held = 0;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// The refusal of a struct that is too large.
+pub fn too_large() -> ApiError {
+    ApiError::new(ErrorCode::TooLarge, format!("a struct is {} MiB at most", MAX_STRUCT >> 20))
+}
+
+/// The refusal where [`Budget`] is used up.
+pub fn no_memory() -> ApiError {
+    ApiError::new(
+        ErrorCode::Busy,
+        format!("structs of {} MiB are being received already; try again", MAX_HELD >> 20),
+    )
+}
+
+/// Reads the body of one struct.
+pub async fn read_struct(body: &mut Incoming, share: &mut Share) -> Result<Vec<u8>, ApiError> {
+    let announced = body.size_hint().exact().unwrap_or(0);
+    if announced > MAX_STRUCT as u64 {
+        return Err(too_large());
+    }
+    let mut all = Vec::new();
+    loop {
+        let frame = timeout(BODY_STALL, body.frame()).await.map_err(|_| {
+            ApiError::new(
+                ErrorCode::BadRequest,
+                format!("no byte of the body in {} s", BODY_STALL.as_secs()),
+            )
+        })?;
+        let Some(frame) = frame else { return Ok(all) };
+        let frame = frame.map_err(|e| broken(&e))?;
+        if let Some(data) = frame.data_ref() {
+            if all.len() + data.len() > MAX_STRUCT {
+                return Err(too_large());
+            }
+            if !share.take(data.len()) {
+                return Err(no_memory());
+            }
+            all.extend_from_slice(data);
+        }
+    }
+}
+
+/// The refusal of a body that broke off or is not well chunked.
+pub fn broken(error: &hyper::Error) -> ApiError {
+    ApiError::new(ErrorCode::BadRequest, format!("the body broke off: {error}"))
+}
+
+/// Reads on and throws away, within bounds: a socket closed with unread bytes would be reset, and
+/// the answer with it.
+pub async fn drain(mut body: Incoming) {
+    let all = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DRAIN_TIME, all).await;
+}

@@ -1,0 +1,117 @@
+//! The URL of a control port: `http://ADDR:PORT`, `https://ADDR:PORT` or `http+unix://PATH`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::gateway::origin::split_host;
+
+/// Where a control port is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `http://` or `https://`.
+    Tcp {
+        /// Whether it is `https://`.
+        tls: bool,
+        /// A name or a literal, lower case, IPv6 without its brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `http+unix://PATH`.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Parses a URL; `ADDR:PORT` alone and `unix:PATH` (the way `serve --control` has them) are
+    /// understood, too.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(url: &str) -> Result<Endpoint, String> {
+        let bad = |why: &str| {
+            format!(
+                "{url:?} is not the URL of a control port: {why} \
+                 (http://127.0.0.1:10124, http+unix:///run/wsgw/control.sock)"
+            )
+        };
+        let text = url.trim();
+        if let Some(path) = text.strip_prefix("http+unix://").or(text.strip_prefix("unix:")) {
+            if !path.starts_with('/') {
+                return Err(bad("the path of a socket starts with /"));
+            }
+            return Ok(Endpoint::Unix(PathBuf::from(path)));
+        }
+        let (tls, rest) = match text.split_once("://") {
+            None => (false, text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some(_) => return Err(bad("its scheme is neither http, https nor http+unix")),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@', ' ']) {
+            return Err(bad("it has more than an address and a port"));
+        }
+        let (host, port) = split_host(authority).ok_or_else(|| bad("no address and port"))?;
+        let port = match port {
+            Some(port) => port,
+            None if text.contains("://") => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            None => return Err(bad("no port")),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Endpoint::Tcp { tls, host, port })
+    }
+
+    /// What a request's `Host` says.
+    pub fn authority(&self) -> String {
+        match self {
+            Endpoint::Unix(_) => "localhost".to_owned(),
+            Endpoint::Tcp { host, port, .. } => match host.parse::<IpAddr>() {
+                Ok(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
+                _ => format!("{host}:{port}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp { tls, .. } => {
+                let scheme = if *tls { "https" } else { "http" };
+                write!(f, "{scheme}://{}", self.authority())
+            }
+            Endpoint::Unix(path) => write!(f, "http+unix://{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_come_back_as_they_are_written() {
+        for (url, want) in [
+            ("http://127.0.0.1:10124", "http://127.0.0.1:10124"),
+            ("http://127.0.0.1:10124/", "http://127.0.0.1:10124"),
+            ("127.0.0.1:10124", "http://127.0.0.1:10124"),
+            ("HTTP://LocalHost:1", "http://localhost:1"),
+            ("https://[::1]:1", "https://[::1]:1"),
+            ("https://x.example", "https://x.example:443"),
+            ("http+unix:///run/x.sock", "http+unix:///run/x.sock"),
+            ("unix:/run/x.sock", "http+unix:///run/x.sock"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().to_string(), want);
+        }
+        for bad in ["", "ftp://x:1", "http://", "http://x:1/v1", "http://u@x:1", "unix:x", "x"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The results of an NDJSON stream: added up, or a line each on their way to the client.
+//!
+//! A client that writes everything before it reads anything does not hang: totals are kept until
+//! the end, and lines wait in a buffer of [`MAX_RESULTS`]. Only past that the stream is not read on,
+//! and given up after [`STALL`].
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Frame;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::body::ErrorJson;
+use crate::server::api::{ApiError, ErrorCode, PushOutcome};
+
+/// Failures that the totals name.
+const FAILED: usize = 100;
+/// Names of connections that the totals' `gone` holds, at most.
+const GONE: usize = 10_000;
+/// Bytes of results that wait for a client that does not read them.
+const MAX_RESULTS: usize = 16 << 20;
+/// How long a client may leave a full buffer of results unread.
+const STALL: Duration = Duration::from_secs(30);
+
+/// The answer at the end of a stream.
+#[derive(Debug, Default, Serialize)]
+pub struct Totals {
+    matched: u64,
+    delivered: u64,
+    dropped: u64,
+    gone: Vec<String>,
+    failed: Vec<FailedLine>,
+    failures: u64,
+    #[serde(skip)]
+    gone_seen: HashSet<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedLine {
+    line: u64,
+    code: &'static str,
+}
+
+impl Totals {
+    fn add(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
+        match result {
+            Ok(outcome) => {
+                self.matched += outcome.matched;
+                self.delivered += outcome.delivered;
+                self.dropped += outcome.dropped;
+                for name in outcome.gone {
+                    if self.gone.len() < GONE && self.gone_seen.insert(name.clone()) {
+                        self.gone.push(name);
+                    }
+                }
+            }
+            Err(e) => {
+                self.failures += 1;
+                if self.failed.len() < FAILED {
+                    self.failed.push(FailedLine { line, code: e.code.name() });
+                }
+            }
+        }
+    }
+}
+
+/// Where the results of a stream go, in the order of its lines.
+pub trait Sink: Send {
+    /// Takes one.
+    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>);
+
+    /// Waits until there is room for more.
+    fn room(&mut self) -> impl Future<Output = Result<(), ApiError>> + Send {
+        std::future::ready(Ok(()))
+    }
+}
+
+impl Sink for Totals {
+    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
+        self.add(line, result);
+    }
+}
+
+impl Sink for Results {
+    fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
+        self.write(line, &result);
+    }
+
+    async fn room(&mut self) -> Result<(), ApiError> {
+        self.wait_for_room().await
+    }
+}
+
+/// The results of a stream on their way to the client: this end writes, [`ResultsBody`] reads.
+pub struct Results(Arc<Shared>);
+
+/// The body of a response with a line per struct. Dropping it ends the stream.
+pub struct ResultsBody(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the body took what waited, or is gone.
+    taken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<u8>,
+    end: Option<io::Result<()>>,
+    gone: bool,
+    reader: Option<Waker>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under this lock; were it poisoned, its data would still be good.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// A pair of ends.
+pub fn pair() -> (Results, ResultsBody) {
+    let shared = Arc::new(Shared { state: Mutex::default(), taken: Notify::new() });
+    (Results(Arc::clone(&shared)), ResultsBody(shared))
+}
+
+impl Results {
+    fn write(&self, line: u64, result: &Result<PushOutcome, ApiError>) {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            error: ErrorJson<'a>,
+            line: u64,
+        }
+        let mut state = self.0.state();
+        // Writing to a Vec cannot fail, nor can serializing these.
+        let _ = match result {
+            Ok(outcome) => serde_json::to_writer(&mut state.lines, outcome),
+            Err(e) => serde_json::to_writer(&mut state.lines, &Failed { error: e.into(), line }),
+        };
+        state.lines.push(b'\n');
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Waits until the client has read enough.
+    async fn wait_for_room(&self) -> Result<(), ApiError> {
+        let free = async {
+            loop {
+                let taken = self.0.taken.notified();
+                {
+                    let state = self.0.state();
+                    if state.gone || state.lines.len() < MAX_RESULTS {
+                        return;
+                    }
+                }
+                taken.await;
+            }
+        };
+        if self.0.state().lines.len() < MAX_RESULTS {
+            return Ok(());
+        }
+        timeout(STALL, free).await.map_err(|_| {
+            ApiError::new(ErrorCode::BadRequest, "the results were not read for too long")
+        })
+    }
+
+    /// Resolves when the client has gone.
+    pub async fn gone(&self) {
+        loop {
+            let taken = self.0.taken.notified();
+            if self.0.state().gone {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    /// Another handle on the same end.
+    pub fn handle(&self) -> Results {
+        Results(Arc::clone(&self.0))
+    }
+
+    /// Ends the body; an error breaks the response off, so that it cannot be taken for whole.
+    pub fn end(&self, how: io::Result<()>) {
+        let mut state = self.0.state();
+        state.end = Some(how);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl ResultsBody {
+    /// The next piece: all the lines that wait.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let mut state = self.0.state();
+        if !state.lines.is_empty() {
+            let lines = Bytes::from(std::mem::take(&mut state.lines));
+            drop(state);
+            self.0.taken.notify_waiters();
+            return Poll::Ready(Some(Ok(Frame::data(lines))));
+        }
+        match state.end.take() {
+            Some(Ok(())) => {
+                state.end = Some(Ok(()));
+                Poll::Ready(None)
+            }
+            Some(Err(e)) => Poll::Ready(Some(Err(e))),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for ResultsBody {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.gone = true;
+        state.lines = Vec::new();
+        drop(state);
+        self.0.taken.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_name_the_first_hundred() {
+        let mut totals = Totals::default();
+        for line in 1..=150 {
+            totals.add(line, Err(ApiError::new(ErrorCode::BadRequest, "x")));
+        }
+        let gone = PushOutcome { matched: 2, delivered: 1, dropped: 1, gone: vec!["k1".into()] };
+        totals.add(151, Ok(gone.clone()));
+        totals.add(152, Ok(gone));
+        let json = serde_json::to_value(&totals).unwrap();
+        assert_eq!(json["failures"], 150);
+        assert_eq!(json["failed"].as_array().unwrap().len(), 100);
+        assert_eq!(json["failed"][99], serde_json::json!({"line":100,"code":"bad_request"}));
+        assert_eq!((&json["matched"], &json["delivered"]), (&4.into(), &2.into()));
+        assert_eq!(json["gone"], serde_json::json!(["k1"]), "each name once");
+    }
+}

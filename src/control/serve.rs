@@ -1,0 +1,274 @@
+//! The connections of the control port: accepted, bounded in number and time, ended with it.
+//!
+//! At most [`MAX_CONNECTIONS`] are open. Where a new one comes beyond that, the oldest that is not
+//! at work on an authorized request makes room, so nobody can starve the port by holding
+//! connections open; only if all are at work the new one waits in the backlog.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::{Accept, TlsAcceptor};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backend::Backend;
+use super::routes::{Api, Busy};
+
+/// Connections at a time. More than the 1,024 pushes that the server lets wait, so that the next
+/// one is told so (429).
+const MAX_CONNECTIONS: usize = 2048;
+/// Time to receive a request's head, and of idleness between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A request's head.
+const MAX_HEADERS: usize = 100;
+/// Read buffer of a connection at most, the head's bound, too.
+const MAX_BUFFER: usize = 128 << 10;
+/// How long requests under way may take when the port closes.
+const GRACE: Duration = Duration::from_millis(300);
+/// Pause after a failed accept (no descriptors, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two warnings about it.
+const WARN_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where connections come from.
+pub enum Acceptor {
+    /// A TCP port, with TLS or without.
+    Tcp(TcpListener, Option<TlsAcceptor>),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// A connection that came in.
+enum Accepted {
+    Open(Box<dyn Socket>),
+    /// TLS is still to be agreed on.
+    Handshake(Box<Accept<TcpStream>>),
+}
+
+impl Accepted {
+    async fn open(self) -> io::Result<Box<dyn Socket>> {
+        match self {
+            Accepted::Open(socket) => Ok(socket),
+            Accepted::Handshake(accept) => match timeout(HEAD_TIME, *accept).await {
+                Ok(socket) => Ok(Box::new(socket?)),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+        }
+    }
+}
+
+impl Acceptor {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Acceptor::Tcp(acceptor, tls) => {
+                let (socket, _) = acceptor.accept().await?;
+                // Answers are small and waited for.
+                let _ = socket.set_nodelay(true);
+                // A peer that vanished without a word would hold an open stream for good.
+                let probes = socket2::TcpKeepalive::new()
+                    .with_time(Duration::from_secs(60))
+                    .with_interval(Duration::from_secs(10));
+                let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&probes);
+                Ok(match tls {
+                    Some(tls) => Accepted::Handshake(Box::new(tls.accept(socket))),
+                    None => Accepted::Open(Box::new(socket)),
+                })
+            }
+            Acceptor::Unix(acceptor) => Ok(Accepted::Open(Box::new(acceptor.accept().await?.0))),
+        }
+    }
+}
+
+/// Accepts and serves until `stop`, then lets requests under way finish within [`GRACE`].
+pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let table = Arc::new(Table::default());
+    let cut = CancellationToken::new();
+    let mut warned: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = table.make_room() => {}
+        }
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = acceptor.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                let entry = table.enter();
+                let connection =
+                    serve(accepted, Arc::clone(&api), entry, stop.clone(), cut.clone());
+                connections.spawn(connection);
+            }
+            Err(e) => {
+                if warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
+                    tracing::warn!("control port: cannot accept a connection: {e}");
+                    warned = Some(Instant::now());
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(acceptor);
+    connections.close();
+    api.tasks.close();
+    let _ = timeout(GRACE, connections.wait()).await;
+    cut.cancel();
+    connections.wait().await;
+    // Streams and drains ended with their connections; a verb may still be at it.
+    let _ = timeout(GRACE, api.tasks.wait()).await;
+}
+
+async fn serve<B: Backend>(
+    accepted: Accepted,
+    api: Arc<Api<B>>,
+    entry: Entry,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
+    let opened = tokio::select! {
+        opened = accepted.open() => opened,
+        () = entry.state.evicted.cancelled() => return,
+        () = stop.cancelled() => return,
+    };
+    let socket = match opened {
+        Ok(socket) => socket,
+        Err(e) => {
+            tracing::debug!("control port: no TLS handshake: {e}");
+            return;
+        }
+    };
+    let at_work = Arc::clone(&entry.state);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let api = Arc::clone(&api);
+        let at_work = Arc::clone(&at_work);
+        async move { Ok::<_, Infallible>(api.answer(request, move || at_work.busy()).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = entry.state.evicted.cancelled() => return,
+        () = cut.cancelled() => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = cut.cancelled() => return,
+            }
+        }
+    };
+    if let Err(e) = ended {
+        // Clients come and go; nothing to do about it.
+        tracing::debug!("control port: a connection ended: {e}");
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Table {
+    open: Mutex<Open>,
+    changed: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    by_age: BTreeMap<u64, Arc<ConnState>>,
+}
+
+struct ConnState {
+    requests: AtomicUsize,
+    evicted: CancellationToken,
+    table: Arc<Table>,
+}
+
+impl ConnState {
+    fn busy(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Box::new(AtWork(Arc::clone(self)))
+    }
+}
+
+/// One request under way.
+struct AtWork(Arc<ConnState>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.table.changed.notify_one();
+    }
+}
+
+impl Table {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Nothing panics under this lock; were it poisoned, its data would still be good.
+        self.open.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn enter(self: &Arc<Self>) -> Entry {
+        let mut open = self.open();
+        let number = open.next;
+        open.next += 1;
+        let state = Arc::new(ConnState {
+            requests: AtomicUsize::new(0),
+            evicted: CancellationToken::new(),
+            table: Arc::clone(self),
+        });
+        open.by_age.insert(number, Arc::clone(&state));
+        Entry { number, state }
+    }
+
+    /// Waits until one more may be open, evicting where that helps.
+    async fn make_room(&self) {
+        loop {
+            {
+                let open = self.open();
+                if open.by_age.len() < MAX_CONNECTIONS {
+                    return;
+                }
+                let idle = open.by_age.values().find(|c| c.requests.load(Ordering::Relaxed) == 0);
+                if let Some(idle) = idle {
+                    idle.evicted.cancel();
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// A connection's place in the table.
+struct Entry {
+    number: u64,
+    state: Arc<ConnState>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let table = &self.state.table;
+        table.open().by_age.remove(&self.number);
+        table.changed.notify_one();
+    }
+}
