@@ -1,7 +1,10 @@
 //! One file per subcommand, thin.
 
+mod completions;
+mod connect;
 mod control;
 mod send;
+mod serve;
 mod status;
 mod verbs;
 
@@ -24,9 +27,9 @@ pub fn main() -> ExitCode {
         Command::Restart(args) => verbs::restart(&args),
         Command::Reload(args) => verbs::reload(&args),
         Command::Close(args) => verbs::close(&args),
-        Command::Completions(_) | Command::Serve(_) | Command::Connect(_) => {
-            Err(Failure::other("not there yet"))
-        }
+        Command::Serve(args) => serve::run(*args),
+        Command::Connect(args) => connect::run(&args),
+        Command::Completions(args) => completions::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

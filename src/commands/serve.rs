@@ -33,7 +33,7 @@ async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Res
     }
     let engine = Engine::start()
         .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
-    let bound = control::bind(&settings.control).await?;
+    let bound = control::bind(&settings.control)?;
     let load = Box::new(move || config::load(&args));
     let server = Server::new(settings, engine, Box::new(say), load);
     let control_stop = CancellationToken::new();

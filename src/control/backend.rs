@@ -2,22 +2,11 @@
 //! [`Server`], tests put a fake in its place.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use crate::protocol::push::Push;
-use crate::server::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
-use crate::server::{PushReceipt, Server};
-
-/// A reload that was carried out.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// Every gateway.
-    pub gateways: Vec<GatewayStatus>,
-    /// What could not be applied, and what to do about it.
-    pub notice: Option<&'static str>,
-}
+use crate::server::api::{ApiError, ConnectionInfo, GatewayStatus, PushOutcome};
+use crate::server::{PushReceipt, Reloaded, Server};
 
 /// The gateways behind a control port. The methods are those of [`Server`], and mean the same.
 pub trait Backend: Send + Sync + 'static {
@@ -71,24 +60,8 @@ pub trait Backend: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// The receipt of the real server.
-pub struct Receipt(PushReceipt);
-
-impl Future for Receipt {
-    type Output = Result<PushOutcome, ApiError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|told| {
-            told.unwrap_or_else(|_| {
-                let text = "the gateway stopped before this message's turn";
-                Err(ApiError::new(ErrorCode::Stopping, text))
-            })
-        })
-    }
-}
-
 impl Backend for Server {
-    type Receipt = Receipt;
+    type Receipt = PushReceipt;
 
     fn gateways(&self) -> Vec<GatewayStatus> {
         Server::gateways(self)
@@ -98,8 +71,8 @@ impl Backend for Server {
         Server::gateway(self, id)
     }
 
-    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Receipt, ApiError> {
-        Server::push(self, id, push.clone(), hook).map(Receipt)
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<PushReceipt, ApiError> {
+        Server::push(self, id, push, hook)
     }
 
     async fn stream_pause(&self, id: &str) {
@@ -123,7 +96,7 @@ impl Backend for Server {
     }
 
     async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
-        Server::reload(self).await.map(|gateways| Reloaded { gateways, notice: None })
+        Server::reload(self).await
     }
 
     async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {

@@ -17,9 +17,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use wsgw::control::backend::{Backend, Reloaded};
+use wsgw::control::backend::Backend;
 use wsgw::control::file::ControlFile;
 use wsgw::protocol::push::Push;
+use wsgw::server::Reloaded;
 use wsgw::server::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
 use wsgw::settings::{ControlListen, ControlSettings};
 
