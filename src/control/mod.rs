@@ -2,7 +2,7 @@
 //! its client, which `wsgw send` and the verbs use.
 //!
 //! The server's side: [`bind`] takes the address and writes the file in which clients find URL and
-//! token ([`file`]); [`Bound::run`] accepts connections, bounded in number and time; [`guard`] says
+//! token (`file`); [`Bound::run`] accepts connections, bounded in number and time; [`guard`] says
 //! who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `stream` and
 //! `results` do NDJSON. Nothing here knows how gateways work.
 //!

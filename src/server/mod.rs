@@ -261,26 +261,6 @@ impl Server {
         Ok(self.find(id)?.status())
     }
 
-    /// The id of the only gateway that runs.
-    pub fn only_running(&self) -> Result<String, ApiError> {
-        let all = self.all();
-        let runs = |g: &&Arc<Gateway>| g.state().phase == Phase::Running;
-        let running: Vec<&str> = all.iter().filter(runs).map(|g| g.id.as_str()).collect();
-        match (&running[..], &all[..]) {
-            ([id], _) => Ok((*id).to_owned()),
-            ([], [gateway]) => Err(gateway.not_running()),
-            ([], _) => Err(ApiError::new(ErrorCode::NotRunning, "no gateway is running")),
-            (several, _) => Err(ApiError {
-                code: ErrorCode::BadRequest,
-                message: format!(
-                    "several gateways run: name one with -g (one of {})",
-                    several.join(", ")
-                ),
-                known: Some(several.iter().map(|id| (*id).to_owned()).collect()),
-            }),
-        }
-    }
-
     /// Takes a push in, in the order of the calls. `Err` is an immediate refusal (unknown gateway,
     /// not running, stopping, busy, too large). Dropping the receipt withdraws the push if its line
     /// was not begun yet. `hook` false skips the listener.
