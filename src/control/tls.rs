@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::gateway::transport::server_config;
 
 /// The server's side: the acceptor, and the certificate that clients on this machine may trust by
 /// itself.
@@ -33,21 +33,7 @@ impl ServerTls {
     /// # Errors
     /// What is wrong with which file.
     pub fn load(chain: &Path, key: &Path) -> Result<ServerTls, String> {
-        let certificates = CertificateDer::pem_file_iter(chain)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| format!("tls-cert {}: {e}", chain.display()))?;
-        let Some(first) = certificates.first() else {
-            return Err(format!("tls-cert {}: there is no certificate in it", chain.display()));
-        };
-        let certificate = first.to_vec();
-        let private = PrivateKeyDer::from_pem_file(key)
-            .map_err(|e| format!("tls-key {}: {e}", key.display()))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?
-            .with_no_client_auth()
-            .with_single_cert(certificates, private)
-            .map_err(|e| format!("tls-cert {} and tls-key: {e}", chain.display()))?;
+        let (config, certificate) = server_config(chain, key)?;
         Ok(ServerTls { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })
     }
 }

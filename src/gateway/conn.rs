@@ -3,10 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use mio::net::TcpStream;
-
 use super::handshake::Upgrade;
 use super::outbox::Outbox;
+use super::transport::Transport;
 use super::{Closed, ConnInfo};
 use crate::protocol::connid::ConnId;
 
@@ -66,7 +65,7 @@ pub struct Ending {
 #[derive(Debug)]
 pub struct Conn {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Transport,
     /// Its name.
     pub id: ConnId,
     /// Frames with a lower number in the shard's order are not for it.
@@ -121,7 +120,7 @@ pub struct Conn {
 
 impl Conn {
     /// A new client.
-    pub fn new(stream: TcpStream, id: ConnId, peer: SocketAddr) -> Conn {
+    pub fn new(stream: Transport, id: ConnId, peer: SocketAddr) -> Conn {
         Conn {
             stream,
             id,

@@ -14,6 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use mio::Waker;
 use mio::net::TcpStream;
+use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use super::exchange::restart::Exit;
@@ -42,6 +43,7 @@ pub struct Shared {
     pub told_bytes: Arc<AtomicUsize>,
     /// The address that was bound.
     pub bound: SocketAddr,
+    tls: RwLock<Option<Arc<ServerConfig>>>,
     /// Whether the listener's window is full and more waits: no client is read.
     pub pressed: AtomicBool,
     /// Messages on their way to the home.
@@ -68,6 +70,16 @@ impl Shared {
     /// The settings as they apply now.
     pub fn settings(&self) -> Arc<GatewaySettings> {
         Arc::clone(&self.settings.read().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// The certificate that clients are shown; `None` without TLS.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Shows another certificate from now on.
+    pub fn set_tls(&self, config: Option<Arc<ServerConfig>>) {
+        *self.tls.write().unwrap_or_else(|e| e.into_inner()) = config;
     }
 
     /// Tells the supervisor of the listener. It may be gone at the gateway's end.
@@ -394,6 +406,7 @@ impl Engine {
             metrics,
             told_bytes: Arc::new(AtomicUsize::new(0)),
             bound,
+            tls: RwLock::new(None),
             pressed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             resume_wanted: AtomicBool::new(false),

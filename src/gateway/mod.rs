@@ -27,6 +27,7 @@ pub mod stderr;
 pub mod supervisor;
 pub mod tally;
 pub mod timers;
+pub mod transport;
 
 use std::time::SystemTime;
 

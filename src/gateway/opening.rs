@@ -17,6 +17,7 @@ use super::exchange::Verdict;
 use super::handshake::{self, Decision, Upgrade};
 use super::shard::Ctx;
 use super::slice::Slice;
+use super::transport::Transport;
 use crate::protocol::connid::ConnId;
 use crate::protocol::hooks::Hook;
 
@@ -26,6 +27,13 @@ const TOLD_MAX: usize = 4 * 1024 * 1024;
 impl Slice {
     /// A new client.
     pub fn socket(&mut self, stream: TcpStream, peer: SocketAddr, id: ConnId, ctx: &mut Ctx) {
+        let stream = match Transport::new(stream, self.shared.tls().as_ref()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::error!(gateway = %self.shared.id, %error, "TLS cannot be set up");
+                return ctx.core.give_socket();
+            }
+        };
         let entry = self.conns.vacant_entry();
         // Slots are far fewer than descriptors can be.
         let slot = entry.key() as u32;
@@ -36,7 +44,7 @@ impl Slice {
         let token = self.conn_token(slot);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = match self.conns.get_mut(slot as usize) {
-            Some(conn) => ctx.registry.register(&mut conn.stream, token, interest),
+            Some(conn) => ctx.registry.register(conn.stream.tcp(), token, interest),
             None => Err(io::ErrorKind::NotFound.into()),
         };
         if let Err(error) = registered {

@@ -138,7 +138,7 @@ impl Slice {
                 Ok(0) => true,
                 Ok(n) => {
                     // A short read has emptied the socket, but for the end that was announced.
-                    if n < room && !conn.eof {
+                    if n < room && !conn.eof && conn.stream.short_read_is_all() {
                         conn.readable = false;
                     }
                     self.bytes(slot, &mut buffer[..n], &mut budget, ctx);

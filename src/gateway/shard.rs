@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Registry, Token};
 
 use super::engine::{Core, Msg};
 use super::outbox::Outbox;
 use super::slice::{Job, Slice, empty_outbox};
 use super::timers::Timers;
+use super::transport::Transport;
 
 /// The waker's token.
 pub const WAKER: Token = Token(usize::MAX);
@@ -97,7 +97,7 @@ impl Ctx {
     ///
     /// # Errors
     /// The connection's end.
-    pub fn write(&self, socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    pub fn write(&self, socket: &mut Transport, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match socket.write(bytes) {
                 Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),

@@ -162,6 +162,9 @@ impl Slice {
     /// The socket may take bytes again.
     pub fn writable(&mut self, slot: u32, ctx: &mut Ctx) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        if conn.stream.push().is_err() {
+            return self.lost(slot, ctx);
+        }
         if conn.out.is_none() {
             return;
         }
@@ -371,7 +374,7 @@ impl Slice {
     fn shut(&mut self, slot: u32, ctx: &mut Ctx) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         // It fails only where the client has closed already; reading finds that.
-        let _ = conn.stream.shutdown(std::net::Shutdown::Write);
+        let _ = conn.stream.finish();
         if conn.blocked || conn.readable || conn.eof {
             conn.blocked = false;
             self.readable(slot, ctx);
@@ -391,8 +394,8 @@ impl Slice {
         ctx.give_back(conn.out.take());
         if reset {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
-            let _ =
-                socket2::SockRef::from(&conn.stream).set_linger(Some(std::time::Duration::ZERO));
+            let _ = socket2::SockRef::from(&*conn.stream.tcp())
+                .set_linger(Some(std::time::Duration::ZERO));
         }
         // Closing the socket takes it out of epoll.
         drop(conn);

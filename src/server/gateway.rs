@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::gateway::bind;
 use crate::gateway::engine::{HomeMsg, Msg, Report, Shared};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::supervisor::{Life, Supervisor};
+use crate::gateway::transport::server_config;
 use crate::protocol::close::{self, Closing};
 use crate::settings::{GatewaySettings, Startup};
 
@@ -203,13 +205,7 @@ impl Gateway {
         self: &Arc<Self>,
         settings: &Arc<GatewaySettings>,
     ) -> Result<(Running, TcpListener), String> {
-        if settings.tls_cert.is_some() || settings.tls_key.is_some() {
-            return Err(
-                "tls-cert and tls-key are not supported for gateways yet: put a proxy that \
-                        speaks TLS in front, or leave them out"
-                    .to_owned(),
-            );
-        }
+        let tls = tls_of(settings)?;
         let host = self.host().map_err(|e| e.message)?;
         let (acceptor, bound) =
             bind::bind(&settings.host, settings.port).map_err(|e| bind_error(&e, settings))?;
@@ -217,6 +213,7 @@ impl Gateway {
         let core = host.engine.core();
         let metrics = Arc::clone(&self.metrics);
         let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
+        shared.set_tls(tls);
         let mut running = Running { shared, bound, supervisor: None };
         if settings.listener.is_some() {
             let supervisor = Supervisor::start(
@@ -449,6 +446,14 @@ impl Gateway {
                 false => Ok(()),
             };
         };
+        let failed = |why: String| {
+            let text = format!("gateway {}: {why}; it goes on as it was", self.id);
+            ApiError::new(ErrorCode::Failed, text)
+        };
+        // The files may hold another certificate under the same names.
+        if !old.needs_restart(&new) {
+            running.shared.set_tls(tls_of(&new).map_err(failed)?);
+        }
         if *old == *new {
             return Ok(());
         }
@@ -456,10 +461,6 @@ impl Gateway {
             self.state().settings = new;
             return self.stop_locked(false, &CancellationToken::new()).await;
         }
-        let failed = |why: String| {
-            let text = format!("gateway {}: {why}; it goes on as it was", self.id);
-            ApiError::new(ErrorCode::Failed, text)
-        };
         if old.needs_restart(&new) {
             // The new one is up before the old one goes; on the same port it cannot be.
             let same_port = new.port != 0 && old.port == new.port;
@@ -560,6 +561,13 @@ async fn wait<T>(
         result = timeout(time, receiver) => result.ok()?.ok(),
         () = cut.cancelled() => None,
     }
+}
+
+/// The certificate of a gateway, read from its files.
+fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, String> {
+    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
+    let (config, _) = server_config(cert, key)?;
+    Ok(Some(Arc::new(config)))
 }
 
 /// The URL of a bound gateway.

@@ -1,0 +1,172 @@
+//! A client's socket, with TLS or without: both are read and written the same way.
+//!
+//! Nonblocking throughout. With TLS, bytes that were taken may still wait inside the record layer;
+//! [`Transport::push`] sends them on when the socket is writable again, and no more are taken
+//! meanwhile, so that the pressure is the same as without.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::path::Path;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+/// A certificate chain and its key (PEM), and the chain's first certificate.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>), String> {
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| format!("tls-cert {}: {e}", chain.display()))?;
+    let Some(first) = certificates.first() else {
+        return Err(format!("tls-cert {}: there is no certificate in it", chain.display()));
+    };
+    let first = first.to_vec();
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|e| format!("tls-key {}: {e}", key.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(certificates, private)
+        .map_err(|e| format!("tls-cert {} and tls-key: {e}", chain.display()))?;
+    Ok((config, first))
+}
+
+/// One client's socket.
+#[derive(Debug)]
+pub struct Transport {
+    tcp: TcpStream,
+    tls: Option<Box<Tls>>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    session: ServerConnection,
+    /// Whether our side is to be closed once all is out.
+    closing: bool,
+}
+
+impl Transport {
+    /// A socket that was accepted.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(tcp: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Transport> {
+        let tls = match tls {
+            None => None,
+            Some(config) => {
+                let session =
+                    ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+                Some(Box::new(Tls { session, closing: false }))
+            }
+        };
+        Ok(Transport { tcp, tls })
+    }
+
+    /// The socket itself.
+    pub fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.tcp
+    }
+
+    /// Whether a short read has emptied the socket: not so with TLS, whose records end where they
+    /// like.
+    pub fn short_read_is_all(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Sends what the record layer holds; true if nothing is left.
+    ///
+    /// # Errors
+    /// The connection's end.
+    pub fn push(&mut self) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return Ok(true) };
+        while tls.session.wants_write() {
+            match tls.session.write_tls(&mut self.tcp) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if tls.closing {
+            tls.closing = false;
+            self.tcp.shutdown(Shutdown::Write)?;
+        }
+        Ok(true)
+    }
+
+    /// Says that nothing more comes from us, behind what was written.
+    ///
+    /// # Errors
+    /// The connection's end.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.tcp.shutdown(Shutdown::Write),
+            Some(tls) => {
+                tls.session.send_close_notify();
+                tls.closing = true;
+                self.push().map(drop)
+            }
+        }
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(tls) = &mut self.tls else { return self.tcp.read(buffer) };
+            match tls.session.reader().read(buffer) {
+                // A client that cuts the line without a close_notify has left all the same.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if tls.session.read_tls(&mut self.tcp)? == 0 {
+                return Ok(0);
+            }
+            let failed = tls.session.process_new_packets().err();
+            // The handshake's next step, or the alert that says what was wrong.
+            self.push()?;
+            if let Some(error) = failed {
+                return Err(io::Error::other(error));
+            }
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.tls.is_none() {
+            return self.tcp.write(bytes);
+        }
+        if !self.push()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Some(tls) = &mut self.tls else { return self.tcp.write(bytes) };
+        if tls.session.is_handshaking() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let taken = tls.session.writer().write(bytes)?;
+        self.push()?;
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.tls.is_none() {
+            return self.tcp.write_vectored(slices);
+        }
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.write(first.map_or(&[], |slice| slice))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.push().map(drop)
+    }
+}
