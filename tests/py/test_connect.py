@@ -339,6 +339,15 @@ def test_a_paste_is_one_message(terminal):
     assert got == ["one\ntwo\n/quit"]
 
 
+def test_lines_that_come_in_one_burst_are_all_sent(terminal):
+    with server(echo) as url:
+        t = terminal(url)
+        t.wait("> ").type("one\rtwo\rthree\r").wait("< one").wait("< two").wait("< three")
+        t.type("half\x03four\r").wait("< four")
+        t.type("\x04")
+        assert t.exit() == 0
+
+
 def test_history_across_runs_and_tab(terminal, tmp_path):
     with server(echo) as url:
         t = terminal(url)

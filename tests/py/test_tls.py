@@ -48,7 +48,8 @@ def test_wss(secure, tmp_path, command):
             assert a.recv(10) == b.recv(10) == message
         for i in range(500):
             b.send(str(i))
-        assert [a.recv(10) for _ in range(500)] == [str(i) for i in range(500)]
+        for ws in (a, b):
+            assert [ws.recv(10) for _ in range(500)] == [str(i) for i in range(500)]
         assert s.status()["address"].startswith("wss://")
         a.close(1000)
     done = s.run("connect", "--cacert", str(tmp_path / "one.pem"), "-x", "hi", "-n", "1", s.secure)
