@@ -32,6 +32,8 @@ pub struct Fanout {
     run: Option<Run>,
     /// Connections whose outbox has to be flushed at the end of the turn.
     dirty: Vec<u32>,
+    /// Turns that a run was put off.
+    lingered: u32,
 }
 
 impl Fanout {
@@ -51,6 +53,14 @@ impl Fanout {
         self.jobs.is_empty() && self.run.is_none()
     }
 }
+
+/// Connections from which on a run is worth waiting for: it takes a millisecond and more.
+const WORTH_LINGERING: usize = 256;
+
+/// Turns that a run is put off for more frames, a few microseconds each: while the listener owes
+/// answers, and otherwise for what the sockets hold already.
+const LINGER_ASKED: u32 = 4;
+const LINGER: u32 = 1;
 
 /// One frame of a run.
 struct Part {
@@ -110,6 +120,28 @@ impl Slice {
         }
         self.flush_dirty(ctx);
         !self.fanout.is_idle()
+    }
+
+    /// Whether a long run is better put off by a turn: frames that are nearly there would join it,
+    /// and cost next to nothing then. Never for long: the number of turns is small.
+    pub fn lingers(&mut self) -> bool {
+        let starts = self.fanout.run.is_none()
+            && matches!(
+                self.fanout.jobs.front(),
+                Some(Job::Frame(_, Delivery { to: Recipients::All | Recipients::AllBut(_), .. }))
+            );
+        let asked = self.listener_owes();
+        let most = if asked { LINGER_ASKED } else { LINGER };
+        if !starts || self.conns.len() < WORTH_LINGERING || self.fanout.lingered >= most {
+            self.fanout.lingered = 0;
+            return false;
+        }
+        self.fanout.lingered += 1;
+        if asked {
+            // On a single CPU the listener runs only when we do not.
+            std::thread::yield_now();
+        }
+        true
     }
 
     /// Joins a frame for everybody with those behind it.

@@ -268,6 +268,11 @@ impl Slice {
         self.home.as_ref()?.deadline(ctx)
     }
 
+    /// Whether answers of the listener are on their way.
+    pub fn listener_owes(&self) -> bool {
+        self.home.as_ref().and_then(|home| home.exchange.as_ref()).is_some_and(Exchange::owes)
+    }
+
     /// The kernel says something about the acceptor or the listener's pipes.
     pub fn home_event(&mut self, kind: Kind, closed: bool) {
         let Some(home) = &mut self.home else { return };

@@ -270,6 +270,10 @@ impl Shard {
         for slice in self.slices.iter_mut().filter_map(Option::as_deref_mut) {
             more |= slice.home_turn(ctx);
             let mut budget = SENDS;
+            if slice.lingers() {
+                budget = 0;
+                more = true;
+            }
             more |= slice.fan_out(&mut budget, ctx);
             if slice.wants_resume() {
                 slice.resume(ctx);

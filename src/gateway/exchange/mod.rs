@@ -375,6 +375,11 @@ impl Exchange {
             || self.peers.any_waiting()
     }
 
+    /// Whether this incarnation owes an answer.
+    pub fn owes(&self) -> bool {
+        self.restart.up && !self.asked.is_empty()
+    }
+
     /// Whether lines are on their way to the pipe.
     pub fn flushed(&self) -> bool {
         self.fifo.is_empty() && self.wire.unwritten().is_empty()
