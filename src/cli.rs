@@ -266,7 +266,7 @@ pub struct ConnectArgs {
     /// Leave after N messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
-    /// At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n none]
+    /// At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]
     #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub wait: Option<String>,
     /// Send lines as binary messages, write received ones raw

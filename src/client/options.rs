@@ -97,7 +97,8 @@ impl Options {
             Some(text) => Wait::Silence(
                 units::duration(text).map_err(|why| usage(format!("--wait: {why}; -1 stays")))?,
             ),
-            None if args.count.is_some() => Wait::Stay,
+            // An echo is driven by the server, not by stdin.
+            None if args.count.is_some() || args.echo => Wait::Stay,
             None => Wait::Silence(Duration::from_secs(1)),
         };
         if args.count == Some(0) {
