@@ -146,7 +146,10 @@ impl Gateway {
                 Startup::Manual => "manual",
                 Startup::Disabled => "disabled",
             },
-            address: state.running.as_ref().map(|r| url(r.bound, tls)),
+            // A failed one takes no clients, though its last ones may still be leaving.
+            address: (state.phase != Phase::Failed)
+                .then(|| state.running.as_ref().map(|r| url(r.bound, tls)))
+                .flatten(),
             connections: self.metrics.connections.get(),
             messages_in: self.metrics.messages_in.get(),
             messages_out: self.metrics.messages_out.get(),
