@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::slice::{Job, Slice, empty_outbox};
 use super::timers::Timers;
 use super::transport::Transport;
+use super::uring::Ring;
 
 /// The waker's token.
 pub const WAKER: Token = Token(usize::MAX);
@@ -84,6 +85,7 @@ pub struct Ctx {
     pub instant: Instant,
     #[allow(clippy::vec_box)] // the boxes themselves are what is kept
     spares: Vec<Box<Outbox>>,
+    ring: Option<io::Result<Ring>>,
 }
 
 impl Ctx {
@@ -107,6 +109,15 @@ impl Ctx {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// What sends one frame to many sockets at once, made at the first call; `None` where the
+    /// kernel has no such thing for us.
+    pub fn ring(&mut self) -> Option<&mut Ring> {
+        let made = self.ring.get_or_insert_with(|| {
+            Ring::new().inspect_err(|error| tracing::debug!(%error, "no io_uring"))
+        });
+        made.as_mut().ok()
     }
 
     /// An empty outbox.
@@ -148,6 +159,7 @@ impl Shard {
             now: 1,
             instant: Instant::now(),
             spares: Vec::new(),
+            ring: None,
         };
         ctx.tick();
         Ok(Shard { poll, slices: Vec::new(), ctx })
@@ -270,7 +282,7 @@ impl Shard {
         for slice in self.slices.iter_mut().filter_map(Option::as_deref_mut) {
             more |= slice.home_turn(ctx);
             let mut budget = SENDS;
-            if slice.lingers() {
+            if slice.lingers(ctx) {
                 budget = 0;
                 more = true;
             }

@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,6 +73,11 @@ impl Transport {
     /// The socket itself.
     pub fn tcp(&mut self) -> &mut TcpStream {
         &mut self.tcp
+    }
+
+    /// The descriptor, where bytes written to it are those of the frames: not with TLS.
+    pub fn plain(&self) -> Option<BorrowedFd<'_>> {
+        self.tls.is_none().then(|| self.tcp.as_fd())
     }
 
     /// Whether a short read has emptied the socket: not so with TLS, whose records end where they
