@@ -27,7 +27,7 @@ use crate::protocol::connid::ConnId;
 use crate::settings::GatewaySettings;
 
 /// Descriptors that clients never get: for the control port and the log.
-const KEPT_BACK: usize = 64;
+const KEPT_BACK: usize = 48;
 
 /// The same for each gateway: its acceptor, its listener's pipes, and those of a restart.
 const KEPT_BACK_EACH: usize = 16;

@@ -287,8 +287,8 @@ impl Shard {
         }
         while let Some((at, due)) = ctx.timers.pop(ctx.now) {
             for due in due {
-                if let Some(slice) = self.slices.get_mut(due.gateway).and_then(Option::as_deref_mut)
-                {
+                let slice = self.slices.get_mut(due.gateway as usize);
+                if let Some(slice) = slice.and_then(Option::as_deref_mut) {
                     slice.timer(due, at, ctx);
                     more = true;
                 }

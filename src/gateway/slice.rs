@@ -531,7 +531,7 @@ impl Slice {
             at = at.max(ctx.now + BLOCKED_CHECK);
         }
         if at > 0 && (conn.timer == 0 || at < conn.timer) {
-            let due = Due { gateway: self.shared.slot, slot, conn: conn.id };
+            let due = Due { gateway: self.shared.slot as u32, slot, conn: conn.id };
             conn.timer = ctx.timers.set(at, ctx.now, due);
         }
     }

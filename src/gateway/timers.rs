@@ -8,8 +8,8 @@ use crate::protocol::connid::ConnId;
 /// Which connection a timer is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
-    /// The gateway's slot.
-    pub gateway: usize,
+    /// The gateway's slot; there may be many timers, so they are kept small.
+    pub gateway: u32,
     /// The connection's slot.
     pub slot: u32,
     /// The connection; another one in that slot has nothing to do with this timer.
