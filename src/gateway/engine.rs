@@ -265,9 +265,9 @@ impl Core {
     pub fn take_socket(&self) -> bool {
         let kept_back = self.kept_back.load(Ordering::Relaxed);
         let max = self.descriptors.saturating_sub(kept_back).max(16);
-        let taken = self.sockets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-            (n < max).then_some(n + 1)
-        });
+        let taken = self
+            .sockets
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1));
         taken.is_ok()
     }
 

@@ -1,6 +1,7 @@
 //! The opening handshake (RFC 6455 section 4.2): a request's bytes in, a decision out. Pure; the
 //! HTTP syntax is `httparse`'s.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use base64::Engine as _;
@@ -122,6 +123,12 @@ fn typed(status: u16, kind: &str, extra: &str, body: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// The body of such an answer.
+pub fn body(answer: &[u8]) -> Cow<'_, str> {
+    let head = memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    String::from_utf8_lossy(&answer[head..])
 }
 
 /// 503 with `Retry-After`.

@@ -184,9 +184,15 @@ impl Slice {
             self.shared.metrics.refused.add(reason, 1);
             let peer = self.conns.get(slot as usize).and_then(|c| c.opening.as_ref());
             if let Some(opening) = peer {
-                tracing::debug!(
-                    gateway = %self.shared.id, remote = %opening.peer, reason, "refused"
-                );
+                let (id, remote) = (&self.shared.id, opening.peer);
+                let told = handshake::body(&response);
+                let told = crate::escape::escape(told.trim_end());
+                // A browser does not show its page the answer: here is where it can be found.
+                if reason == "origin" {
+                    tracing::info!(gateway = %id, %remote, reason, "refused: {told}");
+                } else {
+                    tracing::debug!(gateway = %id, %remote, reason, "refused: {told}");
+                }
             }
         }
         if let Some(conn) = self.conns.get_mut(slot as usize) {

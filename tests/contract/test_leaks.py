@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import PATIENCE, close_payload, encode_frame, rss_kib, wait_until
+from harness import PATIENCE, alive, close_payload, encode_frame, rss_kib, wait_until
 
 #: Rounds that count, behind two in which everything grows to the size that it needs.
 ROUNDS = 4
@@ -106,3 +106,40 @@ def test_crowds_leave_nothing_behind(serve, crowd_size, listener):
         assert now[0] <= level[0] * 1.1 + 2048, levels
         assert now[1] <= level[1] + 2, levels
         assert now[2] <= level[2], levels
+
+
+def test_a_crowd_comes_back_after_a_kill(serve, crowd_size, tmp_path):
+    """Killed under load: the listener goes too, and all come back at once to the same port."""
+    count = min(crowd_size, 2000)
+    first = serve(listener=["cat"])
+    port = first.port()
+    listener = first.status()["listener_pid"]
+
+    def crowd():
+        socks = [socket.socket() for _ in range(count)]
+        for sock in socks:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        for sock in socks:
+            sock.setblocking(True)
+            sock.settimeout(PATIENCE)
+            sock.sendall(HEAD)
+        for sock in socks:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += sock.recv(4096)
+            assert data.startswith(b"HTTP/1.1 101 ")
+        return socks
+
+    socks = crowd()
+    for sock in socks[:50]:
+        sock.sendall(encode_frame(1, "load") * 10)
+    first.proc.kill()
+    first.proc.wait()
+    wait_until(lambda: not alive(listener), "the end of the listener")
+    for sock in socks:
+        sock.close()
+    second = serve("--port", port, port=False, listener=["cat"])
+    socks = crowd()
+    wait_until(lambda: second.status()["connections"] == count, "all of them")
+    leave(socks)
