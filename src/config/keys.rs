@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::units::{count, duration, size};
+use crate::gateway::origin::Origin;
 use crate::protocol::hooks::{Hook, Hooks};
 use crate::settings::{GatewaySettings, HeaderRule, ListenerCommand, OnTimeout, Route, Startup};
 
@@ -316,10 +317,10 @@ fn is_origin(text: &str) -> bool {
     if text == "*" || text == "null" {
         return true;
     }
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    let scheme_fits = !scheme.is_empty()
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.*".contains(c));
-    scheme_fits && !host.is_empty() && !host.contains(['/', '?', '#', ' ', '@'])
+    let Some((scheme, _)) = text.split_once("://") else { return false };
+    // What no origin can match would be a setting without effect.
+    scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        && Origin::parse(text).is_some()
 }
 
 fn network(text: &str) -> Result<ipnet::IpNet, String> {

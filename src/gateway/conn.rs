@@ -78,6 +78,8 @@ pub struct Conn {
     pub blocked: bool,
     /// Whether it then stands in the queue for its turn; else its own limits keep it.
     pub queued_up: bool,
+    /// Whether it waits to be read on, for it had more than one turn reads.
+    pub hungry: bool,
     /// Whether epoll has said that the client closed its side: a short read is not the end then.
     pub eof: bool,
     /// Frames that the socket has not taken.
@@ -100,7 +102,7 @@ pub struct Conn {
     pub unanswered_bytes: usize,
     /// Tokens of `max-rate`, and when they were counted.
     pub rate: (f32, u64),
-    /// Since when it is blocked.
+    /// Since when it is blocked, or how far that was accounted for.
     pub blocked_at: u64,
     /// The last message either way.
     pub last_message: u64,
@@ -129,6 +131,7 @@ impl Conn {
             readable: false,
             blocked: false,
             queued_up: false,
+            hungry: false,
             eof: false,
             out: None,
             partial: Vec::new(),
@@ -154,6 +157,23 @@ impl Conn {
     /// Bytes that wait for its socket.
     pub fn queued(&self) -> usize {
         self.out.as_ref().map_or(0, |out| out.bytes())
+    }
+
+    /// What they cost, as `max-queue` counts.
+    pub fn queue_cost(&self) -> usize {
+        self.out.as_ref().map_or(0, |out| out.cost())
+    }
+
+    /// While it was not read its clocks stood still, and it could send what its rate allows.
+    pub fn stood_still(&mut self, now: u64, max_rate: u32) {
+        let stood = now.saturating_sub(self.blocked_at);
+        self.blocked_at = now;
+        self.last_message = (self.last_message + stood).min(now);
+        if self.pong_by > 0 {
+            self.pong_by += stood;
+        }
+        self.rate.0 += max_rate as f32 * stood as f32 / 1_000.0;
+        self.rate.1 = now;
     }
 
     /// Whether deliveries are for it: from its 101 to our Close.

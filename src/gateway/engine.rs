@@ -26,8 +26,11 @@ use super::{Closed, ConnInfo, Message, Recipients};
 use crate::protocol::connid::ConnId;
 use crate::settings::GatewaySettings;
 
-/// Descriptors that clients never get: the control port, the log, a restart of the listener.
-const KEPT_BACK: usize = 64;
+/// Descriptors that clients never get: for the control port and the log.
+const KEPT_BACK: usize = 48;
+
+/// The same for each gateway: its acceptor, its listener's pipes, and those of a restart.
+const KEPT_BACK_EACH: usize = 16;
 
 /// One gateway, as its shards and the control runtime share it.
 pub struct Shared {
@@ -237,7 +240,8 @@ pub struct Core {
     pub start: Instant,
     next_conn: AtomicU64,
     sockets: AtomicUsize,
-    sockets_max: usize,
+    descriptors: usize,
+    kept_back: AtomicUsize,
 }
 
 impl Core {
@@ -259,9 +263,11 @@ impl Core {
 
     /// Takes a descriptor for a client, if one may be taken.
     pub fn take_socket(&self) -> bool {
-        let taken = self.sockets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-            (n < self.sockets_max).then_some(n + 1)
-        });
+        let kept_back = self.kept_back.load(Ordering::Relaxed);
+        let max = self.descriptors.saturating_sub(kept_back).max(16);
+        let taken = self
+            .sockets
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1));
         taken.is_ok()
     }
 
@@ -362,7 +368,8 @@ impl Engine {
             start: Instant::now(),
             next_conn: AtomicU64::new(1),
             sockets: AtomicUsize::new(0),
-            sockets_max: descriptors.saturating_sub(KEPT_BACK).max(16),
+            descriptors,
+            kept_back: AtomicUsize::new(KEPT_BACK),
         });
         let mut threads = Vec::with_capacity(shards);
         for (index, poll) in polls.into_iter().enumerate() {
@@ -418,6 +425,7 @@ impl Engine {
             order: Mutex::new(()),
             reports: Mutex::new(reports),
         });
+        self.core.kept_back.fetch_add(KEPT_BACK_EACH, Ordering::Relaxed);
         self.core.post_all(|| Msg::Add(Arc::clone(&shared)));
         shared
     }
@@ -425,6 +433,7 @@ impl Engine {
     /// A gateway is gone: its sockets are closed, its slot is free.
     pub fn remove(&self, gateway: &Shared) {
         self.core.post_all(|| Msg::Remove(gateway.slot));
+        self.core.kept_back.fetch_sub(KEPT_BACK_EACH, Ordering::Relaxed);
         let mut slots = self.slots.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(used) = slots.get_mut(gateway.slot) {
             *used = false;

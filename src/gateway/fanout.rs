@@ -348,12 +348,13 @@ impl Slice {
                 // Nothing of it was sent either.
                 continue;
             }
+            let (id, joined) = (conn.id, conn.joined);
             if self.queue(slot, part.frame.clone(), std::mem::take(&mut sent), ctx) {
                 part.delivered += 1;
             } else {
-                part.dropped += 1;
-                for rest in &mut run.parts[index + 1..] {
-                    rest.dropped += 1;
+                for rest in &mut run.parts[index..] {
+                    let excluded = rest.but.as_ref().is_some_and(|b| b.binary_search(&id).is_ok());
+                    rest.dropped += u64::from(rest.seq >= joined && !excluded);
                 }
                 self.slow_consumer(slot, ctx);
                 return;
@@ -386,7 +387,7 @@ impl Slice {
                 return false;
             }
         }
-        if conn.over_since == 0 && conn.queued() > max / 2 {
+        if conn.over_since == 0 && conn.queue_cost() > max / 2 {
             conn.over_since = ctx.now.max(1);
             let entry = (slot, conn.id);
             self.over.push(entry);

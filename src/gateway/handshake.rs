@@ -1,10 +1,12 @@
 //! The opening handshake (RFC 6455 section 4.2): a request's bytes in, a decision out. Pure; the
 //! HTTP syntax is `httparse`'s.
 
-use std::net::{IpAddr, SocketAddr};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
@@ -17,6 +19,13 @@ pub const MAX_HEAD: usize = 32 * 1024;
 
 /// Headers of a request at most; past it 431.
 const MAX_HEADERS: usize = 100;
+
+/// Base64 whose last digit may have bits that are no part of the bytes: some clients draw their key
+/// as text, and so does the example of RFC 6455 section 4.1.
+const KEY: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// What to do with the bytes so far.
 #[derive(Debug)]
@@ -102,8 +111,11 @@ impl Upgrade {
 /// A whole HTTP answer after which the connection is closed. `extra` are header lines, each with
 /// its `\r\n`.
 pub fn answer(status: u16, extra: &str, body: &str) -> Vec<u8> {
+    typed(status, "text/plain", extra, body)
+}
+
+fn typed(status: u16, kind: &str, extra: &str, body: &str) -> Vec<u8> {
     let phrase = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
-    let kind = if body.starts_with("<!") { "text/html" } else { "text/plain" };
     format!(
         "HTTP/1.1 {status} {}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\n\
          Connection: close\r\n{extra}\r\n{body}",
@@ -111,6 +123,12 @@ pub fn answer(status: u16, extra: &str, body: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// The body of such an answer.
+pub fn body(answer: &[u8]) -> Cow<'_, str> {
+    let head = memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    String::from_utf8_lossy(&answer[head..])
 }
 
 /// 503 with `Retry-After`.
@@ -125,10 +143,17 @@ fn refuse(status: u16, reason: &'static str, extra: &str, body: &str) -> Decisio
 const PAGE: &str = "<!doctype html>\n<title>wsgw</title>\n<p>This is a WebSocket server (wsgw). \
                     Connect with a WebSocket client, for example <code>wsgw connect</code>.</p>\n";
 
-/// Where the head ends in `bytes`, looking only at what came after `seen` bytes.
+/// Where the head ends in `bytes`, looking only at what came after `seen` bytes. A lone `\n` ends a
+/// line too (RFC 9112 section 2.2).
 pub fn head_end(bytes: &[u8], seen: usize) -> Option<usize> {
-    let from = seen.saturating_sub(3);
-    memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+    // Empty lines in front of the request are no end of it.
+    let first = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
+    let from = seen.saturating_sub(2).max(first);
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| match bytes[from + at + 1..] {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
 }
 
 /// Decides on a request; `seen` bytes of it were looked at before.
@@ -147,6 +172,10 @@ pub fn decide(
             "The request's head is too large (32 KiB, 100 headers).\n",
         )
     };
+    // Waiting for the end of it would help nobody: a client that speaks TLS, most likely.
+    if bytes.first().is_some_and(|b| !matches!(b, b'\r' | b'\n') && !is_token_byte(*b)) {
+        return bad("this is no HTTP (a wss:// client on a port without TLS?)");
+    }
     match head_end(bytes, seen) {
         None if bytes.len() >= MAX_HEAD => return too_large(),
         None => return Decision::Incomplete,
@@ -181,13 +210,19 @@ fn read(
 ) -> Result<Upgrade, Decision> {
     if request.method != Some("GET") {
         let text = "Only GET is answered here.\n";
-        return Err(refuse(405, "method", "Allow: GET\r\n", text));
-    }
-    if request.version != Some(1) {
-        return Err(bad("HTTP/1.1 is needed"));
+        let mut response = answer(405, "Allow: GET\r\n", text);
+        if request.method == Some("HEAD") {
+            response.truncate(response.len() - text.len());
+        }
+        return Err(Decision::Answer { response, reason: "method" });
     }
     let header = |name: &str| Values { headers: request.headers, name: name.to_owned() };
-    let host = header("host").one().ok_or_else(|| bad("exactly one Host header is needed"))?;
+    let old = request.version != Some(1);
+    let host = match header("host").one() {
+        Some(host) => host,
+        None if old && !header("host").any() => String::new(),
+        None => return Err(bad("exactly one Host header is needed")),
+    };
     if header("transfer-encoding").any() || header("content-length").any_but("0") {
         return Err(bad("an upgrade has no body"));
     }
@@ -196,10 +231,10 @@ fn read(
 
     let path_fits = settings.path.is_empty() || settings.path.iter().any(|p| glob(p, path));
     let upgrade = header("upgrade");
-    if !upgrade.any() {
+    if !upgrade.any() && !header("sec-websocket-key").any() {
         if path == "/" {
-            let reason = "";
-            return Err(Decision::Answer { response: answer(200, "", PAGE), reason });
+            let response = typed(200, "text/html", "", PAGE);
+            return Err(Decision::Answer { response, reason: "" });
         }
         if !path_fits {
             return Err(refuse(404, "path", "", "No WebSocket here.\n"));
@@ -210,11 +245,17 @@ fn read(
     if !path_fits {
         return Err(refuse(404, "path", "", "No WebSocket here.\n"));
     }
+    if old {
+        return Err(bad("an upgrade needs HTTP/1.1"));
+    }
+    if !upgrade.any() {
+        return Err(bad("the Upgrade header is missing (a proxy has to pass it on)"));
+    }
     if !upgrade.has_token("websocket") || !header("connection").has_token("upgrade") {
         return Err(bad("it is no WebSocket upgrade"));
     }
     let key = header("sec-websocket-key").one();
-    let key = key.filter(|k| STANDARD.decode(k).is_ok_and(|bytes| bytes.len() == 16));
+    let key = key.filter(|k| KEY.decode(k).is_ok_and(|bytes| bytes.len() == 16));
     let version = header("sec-websocket-version").one();
     match version.as_deref() {
         None => return Err(bad("one Sec-WebSocket-Version is needed")),
@@ -274,24 +315,39 @@ fn split_target(target: &str) -> Option<(&str, &str)> {
         let (_, rest) = target.split_once("://")?;
         let slash = rest.find(['/', '?']).unwrap_or(rest.len());
         split_host(&rest[..slash])?;
-        if rest[slash..].starts_with('/') { &rest[slash..] } else { "/" }
+        &rest[slash..]
     };
     let local = local.split('#').next().unwrap_or(local);
+    if !local.starts_with('/') {
+        // An absolute form may leave the path out.
+        return Some(("/", local.strip_prefix('?').unwrap_or("")));
+    }
     Some(local.split_once('?').unwrap_or((local, "")))
 }
 
 /// The last address of an `X-Forwarded-For` that no trusted proxy has. A malformed header counts
 /// as absent.
 fn last_untrusted(list: &str, settings: &GatewaySettings) -> Option<IpAddr> {
-    let addresses: Result<Vec<IpAddr>, _> =
-        list.split(',').map(|a| a.trim().parse::<IpAddr>()).collect();
-    let mut addresses = addresses.ok()?;
+    let mut addresses: Vec<IpAddr> =
+        list.split(',').map(|a| forwarded_address(a.trim())).collect::<Option<_>>()?;
     while let Some(address) = addresses.pop() {
         if !settings.trusts(address) {
             return Some(address.to_canonical());
         }
     }
     None
+}
+
+/// One address of an `X-Forwarded-For`: some proxies add the port, and brackets to IPv6.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    match bare {
+        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => {
+            let with_port = || text.parse::<SocketAddr>().ok().map(|a| a.ip());
+            text.parse().ok().or_else(with_port)
+        }
+    }
 }
 
 /// The headers that are told, each name once, in the order of the request.
@@ -366,6 +422,10 @@ impl Values<'_, '_> {
 
 /// A token (RFC 9110 section 5.6.2).
 pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+fn is_token_byte(byte: u8) -> bool {
     const OTHERS: &[u8] = b"!#$%&'*+-.^_`|~";
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || OTHERS.contains(&b))
+    byte.is_ascii_alphanumeric() || OTHERS.contains(&byte)
 }

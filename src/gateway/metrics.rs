@@ -24,6 +24,12 @@ impl Count {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Adds one unless that would be more than `max`; whether it did.
+    pub fn inc_up_to(&self, max: u64) -> bool {
+        let more = |n| (n < max).then_some(n + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
     /// Takes `n` away.
     pub fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Ordering::Relaxed);

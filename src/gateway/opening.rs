@@ -1,5 +1,6 @@
 //! Connections on their way in: from the accepted socket to `onClientOpen`.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -78,10 +79,9 @@ impl Slice {
             let response = handshake::unavailable("The gateway is stopping.\n");
             return self.refuse(slot, response, "stopping", ctx);
         }
-        let max = self.settings.max_connections as u64;
-        if self.shared.metrics.connections.get() >= max {
-            let response = handshake::unavailable("Too many connections (max-connections).\n");
-            return self.refuse(slot, response, "max_connections", ctx);
+        // Looked at here so that nobody is asked in vain; counted when it is opened.
+        if self.shared.metrics.connections.get() >= self.settings.max_connections as u64 {
+            return self.refuse_full(slot, ctx);
         }
         if self.tells() && self.shared.told_bytes.load(Ordering::Relaxed) >= TOLD_MAX {
             let response = handshake::unavailable("The listener is behind with its events.\n");
@@ -116,12 +116,9 @@ impl Slice {
         let Some(upgrade) = conn.opening.as_mut().and_then(|o| o.upgrade.take()) else { return };
         match verdict {
             Verdict::Accept(protocol) => {
-                let max = self.settings.max_connections as u64;
-                if self.shared.stopping.load(Ordering::Relaxed)
-                    || self.shared.metrics.connections.get() >= max
-                {
-                    let response = handshake::unavailable("Too many connections.\n");
-                    return self.refuse(slot, response, "max_connections", ctx);
+                if self.shared.stopping.load(Ordering::Relaxed) {
+                    let response = handshake::unavailable("The gateway is stopping.\n");
+                    return self.refuse(slot, response, "stopping", ctx);
                 }
                 let protocol = protocol.as_deref().or(upgrade.chosen.as_deref());
                 self.open(slot, &upgrade, protocol, ctx);
@@ -139,8 +136,17 @@ impl Slice {
         }
     }
 
-    /// 101: registered first, then told, then answered.
+    fn refuse_full(&mut self, slot: u32, ctx: &mut Ctx) {
+        let response = handshake::unavailable("Too many connections (max-connections).\n");
+        self.refuse(slot, response, "max_connections", ctx);
+    }
+
+    /// 101: counted and registered first, then told, then answered.
     fn open(&mut self, slot: u32, upgrade: &Upgrade, protocol: Option<&str>, ctx: &mut Ctx) {
+        // The shards open connections at the same time: none may be one too many.
+        if !self.shared.metrics.connections.inc_up_to(self.settings.max_connections as u64) {
+            return self.refuse_full(slot, ctx);
+        }
         let joined = self.fanout.next_seq();
         let (members, path_len) = upgrade.open_members(protocol);
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
@@ -159,7 +165,6 @@ impl Slice {
         conn.rate = (self.settings.max_rate as f32, ctx.now);
         conn.info = Some(Arc::clone(&info));
         conn.partial.shrink_to_fit();
-        self.shared.metrics.connections.inc();
         self.shared.metrics.accepted.inc();
         tracing::info!(
             gateway = %self.shared.id, conn = %info.id, remote = %info.remote,
@@ -179,9 +184,15 @@ impl Slice {
             self.shared.metrics.refused.add(reason, 1);
             let peer = self.conns.get(slot as usize).and_then(|c| c.opening.as_ref());
             if let Some(opening) = peer {
-                tracing::debug!(
-                    gateway = %self.shared.id, remote = %opening.peer, reason, "refused"
-                );
+                let (id, remote) = (&self.shared.id, opening.peer);
+                let told = handshake::body(&response);
+                let told = crate::escape::escape(told.trim_end());
+                // A browser does not show its page the answer: here is where it can be found.
+                if reason == "origin" {
+                    tracing::info!(gateway = %id, %remote, reason, "refused: {told}");
+                } else {
+                    tracing::debug!(gateway = %id, %remote, reason, "refused: {told}");
+                }
             }
         }
         if let Some(conn) = self.conns.get_mut(slot as usize) {
@@ -214,6 +225,25 @@ impl Slice {
             *count -= 1;
             if *count == 0 {
                 counts.remove(&key);
+            }
+            if counts.is_empty() {
+                *counts = HashMap::new();
+            }
+        }
+    }
+
+    /// Connections are counted by address from now on: those that are open count too.
+    pub fn count_open_ips(&mut self) {
+        let mut counts = self.shared.per_ip.lock().unwrap_or_else(|e| e.into_inner());
+        for (_, conn) in &mut self.conns {
+            let Some(info) = conn.info.as_ref().filter(|_| conn.counted_ip.is_none()) else {
+                continue;
+            };
+            let socket = info.remote.parse::<SocketAddr>().map(|a| a.ip());
+            if let Ok(ip) = socket.or_else(|_| info.remote.parse()) {
+                let key = block_of(ip);
+                *counts.entry(key).or_insert(0) += 1;
+                conn.counted_ip = Some(Box::new(key));
             }
         }
     }

@@ -73,7 +73,7 @@ pub fn may_connect(
     let Some(origin) = origin else { return true };
     let Some(list) = allow else {
         let Some(page) = Origin::parse(origin) else { return false };
-        if bound.is_loopback() {
+        if bound.to_canonical().is_loopback() {
             return is_loopback(&page.host);
         }
         return split_host(host).is_some_and(|(host, _)| host == page.host);

@@ -11,6 +11,10 @@ use bytes::{Buf, Bytes};
 /// Slices that one `writev` takes at most.
 const SLICES: usize = 64;
 
+/// What a waiting frame costs beside its bytes. It is counted, for thousands of the smallest frames
+/// would otherwise take many times the memory that `max-queue` promises.
+const FRAME_COST: usize = size_of::<Bytes>();
+
 /// Frames that wait for one socket.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -35,10 +39,15 @@ impl Outbox {
         self.bytes
     }
 
+    /// Bytes that wait and the memory that holds them: what is bounded.
+    pub fn cost(&self) -> usize {
+        self.bytes + self.frames.len() * FRAME_COST
+    }
+
     /// Adds a frame, `sent` bytes of which are out already; false if it does not fit in `max`.
     pub fn push(&mut self, frame: Bytes, sent: usize, max: usize) -> bool {
         let rest = frame.len() - sent;
-        if !self.frames.is_empty() && self.bytes + rest > max {
+        if !self.frames.is_empty() && self.cost() + rest > max {
             return false;
         }
         self.push_always(frame, sent);
@@ -184,5 +193,13 @@ mod tests {
         let mut outbox = Outbox::default();
         assert!(outbox.push(Bytes::from_static(b"longer than the bound"), 0, 4));
         assert!(!outbox.push(Bytes::from_static(b"x"), 0, 4));
+    }
+
+    #[test]
+    fn the_smallest_frames_are_bounded_too() {
+        let mut outbox = Outbox::default();
+        let frame = Bytes::from_static(b"\x81\0");
+        while outbox.push(frame.clone(), 0, 1_000_000) {}
+        assert!(outbox.frames.len() * size_of::<Bytes>() <= 1_000_000);
     }
 }

@@ -35,31 +35,16 @@ pub enum Item {
 
 /// Takes one frame from the front of `bytes`.
 pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize) -> Step {
+    let before = fragments.as_ref().map(|f| f.payload.len());
+    if let Some(closing) = refused(bytes, before, max) {
+        return Step::Violation(closing);
+    }
     let head = match frame::head(bytes) {
         Ok(Some(head)) => head,
-        Ok(None) => return early(bytes).unwrap_or(Step::Need(frame::MAX_HEADER)),
+        Ok(None) => return Step::Need(frame::MAX_HEADER),
         Err(frame::Reserved) => return Step::Violation(close::PROTOCOL_ERROR),
     };
-    let Some(mask) = head.mask.filter(|_| !head.reserved) else {
-        return Step::Violation(close::PROTOCOL_ERROR);
-    };
-    if let OpCode::Control(_) = head.opcode
-        && (head.length > 125 || !head.last)
-    {
-        return Step::Violation(close::PROTOCOL_ERROR);
-    }
-    if let OpCode::Data(data) = head.opcode {
-        let continues = matches!(data, Data::Continue);
-        if continues != fragments.is_some() {
-            return Step::Violation(close::PROTOCOL_ERROR);
-        }
-        let before = fragments.as_ref().map_or(0, |f| f.payload.len());
-        // A length that does not fit in usize is too big all the more.
-        let whole = usize::try_from(head.length).ok().and_then(|n| n.checked_add(before));
-        if whole.is_none_or(|n| n > max) {
-            return Step::Violation(close::TOO_BIG);
-        }
-    }
+    let Some(mask) = head.mask else { return Step::Violation(close::PROTOCOL_ERROR) };
     // Bounded by `max` or 125, both far below usize::MAX.
     let end = head.size + head.length as usize;
     let Some(payload) = bytes.get_mut(head.size..end) else { return Step::Need(end) };
@@ -77,12 +62,37 @@ pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize
     }
 }
 
-/// A violation that the first two bytes show, before the header is whole.
-fn early(bytes: &[u8]) -> Option<Step> {
-    let (first, second) = (bytes.first()?, bytes.get(1)?);
-    let unmasked = second & 0x80 == 0;
-    let reserved = first & 0x70 != 0;
-    (unmasked || reserved).then_some(Step::Violation(close::PROTOCOL_ERROR))
+/// What is wrong with a frame, as soon as its first bytes show it: the payload, and be it endless,
+/// is not waited for. `before` are the bytes of the fragments in front of it, `None` where there are
+/// none.
+fn refused(bytes: &[u8], before: Option<usize>, max: usize) -> Option<Closing> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    let (last, reserved) = (first & 0x80 != 0, first & 0x70 != 0);
+    let (masked, short) = (second & 0x80 != 0, second & 0x7f);
+    let (in_place, control) = match first & 0x0f {
+        0 => (before.is_some(), false),
+        1 | 2 => (before.is_none(), false),
+        8..=10 => (last && short <= 125, true),
+        _ => (false, false),
+    };
+    if reserved || !masked || !in_place {
+        return Some(close::PROTOCOL_ERROR);
+    }
+    if control {
+        return None;
+    }
+    let (length, least) = match short {
+        126 => (u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 126),
+        127 => (u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 65_536),
+        short => (u64::from(short), 0),
+    };
+    // Section 5.2: the shortest form, and the highest bit is 0.
+    if length < least || length >> 63 != 0 {
+        return Some(close::PROTOCOL_ERROR);
+    }
+    // A length that does not fit in usize is too big all the more.
+    let whole = usize::try_from(length).ok().and_then(|n| n.checked_add(before.unwrap_or(0)));
+    whole.is_none_or(|n| n > max).then_some(close::TOO_BIG)
 }
 
 fn data_item(
@@ -224,8 +234,27 @@ mod tests {
     }
 
     #[test]
-    fn two_bytes_show_an_unmasked_frame() {
-        assert_eq!(all(vec![0x81, 0x05]).1, Some(1002));
+    fn a_violation_shows_before_the_frame_is_there() {
+        let cases: &[(&[u8], u16)] = &[
+            (&[0x81, 0x05], 1002),
+            (&[0x83, 0x85], 1002),
+            (&[0xf1, 0x85], 1002),
+            (&[0x09, 0x85], 1002),
+            (&[0x80, 0x85], 1002),
+            (&[0x89, 0xfe], 1002),
+            (&[0x81, 0xfe, 0x00, 0x7d], 1002),
+            (&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], 1002),
+            (&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], 1002),
+            (&[0x81, 0xfe, 0x03, 0xe9], 1009),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0], 1009),
+            (&[0x02, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255], 1009),
+        ];
+        for (bytes, code) in cases {
+            assert_eq!(all(bytes.to_vec()).1, Some(*code), "{bytes:x?}");
+        }
+        assert_eq!(all(vec![0x81, 0xfe, 0x03, 0xe8]).1, None);
+        let behind = [masked(0x02, &[0; MAX - 5]), vec![0x80, 0x86]].concat();
+        assert_eq!(all(behind).1, Some(1009));
     }
 
     proptest! {

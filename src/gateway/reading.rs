@@ -4,6 +4,8 @@
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+
 use super::conn::State;
 use super::engine::{Delivery, HomeMsg};
 use super::exchange::route_recipients;
@@ -17,6 +19,9 @@ use crate::protocol::frame;
 
 /// Messages of a blocked connection before the next one has its turn.
 const TURN: usize = 16;
+
+/// Reads of one connection in a turn: one that never ends must not keep the shard from the others.
+const READS: usize = 8;
 
 /// Frames a shard that may wait to be sent before clients are not read.
 const BACKLOG: usize = 256;
@@ -72,16 +77,22 @@ impl Slice {
             }
             conn.blocked = false;
             conn.queued_up = false;
-            let stood = ctx.now.saturating_sub(conn.blocked_at);
-            conn.last_message += stood;
-            if conn.pong_by > 0 {
-                conn.pong_by += stood;
-            }
-            // What piled up meanwhile is not held against it.
-            conn.rate.0 += self.settings.max_rate as f32 * stood as f32 / 1_000.0;
-            conn.rate.1 = ctx.now;
+            conn.stood_still(ctx.now, self.settings.max_rate);
             self.take(slot, TURN, ctx);
         }
+    }
+
+    /// Reads on where a connection had more than one turn reads; true if there is still more.
+    pub fn read_on(&mut self, ctx: &mut Ctx) -> bool {
+        for _ in 0..self.hungry.len() {
+            let Some((slot, id)) = self.hungry.pop_front() else { break };
+            let Some(conn) = self.conns.get_mut(slot as usize).filter(|conn| conn.id == id) else {
+                continue;
+            };
+            conn.hungry = false;
+            self.readable(slot, ctx);
+        }
+        !self.hungry.is_empty()
     }
 
     /// Whether there is something to do for blocked connections now; asks to be woken if not.
@@ -100,6 +111,7 @@ impl Slice {
             // Called from within itself: the outer call goes on.
             return;
         }
+        let mut reads = 0;
         loop {
             let Some(conn) = self.conns.get_mut(slot as usize) else { return };
             match conn.state {
@@ -125,6 +137,13 @@ impl Slice {
             if !conn.readable {
                 return;
             }
+            if reads == READS {
+                if !std::mem::replace(&mut conn.hungry, true) {
+                    self.hungry.push_back((slot, conn.id));
+                }
+                return;
+            }
+            reads += 1;
             let mut buffer = std::mem::take(&mut ctx.buffer);
             let asks = self.settings.listener.is_some();
             let room = if asks { ASKED_READ.min(buffer.len()) } else { buffer.len() };
@@ -205,12 +224,29 @@ impl Slice {
         stop
     }
 
-    /// Handles the frames at the front of `bytes`.
+    /// Handles the frames at the front of `bytes`, and answers their pings with one write.
     fn frames(
         &mut self,
         slot: u32,
         bytes: &mut [u8],
         budget: &mut usize,
+        ctx: &mut Ctx,
+    ) -> Progress {
+        let id = self.conns.get(slot as usize).map(|conn| conn.id);
+        let mut pongs = Vec::new();
+        let progress = self.each_frame(slot, bytes, budget, &mut pongs, ctx);
+        if !pongs.is_empty() && self.conns.get(slot as usize).map(|conn| conn.id) == id {
+            self.send_always(slot, Bytes::from(pongs), ctx);
+        }
+        progress
+    }
+
+    fn each_frame(
+        &mut self,
+        slot: u32,
+        bytes: &mut [u8],
+        budget: &mut usize,
+        pongs: &mut Vec<u8>,
         ctx: &mut Ctx,
     ) -> Progress {
         let mut at = 0;
@@ -226,7 +262,7 @@ impl Slice {
             let Some(conn) = self.conns.get_mut(slot as usize) else { return Progress::Over };
             match conn.state {
                 State::Open if !stopping => {
-                    let own = conn.queued() + conn.unanswered_bytes;
+                    let own = conn.queue_cost() + conn.unanswered_bytes;
                     let free = own <= half || own == 0;
                     let may = free && (!asks || conn.unanswered < quarter);
                     if !(may && gate) {
@@ -259,7 +295,7 @@ impl Slice {
                         }
                         Item::Ping(payload) => {
                             if conn.state == State::Open {
-                                self.send_always(slot, frame::pong(&payload), ctx);
+                                frame::pong(pongs, &payload);
                             }
                         }
                         Item::Close(said) => {

@@ -1,6 +1,6 @@
 //! A shard: one thread, one epoll, its part of every gateway's connections.
 //!
-//! The loop: what others sent, what the kernel says, then a *turn* of each gateway — its listener
+//! The loop: what the kernel says, what others sent, then a *turn* of each gateway — its listener
 //! (on the gateway's home), its frames to send, its connections that waited — and the timers.
 //! Readiness is edge-triggered and registered once: a socket that is written in full costs no
 //! system call beside the write.
@@ -182,15 +182,16 @@ impl Shard {
                 }
             }
             self.ctx.tick();
+            // Before anything that could give a slot to another connection.
+            for event in &events {
+                self.event(event);
+            }
             self.ctx.core.take_inbox(self.ctx.index, &mut inbox);
             for msg in inbox.drain(..) {
                 if matches!(msg, Msg::Quit) {
                     return;
                 }
                 self.msg(msg);
-            }
-            for event in &events {
-                self.event(event);
             }
         }
     }
@@ -293,12 +294,13 @@ impl Shard {
                 more |= slice.fan_out(&mut budget, ctx);
                 more |= slice.wants_resume();
             }
+            more |= slice.read_on(ctx);
             note_over_half(slice, ctx);
         }
         while let Some((at, due)) = ctx.timers.pop(ctx.now) {
             for due in due {
-                if let Some(slice) = self.slices.get_mut(due.gateway).and_then(Option::as_deref_mut)
-                {
+                let slice = self.slices.get_mut(due.gateway as usize);
+                if let Some(slice) = slice.and_then(Option::as_deref_mut) {
                     slice.timer(due, at, ctx);
                     more = true;
                 }

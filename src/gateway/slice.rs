@@ -37,8 +37,15 @@ const CLOSE_WAIT: u64 = 2_000;
 /// The same where the gateway stops or the client is a slow consumer.
 const SHORT_WAIT: u64 = 1_000;
 
-/// How long the client may take to close its socket when all is said.
+/// How long the client may take to close its socket when all is said, or to take some more of what
+/// still waits for it.
 const LINGER: u64 = 1_000;
+
+/// How long a client that takes what waits for it, little by little, may be at it after a close.
+const LINGER_MOST: u64 = 30_000;
+
+/// How often a connection that is not read is looked at at most.
+const BLOCKED_CHECK: u64 = 250;
 
 /// What happens to connections in the order of deliveries.
 pub enum Job {
@@ -64,6 +71,8 @@ pub struct Slice {
     pub by_id: HashMap<ConnId, u32>,
     /// Connections that are not read, in the order of their turns.
     pub blocked: VecDeque<(u32, ConnId)>,
+    /// Connections that had more to be read than one turn reads.
+    pub hungry: VecDeque<(u32, ConnId)>,
     /// What is to be sent.
     pub fanout: Fanout,
     /// Connections over half of `max-queue`.
@@ -85,6 +94,7 @@ impl Slice {
             conns: Slab::new(),
             by_id: HashMap::new(),
             blocked: VecDeque::new(),
+            hungry: VecDeque::new(),
             fanout: Fanout::default(),
             over: Vec::new(),
             home,
@@ -178,7 +188,7 @@ impl Slice {
     pub fn flushed(&mut self, slot: u32, ctx: &mut Ctx) {
         let half = self.settings.max_queue / 2;
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.over_since > 0 && conn.queued() <= half {
+        if conn.over_since > 0 && conn.queue_cost() <= half {
             conn.over_since = 0;
             let id = conn.id;
             self.over.retain(|(_, over)| *over != id);
@@ -283,6 +293,7 @@ impl Slice {
         conn.pong_by = 0;
         conn.ping_at = 0;
         conn.state_by = ctx.now + wait;
+        conn.last_message = ctx.now;
         let unblocked = std::mem::take(&mut conn.blocked);
         conn.ending = Some(Box::new(Ending {
             client: None,
@@ -363,6 +374,7 @@ impl Slice {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         conn.state = State::Lingering;
         conn.state_by = ctx.now + LINGER;
+        conn.last_message = ctx.now;
         let flushed = conn.out.is_none();
         self.arm(slot, ctx);
         if flushed {
@@ -405,6 +417,7 @@ impl Slice {
             self.conns = Slab::new();
             self.by_id = HashMap::new();
             self.blocked = VecDeque::new();
+            self.hungry = VecDeque::new();
             for waiting in self.when_empty.drain(..) {
                 let _ = waiting.send(());
             }
@@ -513,9 +526,12 @@ impl Slice {
     pub fn arm(&mut self, slot: u32, ctx: &mut Ctx) {
         let idle = self.settings.idle_timeout.as_millis() as u64;
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        let at = conn.next_deadline(idle);
+        let mut at = conn.next_deadline(idle);
+        if at > 0 && conn.blocked {
+            at = at.max(ctx.now + BLOCKED_CHECK);
+        }
         if at > 0 && (conn.timer == 0 || at < conn.timer) {
-            let due = Due { gateway: self.shared.slot, slot, conn: conn.id };
+            let due = Due { gateway: self.shared.slot as u32, slot, conn: conn.id };
             conn.timer = ctx.timers.set(at, ctx.now, due);
         }
     }
@@ -525,6 +541,7 @@ impl Slice {
         let now = ctx.now;
         let idle = self.settings.idle_timeout.as_millis() as u64;
         let pong_timeout = self.settings.pong_timeout.as_millis() as u64;
+        let half = self.settings.max_queue / 2;
         let Some(conn) = self.conns.get_mut(due.slot as usize) else { return };
         if conn.id != due.conn || conn.timer != at {
             return;
@@ -532,6 +549,12 @@ impl Slice {
         conn.timer = 0;
         if conn.state_by > 0 && conn.state_by <= now {
             conn.state_by = 0;
+            let cut = conn.ending.as_ref().is_some_and(|e| e.reset)
+                || self.shared.stopping.load(Ordering::Relaxed);
+            // It takes what waits for it: that is not to be destroyed.
+            let taking = conn.queued() > 0
+                && now < conn.took_at + LINGER
+                && now < conn.last_message + LINGER_MOST;
             match conn.state {
                 State::Handshake => {
                     let text = "The request did not arrive in time.\n";
@@ -541,6 +564,9 @@ impl Slice {
                 State::Closing => {
                     let id = conn.id;
                     self.finish_later(id, ctx);
+                }
+                State::Leaving | State::Lingering if taking && !cut => {
+                    conn.state_by = now + LINGER;
                 }
                 State::Leaving => {
                     let reset = conn.ending.as_ref().is_some_and(|e| e.reset);
@@ -554,8 +580,16 @@ impl Slice {
                 State::Asking | State::Open => {}
             }
         } else if conn.state == State::Open {
-            // While it is not read, its clocks stand still.
-            let stands = conn.blocked;
+            // While pressure keeps it from being read, its clocks stand still; not so when it is its
+            // own queue that does.
+            let stands = conn.blocked && conn.queue_cost() <= half;
+            if stands {
+                conn.stood_still(now, self.settings.max_rate);
+            }
+            if conn.pong_by > 0 {
+                // The ping may have waited behind what the client has only just taken.
+                conn.pong_by = conn.pong_by.max(conn.took_at + pong_timeout);
+            }
             if !stands && conn.pong_by > 0 && conn.pong_by <= now {
                 tracing::info!(
                     gateway = %self.shared.id, conn = %conn.id,
@@ -564,15 +598,8 @@ impl Slice {
                 self.announce_close(due.slot, false, ctx);
                 return self.drop_conn(due.slot, false, ctx);
             }
-            if stands && conn.pong_by > 0 {
-                conn.pong_by = conn.pong_by.max(now + pong_timeout.min(1_000));
-            }
-            if idle > 0 && conn.last_message + idle <= now {
-                if stands {
-                    conn.last_message = now;
-                } else {
-                    return self.close_now(due.slot, close::IDLE, CLOSE_WAIT, false, ctx);
-                }
+            if !stands && idle > 0 && conn.last_message + idle <= now {
+                return self.close_now(due.slot, close::IDLE, CLOSE_WAIT, false, ctx);
             }
             if conn.ping_at > 0 && conn.ping_at <= now {
                 if conn.pong_by == 0 && pong_timeout > 0 {
@@ -603,6 +630,9 @@ impl Slice {
     pub fn set_settings(&mut self, ctx: &mut Ctx) {
         let old = std::mem::replace(&mut self.settings, self.shared.settings());
         let told = old.listener.is_some() && !old.hooks.is_none();
+        if old.max_connections_per_ip == 0 && self.settings.max_connections_per_ip > 0 {
+            self.count_open_ips();
+        }
         if old.ping_interval != self.settings.ping_interval
             || old.idle_timeout != self.settings.idle_timeout
         {

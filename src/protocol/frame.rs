@@ -43,9 +43,9 @@ pub fn ping(payload: &[u8]) -> Bytes {
     encode(OpCode::Control(Control::Ping), payload)
 }
 
-/// A pong with the ping's payload.
-pub fn pong(payload: &[u8]) -> Bytes {
-    encode(OpCode::Control(Control::Pong), payload)
+/// Appends a pong with the ping's payload.
+pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
+    encode_into(out, OpCode::Control(Control::Pong), payload);
 }
 
 /// A Close; `None` has an empty payload. The reason is cut at what fits.
@@ -77,8 +77,6 @@ pub struct Head {
     pub opcode: OpCode,
     /// The mask; `None` is a violation by a client (section 5.1).
     pub mask: Option<[u8; 4]>,
-    /// Any of RSV1 to RSV3, a violation where no extension was agreed (section 5.2).
-    pub reserved: bool,
     /// Bytes of the header.
     pub size: usize,
     /// Bytes of the payload.
@@ -101,7 +99,6 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Reserved> {
             last: header.is_final,
             opcode: header.opcode,
             mask: header.mask,
-            reserved: header.rsv1 || header.rsv2 || header.rsv3,
             size: usize::try_from(cursor.position()).unwrap_or(MAX_HEADER),
             length,
         })),

@@ -7,10 +7,29 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Appends `text` as a JSON string with its quotes.
+/// Appends `text` as a JSON string with its quotes. What some readers of lines take for the end of
+/// one (Java's `Scanner`, Python's `splitlines`) is escaped, for it may come from a client.
 pub fn push_str(out: &mut Vec<u8>, text: &str) {
+    let start = out.len();
     // Writing to a Vec cannot fail, nor can serializing a str.
-    let _ = serde_json::to_writer(out, text);
+    let _ = serde_json::to_writer(&mut *out, text);
+    // U+0085, U+2028 and U+2029 begin with one of these two bytes.
+    let Some(first) = memchr::memchr2(0xc2, 0xe2, &out[start..]) else { return };
+    let rest = out.split_off(start + first);
+    let mut rest = &rest[..];
+    while let Some(at) = memchr::memchr2(0xc2, 0xe2, rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let (escaped, length): (&[u8], usize) = match rest {
+            [0xc2, 0x85, ..] => (b"\\u0085", 2),
+            [0xe2, 0x80, 0xa8, ..] => (b"\\u2028", 3),
+            [0xe2, 0x80, 0xa9, ..] => (b"\\u2029", 3),
+            other => (&other[..1], 1),
+        };
+        out.extend_from_slice(escaped);
+        rest = &rest[length..];
+    }
+    out.extend_from_slice(rest);
 }
 
 /// Appends a whole number.
@@ -131,10 +150,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_string_survives(text in "\\PC*|[\\x00-\\x20\u{2028}\"\\\\]*") {
+        fn a_string_survives(text in "\\PC*|[\\x00-\\x20\u{85}\u{a0}\u{2027}-\u{202a}\"\\\\]*") {
             let mut out = Vec::new();
             push_str(&mut out, &text);
-            prop_assert!(!out.contains(&b'\n'), "a raw newline would become a line");
+            let line = std::str::from_utf8(&out).unwrap();
+            let ends = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+            prop_assert!(!line.contains(ends), "it would become a line");
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
 

@@ -216,6 +216,8 @@ def test_the_default_origins(serve, origin, admitted):
     else:
         status, _, body = answer_to(server, headers=headers)
         assert status == 403 and "allow-origin" in body
+        (line,) = server.await_log(r"refused: .*", 1)
+        assert "allow-origin" in line and origin in line
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,22 @@ def secure(serve, tmp_path):
     return start
 
 
+def test_a_client_that_says_nothing_is_cut(secure):
+    """The time-out of the handshake runs from the first byte on, TLS included."""
+    s = secure("--handshake-timeout", "400ms")
+    start = time.monotonic()
+    silent = socket.create_connection(("127.0.0.1", s.port()), 5)
+    slow = socket.create_connection(("127.0.0.1", s.port()), 5)
+    slow.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+    with s.context.wrap_socket(socket.create_connection(("127.0.0.1", s.port()), 5), server_hostname="localhost") as late:
+        late.sendall(b"GET / HTTP/1.1\r\n")
+        assert late.recv(1000).startswith(b"HTTP/1.1 408 ")
+    for sock in (silent, slow):
+        with sock:
+            assert sock.recv(1000) == b""
+    assert 0.3 < time.monotonic() - start < 5
+
+
 @pytest.mark.parametrize("command", [[], ["--", "cat"]])
 def test_wss(secure, tmp_path, command):
     s = secure(*command)
