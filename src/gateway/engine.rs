@@ -213,7 +213,10 @@ pub enum HomeMsg {
     /// A new incarnation of the listener: its stdin (none for a producer) and its stdout.
     Attach(Option<OwnedFd>, OwnedFd),
     /// The incarnation's process has exited.
-    Exited,
+    Exited {
+        /// Whether we ended it.
+        wanted: bool,
+    },
     /// Close the listener's stdin.
     CloseStdin,
     /// Tell when no event is owed or waits.

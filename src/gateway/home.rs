@@ -53,6 +53,8 @@ pub struct Home {
     accept_after: u64,
     complained: u64,
     exchange: Option<Exchange>,
+    /// The first id of the next exchange: ids are never used again, whatever a reload changes.
+    next_id: u64,
     stdin: Option<pipe::Sender>,
     stdin_ready: bool,
     stdout: Option<pipe::Receiver>,
@@ -64,6 +66,8 @@ pub struct Home {
     wrote: bool,
     /// Until when the stdout of an incarnation that exited is read.
     exited: Option<u64>,
+    /// Whether we ended it.
+    wanted: bool,
     /// When a pause of reading the stdout is over.
     paused: u64,
     lines: Lines,
@@ -87,6 +91,7 @@ impl Home {
             accept_after: 0,
             complained: 0,
             exchange: None,
+            next_id: 1,
             stdin: None,
             stdin_ready: false,
             stdout: None,
@@ -95,6 +100,7 @@ impl Home {
             attached: false,
             wrote: false,
             exited: None,
+            wanted: false,
             paused: 0,
             lines: Lines::default(),
             results: Arc::new(results),
@@ -107,31 +113,41 @@ impl Home {
         this
     }
 
-    fn ensure_exchange(&mut self, shared: &Arc<Shared>, ctx: &Ctx) {
+    /// An exchange with the settings as they are now, if there is a listener; else what the last
+    /// one leaves to be done.
+    fn ensure_exchange(&mut self, shared: &Arc<Shared>, ctx: &Ctx) -> Vec<Effect> {
         let settings = shared.settings();
         match (&mut self.exchange, settings.listener.is_some()) {
             (Some(exchange), true) => exchange.set_settings(settings),
             (None, true) => {
-                self.exchange = Some(Exchange::new(
+                let mut exchange = Exchange::new(
                     Arc::clone(&shared.id),
                     settings,
                     Arc::clone(&shared.metrics),
                     Arc::clone(&shared.told_bytes),
                     ctx.core.shards(),
                     ctx.instant,
-                ));
+                );
+                exchange.issue_from(self.next_id);
+                self.exchange = Some(exchange);
             }
             // The listener's last incarnation is on its way out and is let finish.
             (Some(exchange), false) if self.attached => exchange.set_settings(settings),
-            (Some(_), false) => {
+            (Some(exchange), false) => {
+                exchange.set_settings(settings);
+                exchange.give_up();
+                self.next_id = exchange.next_free_id();
+                let effects = std::mem::take(&mut exchange.effects);
                 self.exchange = None;
                 shared.told_bytes.store(0, Ordering::Relaxed);
                 shared.pressed.store(false, Ordering::SeqCst);
                 shared.metrics.queued.set(0);
                 shared.metrics.unanswered.set(0);
+                return effects;
             }
             (None, false) => {}
         }
+        Vec::new()
     }
 
     fn attach(&mut self, stdin: Option<OwnedFd>, stdout: OwnedFd, slot: usize, ctx: &mut Ctx) {
@@ -197,7 +213,7 @@ impl Home {
                     let results = &self.results;
                     self.lines.feed(&ctx.buffer[..n], max, |line| match line {
                         Some(line) => exchange.line(line, results, now),
-                        None => exchange.over_long(max),
+                        None => exchange.over_long(max, now),
                     });
                     if n < ctx.buffer.len() && !self.stdout_closed {
                         self.stdout_ready = false;
@@ -309,11 +325,19 @@ impl Slice {
 
     /// The settings changed; `told` says whether the exchange knew of connections before.
     pub fn home_settings(&mut self, told: bool, ctx: &mut Ctx) {
-        let tells = self.tells();
-        let Some(home) = &mut self.home else { return };
-        home.ensure_exchange(&self.shared, ctx);
+        let begins = self.tells() && !told;
+        let Some(home) = &mut self.home else {
+            // The home may ask before it is told of the settings or after: this catches what is
+            // opened in between.
+            if begins {
+                self.announce(ctx);
+            }
+            return;
+        };
+        let mut left = home.ensure_exchange(&self.shared, ctx);
         home.dirty = true;
-        if tells && !told {
+        self.carry_out(&mut left, ctx);
+        if begins {
             ctx.core.post_all(|| Msg::Announce(self.shared.slot));
         }
     }
@@ -335,11 +359,10 @@ impl Slice {
                     Some(exchange) => exchange.message(conn, message),
                     // The listener was taken away a moment ago.
                     None => {
+                        let bytes = message.frame.len();
                         let to = route_recipients(self.settings.route, Some(conn), &[]);
-                        self.deliver(
-                            Delivery { frame: message.frame, to, from: None, tally: None },
-                            ctx,
-                        );
+                        let sent = Effect::Deliver { frame: message.frame, to, tally: None };
+                        self.carry_out(&mut vec![sent, Effect::Done { conn, bytes }], ctx);
                     }
                 }
             }
@@ -364,9 +387,10 @@ impl Slice {
                 let _ = ask.reply.send(Err(error));
             }
             (HomeMsg::Attach(stdin, stdout), _) => home.attach(stdin, stdout, slot, ctx),
-            (HomeMsg::Exited, _) => {
+            (HomeMsg::Exited { wanted }, _) => {
                 if home.attached {
                     home.exited = Some(ctx.now + LEFTOVER);
+                    home.wanted = wanted;
                     home.stdout_ready = home.stdout.is_some();
                 }
             }
@@ -374,9 +398,9 @@ impl Slice {
             (HomeMsg::WhenIdle(sender), _) => home.when_idle.push(sender),
             (HomeMsg::WhenFlushed(sender), _) => home.when_flushed.push(sender),
             (HomeMsg::DropAll(sender), exchange) => {
-                let dropped = exchange
-                    .as_mut()
-                    .map_or(0, |e| e.drop_all(ErrorCode::Stopping, "the gateway is stopping"));
+                let dropped = exchange.as_mut().map_or(0, |e| {
+                    e.drop_all("stop", ErrorCode::Stopping, "the gateway is stopping")
+                });
                 let _ = sender.send(dropped);
             }
             (HomeMsg::Opened(_) | HomeMsg::Closed(..) | HomeMsg::Result(_), None) => {}
@@ -450,6 +474,17 @@ impl Slice {
     fn effects(&mut self, ctx: &mut Ctx) {
         let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut()) else { return };
         let mut effects = std::mem::take(&mut exchange.effects);
+        self.carry_out(&mut effects, ctx);
+        // The vector goes back for its capacity, unless something came meanwhile.
+        if let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut())
+            && exchange.effects.is_empty()
+        {
+            effects.shrink_to(4096);
+            exchange.effects = effects;
+        }
+    }
+
+    fn carry_out(&mut self, effects: &mut Vec<Effect>, ctx: &mut Ctx) {
         let slot = self.shared.slot;
         let alone = ctx.core.shards() == 1;
         for effect in effects.drain(..) {
@@ -479,13 +514,6 @@ impl Slice {
                     }
                 }
             }
-        }
-        // The vector goes back for its capacity, unless something came meanwhile.
-        if let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut())
-            && exchange.effects.is_empty()
-        {
-            effects.shrink_to(4096);
-            exchange.effects = effects;
         }
         // Behind the deliveries: a connection that waits for its last answer ends after it.
         for shard in 0..ctx.core.shards() {
@@ -517,7 +545,7 @@ impl Slice {
         home.stdout_ready = false;
         home.paused = 0;
         let Some(exchange) = &mut home.exchange else { return };
-        let exit = exchange.detach(ctx.instant);
+        let exit = exchange.detach(home.wanted, ctx.instant);
         if exit.give_up {
             tracing::error!(
                 gateway = %self.shared.id,
@@ -534,7 +562,8 @@ impl Slice {
         }
         // A listener that was taken away by a reload leaves no exchange behind.
         if let Some(home) = &mut self.home {
-            home.ensure_exchange(&self.shared, ctx);
+            let mut left = home.ensure_exchange(&self.shared, ctx);
+            self.carry_out(&mut left, ctx);
         }
         self.shared.report(Report::Drained(exit));
     }

@@ -18,11 +18,12 @@
 pub mod clock;
 pub mod lines;
 pub mod peers;
+pub mod release;
 pub mod restart;
 pub mod timeouts;
 pub mod wire;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,9 @@ const WIRE_HIGH: usize = 64 * 1024;
 
 /// Bytes of result lines that may wait.
 const RESULTS_MAX: usize = 1024 * 1024;
+
+/// Events without an answer in time whose late answer still counts as a sign of progress.
+const OVERDUE_MAX: usize = 4096;
 
 /// Bytes of lines that may be owed at a time, beside `window`: 64 large messages.
 const OWED_MAX: usize = 64 * 1024 * 1024;
@@ -133,7 +137,9 @@ struct Asked {
     start: u64,
     /// When its last byte was taken by the pipe.
     written: Option<Instant>,
-    /// When it was made into a line: handshakes and pushes do not wait for ever.
+    /// Whether an earlier incarnation was sent it, or the beginning of it.
+    sent: bool,
+    /// When it came: handshakes and pushes do not wait for ever for their turn.
     since: Instant,
 }
 
@@ -183,6 +189,8 @@ pub struct Exchange {
     answer_times: AnswerTimes,
     /// Events of this incarnation that timed out: still owed, for the hang time-out.
     forgotten: HashSet<u64>,
+    /// Their places in the order of writing: an answer that comes late is one to an earlier event.
+    overdue: BTreeMap<u64, u64>,
     /// Since when something has been owed without a break.
     owed_since: Option<Instant>,
     /// Since when the pipe takes nothing though lines wait.
@@ -226,6 +234,7 @@ impl Exchange {
             next_position: 0,
             answer_times: AnswerTimes::default(),
             forgotten: HashSet::new(),
+            overdue: BTreeMap::new(),
             owed_since: None,
             stuck_since: None,
             last_output: now,
@@ -236,9 +245,14 @@ impl Exchange {
         }
     }
 
-    /// Applies changed settings, live.
-    pub fn set_settings(&mut self, settings: Arc<GatewaySettings>) {
-        self.settings = settings;
+    /// The id of the next event.
+    pub fn next_free_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Issues ids from here on: an exchange before this one used those below.
+    pub fn issue_from(&mut self, id: u64) {
+        self.next_id = id;
     }
 
     fn hook(&self, hook: Hook) -> bool {
@@ -267,8 +281,12 @@ impl Exchange {
 
     /// A connection sent a message.
     pub fn message(&mut self, conn: ConnId, message: Message) {
+        if !self.hook(Hook::OnMessage) {
+            return self.release_message(conn, message);
+        }
         let Some(peer) = self.peers.get(conn) else {
             // Only after a clean start of the listener, whose clients are all being closed.
+            self.metrics.messages_dropped.add("listener_failed", 1);
             self.effects.push(Effect::Done { conn, bytes: message.frame.len() });
             return;
         };
@@ -287,6 +305,10 @@ impl Exchange {
 
     /// Asks whether a handshake may go on.
     pub fn handshake(&mut self, conn: ConnId, members: Vec<u8>, offers: Vec<String>, now: Instant) {
+        if !self.hook(Hook::OnHandshake) {
+            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Accept(None) });
+            return;
+        }
         if !self.restart.up {
             self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
             return;
@@ -299,6 +321,9 @@ impl Exchange {
 
     /// A push that goes through the listener.
     pub fn push(&mut self, ask: PushAsk, now: Instant) {
+        if !self.hook(Hook::OnMessage) {
+            return self.release_push(ask);
+        }
         self.pushes.push_back(WaitingPush { ask: Box::new(ask), since: now });
         self.metrics.queued.inc();
         if !self.pushes_in_ring {
@@ -313,6 +338,39 @@ impl Exchange {
         let before = self.pushes.len();
         self.pushes.retain(|waiting| !waiting.ask.reply.is_closed());
         self.metrics.queued.sub((before - self.pushes.len()) as u64);
+        let left = |asked: &Asked| match &asked.asker {
+            Asker::Push(ask) => ask.reply.is_closed(),
+            _ => false,
+        };
+        let left: Vec<u64> =
+            self.asked.iter().filter(|(_, a)| left(a)).map(|(id, _)| *id).collect();
+        for id in left {
+            if self.take_back(id) {
+                self.take_asked(id);
+            }
+        }
+    }
+
+    /// Takes an event's line back, if no incarnation was sent a byte of it.
+    fn take_back(&mut self, id: u64) -> bool {
+        let Some(asked) = self.asked.get(&id) else { return false };
+        if asked.sent || asked.written.is_some() {
+            return false;
+        }
+        if asked.position.is_none() {
+            return true;
+        }
+        let start = asked.start;
+        let Some(length) = self.wire.take_back(start, Mark::Asked(id)) else { return false };
+        for other in self.asked.values_mut() {
+            if other.position.is_some() && other.start > start {
+                other.start -= length as u64;
+            }
+        }
+        if self.wire.unwritten().is_empty() {
+            self.stuck_since = None;
+        }
+        true
     }
 
     /// Hands a result line to the listener, if there is room.
@@ -353,7 +411,10 @@ impl Exchange {
         let told = self.hook(Hook::OnClientClose);
         if self.peers.ready_to_close(conn) {
             if !told {
-                self.peers.remove(conn);
+                // The next incarnation is told of every connection, so that `left` comes to 0.
+                if !self.restart.will_resume(conn) {
+                    self.peers.remove(conn);
+                }
             } else if self.restart.up {
                 self.peers.close_queued(conn);
                 self.fifo.push_back(Told::Close(conn));
@@ -528,7 +589,7 @@ impl Exchange {
                 });
                 let nothing = Message { frame: Bytes::new(), binary: false };
                 let asker = Asker::Handshake(waiting.conn, waiting.offers);
-                self.note_asked(id, asker, nothing, start, now);
+                self.note_asked(id, asker, nothing, start, waiting.since);
             }
             Party::Pushes => {
                 self.pushes_in_ring = false;
@@ -549,18 +610,19 @@ impl Exchange {
                     frame: waiting.ask.push.frame().clone(),
                     binary: waiting.ask.push.is_binary(),
                 };
-                self.note_asked(id, Asker::Push(waiting.ask), message, start, now);
+                self.note_asked(id, Asker::Push(waiting.ask), message, start, waiting.since);
             }
         }
         true
     }
 
-    fn note_asked(&mut self, id: u64, asker: Asker, message: Message, start: u64, now: Instant) {
+    fn note_asked(&mut self, id: u64, asker: Asker, message: Message, start: u64, since: Instant) {
         let line = Bytes::copy_from_slice(self.wire.last_line(start));
         self.asked_bytes += line.len();
         let position = Some(self.next_position);
         self.next_position += 1;
-        let asked = Asked { asker, message, line, position, start, written: None, since: now };
+        let sent = false;
+        let asked = Asked { asker, message, line, position, start, written: None, sent, since };
         self.asked.insert(id, asked);
     }
 
@@ -578,6 +640,9 @@ impl Exchange {
                 }
                 self.effects.push(Effect::Done { conn, bytes: asked.message.frame.len() });
                 self.enter_ring(conn);
+                if unsent {
+                    self.settle(conn);
+                }
             }
             Asker::Handshake(..) => {
                 self.handshakes_owed = self.handshakes_owed.saturating_sub(1);
@@ -633,3 +698,6 @@ impl Exchange {
         Some(Arc::new(Tally::new(self.shards, gone, reply)))
     }
 }
+
+#[cfg(test)]
+mod tests;
