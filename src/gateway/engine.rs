@@ -178,8 +178,6 @@ pub enum Msg {
     Done(usize, Vec<(ConnId, usize)>),
     /// A connection's end, behind what was delivered to it so far.
     Finish(usize, ConnId),
-    /// Tell the home of every open connection.
-    Announce(usize),
     /// Pressure is off: read again.
     Resume(usize),
     /// For the home.

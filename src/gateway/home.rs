@@ -70,6 +70,8 @@ pub struct Home {
     wanted: bool,
     /// When a pause of reading the stdout is over.
     paused: u64,
+    /// Bytes read since nothing waited to be sent.
+    ahead: usize,
     lines: Lines,
     results: Arc<dyn Fn(String) + Send + Sync>,
     dirty: bool,
@@ -102,6 +104,7 @@ impl Home {
             exited: None,
             wanted: false,
             paused: 0,
+            ahead: 0,
             lines: Lines::default(),
             results: Arc::new(results),
             dirty: false,
@@ -184,8 +187,16 @@ impl Home {
     fn read_stdout(&mut self, shared: &Shared, ctx: &mut Ctx) {
         let (Some(stdout), Some(exchange)) = (&mut self.stdout, &mut self.exchange) else { return };
         let settings = shared.settings();
-        if shared.backlog.load(Ordering::Relaxed) > BACKLOG * ctx.core.shards()
-            || settings.hooks.is_none() && shared.any_over_half()
+        let backlog = shared.backlog.load(Ordering::SeqCst);
+        if backlog == 0 {
+            self.ahead = 0;
+        }
+        // What a producer adds before a slow recipient is looked at again leaves that one below its
+        // `max-queue`.
+        let producer = settings.hooks.is_none();
+        let step = (settings.max_queue / 4).max(1024);
+        if backlog > BACKLOG * ctx.core.shards()
+            || producer && (self.ahead >= step || shared.any_over_half())
         {
             self.paused = ctx.now + PAUSE;
             return;
@@ -193,8 +204,12 @@ impl Home {
         self.paused = 0;
         let now = ctx.instant;
         let max = settings.max_line;
-        for _ in 0..READS {
-            match stdout.read(&mut ctx.buffer) {
+        let (reads, room) = match producer {
+            true => (1, ctx.buffer.len().min(step)),
+            false => (READS, ctx.buffer.len()),
+        };
+        for _ in 0..reads {
+            match stdout.read(&mut ctx.buffer[..room]) {
                 Ok(0) => {
                     self.lines.end(|line| exchange.line(line, &self.results, now));
                     self.stdout = None;
@@ -209,13 +224,14 @@ impl Home {
                         self.wrote = true;
                         shared.report(Report::FirstOutput);
                     }
+                    self.ahead += n;
                     exchange.output(now);
                     let results = &self.results;
                     self.lines.feed(&ctx.buffer[..n], max, |line| match line {
                         Some(line) => exchange.line(line, results, now),
                         None => exchange.over_long(max, now),
                     });
-                    if n < ctx.buffer.len() && !self.stdout_closed {
+                    if n < room && !self.stdout_closed {
                         self.stdout_ready = false;
                         return;
                     }
@@ -325,20 +341,14 @@ impl Slice {
 
     /// The settings changed; `told` says whether the exchange knew of connections before.
     pub fn home_settings(&mut self, told: bool, ctx: &mut Ctx) {
-        let begins = self.tells() && !told;
-        let Some(home) = &mut self.home else {
-            // The home may ask before it is told of the settings or after: this catches what is
-            // opened in between.
-            if begins {
-                self.announce(ctx);
-            }
-            return;
-        };
-        let mut left = home.ensure_exchange(&self.shared, ctx);
-        home.dirty = true;
-        self.carry_out(&mut left, ctx);
-        if begins {
-            ctx.core.post_all(|| Msg::Announce(self.shared.slot));
+        if let Some(home) = &mut self.home {
+            home.dirty = true;
+            let mut left = home.ensure_exchange(&self.shared, ctx);
+            self.carry_out(&mut left, ctx);
+        }
+        // In front of the first message that the listener is asked about.
+        if self.tells() && !told {
+            self.announce(ctx);
         }
     }
 
@@ -347,6 +357,11 @@ impl Slice {
         let Some(home) = &mut self.home else { return };
         home.dirty = true;
         let slot = self.shared.slot;
+        if home.exchange.is_none() {
+            // Another shard may have heard of a new listener before this one; nothing is left over
+            // of an exchange that is not there.
+            home.ensure_exchange(&self.shared, ctx);
+        }
         match (msg, &mut home.exchange) {
             (HomeMsg::Opened(info), Some(exchange)) => {
                 if !exchange.knows(info.id) {
