@@ -261,12 +261,10 @@ impl Exchange {
         }
         self.restart.redeliver.pop_front();
         let Some(asked) = self.asked.get_mut(&id) else { return true };
-        if asked.sent {
-            let line = Bytes::from(event::redelivered(&asked.line));
-            self.asked_bytes = self.asked_bytes + line.len() - asked.line.len();
-            asked.line = line;
-        }
-        let line = asked.line.clone();
+        // Also where the pipe had not taken it yet: its old id is below those of this incarnation.
+        let line = Bytes::from(event::redelivered(&asked.line));
+        self.asked_bytes = self.asked_bytes + line.len() - asked.line.len();
+        asked.line = line.clone();
         asked.position = Some(self.next_position);
         self.next_position += 1;
         asked.start = self.wire.line(Mark::Asked(id), |out| out.extend_from_slice(&line));
