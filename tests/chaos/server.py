@@ -17,12 +17,12 @@ FILES = 200
 
 
 class Server:
-    def __init__(self, directory, log_dir):
+    def __init__(self, directory, log_dir, keys=""):
         self.dir = directory
         self.journal = directory / "journal"
         self.config = directory / "wsgw.toml"
         self.log_dir = log_dir
-        self.turn = 0
+        self.keys = keys
         self.write_config(window=256)
         env = {k: v for k, v in os.environ.items() if not k.startswith(("WSGW_", "XDG_", "RUST_"))}
         env |= {"HOME": str(directory), "XDG_STATE_HOME": str(directory / "state")}
@@ -41,7 +41,7 @@ class Server:
                    str(listener_turn)]
         self.config.write_text(f"""
 [defaults]
-restart-delay-max = "200ms"
+restart-delay-max = "100ms"
 drain = "500ms"
 
 [gateways.chat]
@@ -51,6 +51,7 @@ window = {window}
 listener-timeout = "60s"
 max-queue = "16MiB"
 ping-interval = "1s"
+{self.keys}
 
 [gateways.side]
 port = 0

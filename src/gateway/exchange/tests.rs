@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::cli::{Cli, Command};
+use crate::protocol::frame;
 use crate::server::api::{ApiError, ErrorCode, PushOutcome};
 
 /// An exchange, its time, and a pipe that takes what it is told.
