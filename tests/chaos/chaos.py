@@ -239,7 +239,8 @@ class Chaos:
         slow = self.dir / "slow"
         slow.write_text(str(rng.choice([0.001, 0.005, 0.02])))
         await asyncio.sleep(rng.uniform(0.2, 1))
-        slow.unlink()
+        # Another one may have ended before.
+        slow.unlink(missing_ok=True)
 
     async def fault_restart_listener(self, _rng):
         await self.server.http("POST", "/v1/gateways/chat/restart?listener=true")
@@ -278,7 +279,7 @@ class Chaos:
             while True:
                 file.write(b"\0" * 65536)
         await asyncio.sleep(rng.uniform(0.2, 1))
-        fill.unlink()
+        fill.unlink(missing_ok=True)
 
     async def fault_burst(self, rng):
         for _ in range(20):
@@ -320,7 +321,7 @@ class Chaos:
         server = self.server
         await server.ready()
         await self.until(self.listener, "the listener")
-        base = server.fds(), server.threads(), len(server.children())
+        base = await self.at_rest()
         witnesses = [await self.connect(f"witness{n}") for n in range(WITNESSES)]
         self.clients = [await self.connect(f"stable{n}") for n in range(STABLE)]
         work = [asyncio.create_task(c) for c in (
@@ -336,6 +337,19 @@ class Chaos:
             await task
         await self.settle(witnesses)
         await self.end(base, witnesses)
+
+    def held(self):
+        """Descriptors by kind, threads and children of `serve`."""
+        held = {**self.server.fds(), "threads": self.server.threads()}
+        return {**held, "children": len(self.server.children())}
+
+    async def at_rest(self):
+        """What it holds while nobody is there."""
+        before = None
+        while before != (before := self.held()):
+            # Long enough for the end of a request to the control port.
+            await asyncio.sleep(0.3)
+        return before
 
     async def settle(self, witnesses):
         """All that is owed comes; then the books have to balance."""
@@ -416,9 +430,9 @@ class Chaos:
         print(f"incarnations {counts[1]}, connections told {counts[2]}, closes told {counts[3]}")
 
         def as_before():
-            return (server.fds(), server.threads(), len(server.children())) == base
-        await self.until(as_before, lambda: f"{base}, is "
-                         f"{(server.fds(), server.threads(), server.children())}", 30)
+            now = self.held()
+            return all(n <= base.get(kind, 0) for kind, n in now.items())
+        await self.until(as_before, lambda: f"{base}, is {self.held()}", 30)
         pids = {json.loads(line)["pid"] for line in server.journal.read_text().splitlines()}
         pids |= set(server.children())
         server.proc.terminate()

@@ -37,6 +37,7 @@ class Client(asyncio.Protocol):
         self.close_code = None
         self.buffer = bytearray()
         self.transport = None
+        self.half = False
         self.may_write = asyncio.Event()
         self.may_write.set()
         loop = asyncio.get_running_loop()
@@ -126,13 +127,12 @@ class Client(asyncio.Protocol):
     def frame(self, opcode, payload):
         if opcode in (1, 2):
             self.on_message(self, opcode, payload)
-        elif opcode == 9 and not self.transport.is_closing():
-            self.transport.write(frame(10, payload))
+        elif opcode == 9:
+            self.write(frame(10, payload))
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
-            if not self.transport.is_closing():
-                self.transport.write(frame(8, payload[:2]))
-                self.transport.close()
+            self.write(frame(8, payload[:2]))
+            self.transport.close()
 
     # What a client does.
 
@@ -140,15 +140,17 @@ class Client(asyncio.Protocol):
     def over(self):
         return self.ended.done() or self.transport.is_closing()
 
+    def write(self, data):
+        if not self.over and not self.half:
+            self.transport.write(data)
+
     async def send(self, payload, binary=False):
         await self.may_write.wait()
-        if not self.over:
-            self.transport.write(frame(2 if binary else 1, payload))
+        self.write(frame(2 if binary else 1, payload))
 
     async def leave(self):
         """A close as it should be."""
-        if not self.over:
-            self.transport.write(frame(8, b"\x03\xe8"))
+        self.write(frame(8, b"\x03\xe8"))
         try:
             await asyncio.wait_for(asyncio.shield(self.ended), 20)
         finally:
@@ -163,14 +165,14 @@ class Client(asyncio.Protocol):
 
     def half_close(self):
         """FIN without a Close."""
-        if not self.over and self.transport.can_write_eof():
+        if not self.over:
+            self.half = True
             self.transport.write_eof()
 
     def torn(self):
         """Half a frame, and gone."""
-        if not self.over:
-            self.transport.write(frame(1, b"torn" * 50)[:40])
-            self.transport.close()
+        self.write(frame(1, b"torn" * 50)[:40])
+        self.transport.close()
 
     def stall(self):
         if not self.over:
