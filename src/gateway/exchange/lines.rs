@@ -147,6 +147,11 @@ impl Exchange {
             if self.asked.is_empty() {
                 self.answer_times.clear();
                 self.owed_since = None;
+            } else if self.answer_times.len() > 4 * self.settings.window.max(256) {
+                // One forgotten event must not have all answers to later ones kept.
+                let mut owed: Vec<u64> = self.asked.values().filter_map(|a| a.position).collect();
+                owed.sort_unstable();
+                self.answer_times.thin(&owed);
             }
         }
         if let Some(written) = asked.written {

@@ -337,3 +337,21 @@ fn what_a_producer_was_told_before_is_forgotten() {
     rig.exchange.attach(rig.now);
     assert!(rig.lines().is_empty());
 }
+
+#[test]
+fn a_forgotten_event_does_not_have_all_later_answers_kept() {
+    let mut rig = Rig::new(&["--hooks", "onMessage"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.say(1, "forgotten");
+    rig.lines();
+    for _ in 0..5000 {
+        rig.say(1, "x");
+        let id = rig.lines()[0]["id"].clone();
+        rig.answer(&format!("{{\"id\":{id}}}"));
+    }
+    assert!(rig.exchange.answer_times.len() <= 1100);
+    assert_eq!(rig.dropped(), []);
+    rig.wait(10.0);
+    assert_eq!(rig.dropped(), [("timeout".to_owned(), 1)]);
+}
