@@ -181,8 +181,6 @@ pub enum Msg {
     Done(usize, Vec<(ConnId, usize)>),
     /// A connection's end, behind what was delivered to it so far.
     Finish(usize, ConnId),
-    /// Tell the home of every open connection.
-    Announce(usize),
     /// Pressure is off: read again.
     Resume(usize),
     /// For the home.
@@ -216,7 +214,10 @@ pub enum HomeMsg {
     /// A new incarnation of the listener: its stdin (none for a producer) and its stdout.
     Attach(Option<OwnedFd>, OwnedFd),
     /// The incarnation's process has exited.
-    Exited,
+    Exited {
+        /// Whether we ended it.
+        wanted: bool,
+    },
     /// Close the listener's stdin.
     CloseStdin,
     /// Tell when no event is owed or waits.

@@ -391,6 +391,8 @@ impl Slice {
             conn.over_since = ctx.now.max(1);
             let entry = (slot, conn.id);
             self.over.push(entry);
+            // A producer has to see it before it sees that this frame is through.
+            self.shared.over_half[ctx.index].store(true, Ordering::SeqCst);
         }
         true
     }

@@ -64,7 +64,8 @@ impl Labelled {
         }
     }
 
-    fn each(&self, mut f: impl FnMut(&str, u64)) {
+    /// Every label with its count.
+    pub fn each(&self, mut f: impl FnMut(&str, u64)) {
         let map = self.0.lock().unwrap_or_else(|e| e.into_inner());
         for (label, count) in map.iter() {
             f(label, *count);

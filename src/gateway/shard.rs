@@ -38,6 +38,9 @@ const TAKING: u64 = 250;
 /// How long a recipient over half holds producers up.
 const HOLD_UP: u64 = 1_000;
 
+/// How often a shard looks whether a recipient still holds producers up.
+const HELD_LOOK: Duration = Duration::from_millis(25);
+
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -262,7 +265,6 @@ impl Shard {
             }
             // Being awake is enough: the turn looks at what waits.
             Msg::Resume(_) => {}
-            Msg::Announce(_) => slice.announce(ctx),
             Msg::Home(_, msg) => slice.home_msg(msg, ctx),
             Msg::List(_, one, reply) => {
                 // The requester may have gone.
@@ -318,10 +320,14 @@ impl Shard {
             .filter_map(|s| s.as_deref()?.home_deadline(ctx))
             .min()
             .map(|at| at.saturating_duration_since(ctx.instant));
-        match (timer, home) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        // A recipient that takes nothing more makes no event: it has to be looked at again.
+        let held = self
+            .slices
+            .iter()
+            .flatten()
+            .any(|slice| slice.shared.over_half[ctx.index].load(Ordering::Relaxed))
+            .then_some(HELD_LOOK);
+        [timer, home, held].into_iter().flatten().min()
     }
 }
 
@@ -356,7 +362,6 @@ fn gateway_of(msg: &Msg) -> Option<usize> {
         | Msg::Verdict(g, ..)
         | Msg::Done(g, _)
         | Msg::Finish(g, _)
-        | Msg::Announce(g)
         | Msg::Resume(g)
         | Msg::Home(g, _)
         | Msg::List(g, ..)

@@ -233,7 +233,7 @@ impl Task {
                 // It has exited or is killed: this returns at once.
                 let _ = now.spawned.child.wait().await;
                 self.life.send_replace(Life::Restarting);
-                let exit = self.drained().await;
+                let exit = self.drained(false).await;
                 wrote |= exit.is_some_and(|exit| exit.wrote_line);
                 self.after_death(&why, lived, wrote, &now.tail).await.then_some(None)
             }
@@ -321,9 +321,9 @@ impl Task {
         }
     }
 
-    /// The home has handled what the incarnation left.
-    async fn drained(&mut self) -> Option<Exit> {
-        self.tell_home(HomeMsg::Exited);
+    /// The home has handled what the incarnation left; `wanted` says that we ended it.
+    async fn drained(&mut self, wanted: bool) -> Option<Exit> {
+        self.tell_home(HomeMsg::Exited { wanted });
         loop {
             match self.reports.recv().await? {
                 Report::Drained(exit) => return Some(exit),
@@ -418,7 +418,7 @@ impl Task {
             let _ = now.spawned.child.wait().await;
         }
         tracing::info!(gateway = %self.shared.id, pid, "listener stopped");
-        self.drained().await;
+        self.drained(true).await;
     }
 }
 

@@ -46,6 +46,10 @@ impl Garbage {
     }
 }
 
+fn not_shown(hidden: u64) -> String {
+    if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
+}
+
 /// The result line of a command that sent.
 pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
     // Numbers and a list of strings always serialize.
@@ -98,6 +102,9 @@ impl Exchange {
                     self.answer(id, &fields, now);
                 } else if id > 0 && id < self.next_id {
                     self.metrics.late.inc();
+                    if let Some(position) = self.overdue.remove(&id) {
+                        self.answer_times.answered(position, now);
+                    }
                 } else {
                     self.garbage(line, "unknown_id", "its id was never issued", now);
                 }
@@ -109,9 +116,12 @@ impl Exchange {
     }
 
     /// A line that was longer than `max-line` and was thrown away.
-    pub fn over_long(&mut self, max: usize) {
+    pub fn over_long(&mut self, max: usize, now: Instant) {
         self.metrics.faults.add("over_long", 1);
-        tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away");
+        if let Some(hidden) = self.garbage.may_show(now) {
+            let more = not_shown(hidden);
+            tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away{more}");
+        }
     }
 
     fn garbage(&mut self, line: &[u8], kind: &str, why: impl fmt::Display, now: Instant) {
@@ -119,8 +129,7 @@ impl Exchange {
         if let Some(hidden) = self.garbage.may_show(now) {
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);
             let cut: String = text.chars().take(SHOWN).collect();
-            let more =
-                if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() };
+            let more = not_shown(hidden);
             tracing::warn!(
                 gateway = %self.gateway,
                 "the listener wrote a line that is skipped, {why}; did you mean to print to \
@@ -138,6 +147,11 @@ impl Exchange {
             if self.asked.is_empty() {
                 self.answer_times.clear();
                 self.owed_since = None;
+            } else if self.answer_times.len() > 4 * self.settings.window.max(256) {
+                // One forgotten event must not have all answers to later ones kept.
+                let mut owed: Vec<u64> = self.asked.values().filter_map(|a| a.position).collect();
+                owed.sort_unstable();
+                self.answer_times.thin(&owed);
             }
         }
         if let Some(written) = asked.written {
@@ -247,12 +261,13 @@ pub fn choose(
     except: &[String],
     route: impl FnOnce(&[ConnId]) -> Recipients,
 ) -> (Recipients, Vec<String>) {
-    let (except, _) = resolve(except);
+    let (except, excepted) = resolve(except);
     match listed {
         None => (route(&except), Vec::new()),
         Some(names) => {
-            let (mut ids, unknown) = resolve(names);
+            let (mut ids, mut unknown) = resolve(names);
             ids.retain(|id| except.binary_search(id).is_err());
+            unknown.retain(|name| excepted.binary_search(name).is_err());
             (Recipients::Only(ids.into()), unknown)
         }
     }
