@@ -74,7 +74,7 @@ impl Slice {
 
     /// A good request: the limits and the listener have their say.
     fn upgrade(&mut self, slot: u32, upgrade: Box<Upgrade>, ctx: &mut Ctx) {
-        if self.shared.stopping.load(Ordering::Relaxed) {
+        if self.shared.refusing.load(Ordering::Relaxed) {
             let response = handshake::unavailable("The gateway is stopping.\n");
             return self.refuse(slot, response, "stopping", ctx);
         }
@@ -117,7 +117,7 @@ impl Slice {
         match verdict {
             Verdict::Accept(protocol) => {
                 let max = self.settings.max_connections as u64;
-                if self.shared.stopping.load(Ordering::Relaxed)
+                if self.shared.refusing.load(Ordering::Relaxed)
                     || self.shared.metrics.connections.get() >= max
                 {
                     let response = handshake::unavailable("Too many connections.\n");
