@@ -47,11 +47,15 @@ async fn serve(
     }
     let engine = Engine::start()
         .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
-    let bound = control::bind(&settings.control)?;
+    let mut bound = control::bind(&settings.control)?;
+    let renewal = bound.as_mut().and_then(control::Bound::take_renewal);
     let outside = Outside {
         announce: Box::new(say),
         load: Box::new(move || config::load(&args)),
-        apply: Box::new(move |new| levels.set(&new.log).map_err(|e| e.message)),
+        apply: Box::new(move |new| {
+            levels.set(&new.log).map_err(|e| e.message)?;
+            renewal.as_ref().map_or(Ok(()), |renewal| renewal.renew())
+        }),
         inherited,
     };
     let quiet = settings.log.quiet;
