@@ -13,3 +13,4 @@ pub mod paths;
 pub mod protocol;
 pub mod server;
 pub mod settings;
+pub mod systemd;

@@ -166,7 +166,7 @@ impl<B: Backend> Api<B> {
                 Verb::Reload => {
                     let done = backend.reload().await?;
                     let mut reply = body::json(&done.gateways);
-                    let notice = done.notice.and_then(|n| HeaderValue::from_str(n).ok());
+                    let notice = done.notice.and_then(|n| HeaderValue::from_str(&n).ok());
                     if let Some(notice) = notice {
                         reply.headers_mut().insert(NOTICE, notice);
                     }

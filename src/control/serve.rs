@@ -20,12 +20,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::{Accept, TlsAcceptor};
+use tokio_rustls::Accept;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
 use super::routes::{Api, Busy};
+use super::tls::Renewable;
 
 /// Connections at a time. More than the 1,024 pushes that the server lets wait, so that the next
 /// one is told so (429).
@@ -46,7 +47,7 @@ const WARN_PAUSE: Duration = Duration::from_secs(10);
 /// Where connections come from.
 pub enum Acceptor {
     /// A TCP port, with TLS or without.
-    Tcp(TcpListener, Option<TlsAcceptor>),
+    Tcp(TcpListener, Option<Renewable>),
     /// A unix socket.
     Unix(UnixListener),
 }
@@ -86,7 +87,7 @@ impl Acceptor {
                     .with_interval(Duration::from_secs(10));
                 let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&probes);
                 Ok(match tls {
-                    Some(tls) => Accepted::Handshake(Box::new(tls.accept(socket))),
+                    Some(tls) => Accepted::Handshake(Box::new(tls.now().accept(socket))),
                     None => Accepted::Open(Box::new(socket)),
                 })
             }

@@ -135,6 +135,7 @@ impl Slice {
                 }
                 Job::Finish(conn) => self.finish(conn, ctx),
                 Job::CloseAll(code, reason) => self.close_all((code, reason), ctx),
+                Job::CloseShare(closing, parts) => self.close_share(closing, parts, ctx),
             }
         }
         self.flush_dirty(ctx);

@@ -323,6 +323,10 @@ impl Slice {
     /// Starts or stops accepting.
     pub fn accept_on(&mut self, acceptor: Option<std::net::TcpListener>, ctx: &mut Ctx) {
         let Some(home) = &mut self.home else { return };
+        if let Some(mut old) = home.acceptor.take() {
+            // Its descriptor may have copies, for which closing this one would not end the watch.
+            let _ = ctx.registry.deregister(&mut old);
+        }
         home.acceptor = acceptor.and_then(|acceptor| {
             let mut acceptor = TcpListener::from_std(acceptor);
             let token = token(self.shared.slot, Kind::Acceptor, 0);

@@ -274,6 +274,9 @@ impl Shard {
                 slice.fanout.jobs.push_back(Job::CloseAll(code, reason));
             }
             Msg::CloseAll(_, None) => slice.cut_all(ctx),
+            Msg::CloseShare(_, closing, parts) => {
+                slice.fanout.jobs.push_back(Job::CloseShare(closing, parts));
+            }
             Msg::WhenEmpty(_, sender) => slice.when_empty(sender),
         }
     }
@@ -366,6 +369,7 @@ fn gateway_of(msg: &Msg) -> Option<usize> {
         | Msg::Home(g, _)
         | Msg::List(g, ..)
         | Msg::CloseAll(g, _)
+        | Msg::CloseShare(g, ..)
         | Msg::WhenEmpty(g, _) => Some(*g),
     }
 }
