@@ -34,8 +34,9 @@ const MAX_CONNECTIONS: usize = 2048;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A request's head.
 const MAX_HEADERS: usize = 100;
-/// Read buffer of a connection at most, the head's bound, too.
-const MAX_BUFFER: usize = 128 << 10;
+/// Read buffer of a connection at most, the head's bound, too: with [`MAX_CONNECTIONS`] heads that
+/// never end it is 64 MiB.
+const MAX_BUFFER: usize = 32 << 10;
 /// How long requests under way may take when the port closes.
 const GRACE: Duration = Duration::from_millis(300);
 /// Pause after a failed accept (no descriptors, say).

@@ -178,8 +178,7 @@ impl Server {
         let all = self.all();
         all.iter().find(|g| g.id == *id).cloned().ok_or_else(|| {
             let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();
-            let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let text = format!("no gateway {id:?}; known: {list}");
+            let text = format!("no gateway {id:?}");
             ApiError { code: ErrorCode::UnknownGateway, message: text, known: Some(known) }
         })
     }
@@ -312,12 +311,18 @@ impl Server {
         }
     }
 
-    /// Starts a gateway; done when it runs (already so: fine).
-    pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
-        let gateway = self.find(id)?;
+    /// Nothing is started any more once all of it stops: it would outlive the stop.
+    fn goes_on(&self) -> Result<(), ApiError> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
         }
+        Ok(())
+    }
+
+    /// Starts a gateway; done when it runs (already so: fine).
+    pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.start().await }).await
     }
 
@@ -330,12 +335,14 @@ impl Server {
     /// Stops and starts a gateway.
     pub async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.restart().await }).await
     }
 
     /// Replaces the listener alone; the clients stay.
     pub async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.restart_listener().await }).await
     }
 
@@ -354,6 +361,7 @@ impl Server {
 
     async fn reload_now(self: &Arc<Self>) -> Result<Option<&'static str>, ApiError> {
         let _turn = self.reloading.lock().await;
+        self.goes_on()?;
         let settings = (self.load)().map_err(|e| {
             tracing::error!("reload: nothing was changed: {e}");
             ApiError::new(ErrorCode::Failed, format!("nothing was changed: {e}"))
