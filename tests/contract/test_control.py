@@ -447,3 +447,24 @@ def test_without_a_gateway_the_metrics_are_still_whole(serve):
     lint(server.http("GET", "/metrics", token=False)[2])
     assert server.api("GET", "/v1/gateways") == (200, [])
     assert server.cli("send", "x").returncode == 4
+
+
+def test_with_few_descriptors_it_keeps_nobody_out(serve):
+    """Held connections leave descriptors for the next one, for clients and for the listener."""
+    server = serve(listener=["cat"], wrap=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"])
+    clients = [server.connect() for _ in range(20)]
+    with contextlib.ExitStack() as links:
+        for _ in range(400):
+            links.enter_context(socket.create_connection(("127.0.0.1", server.control_port), 10))
+        done = server.cli("send", "--timeout", "20", "x")
+        assert (done.returncode, done.stdout) == (0, "delivered 20\n"), done.stderr
+        assert server.cli("restart", "default", "--listener").returncode == 0
+        with contextlib.suppress(OSError):
+            # As many clients as it takes, and the control port still answers.
+            for _ in range(200):
+                clients.append(server.connect(open_timeout=2))
+        assert len(clients) > 150
+        for _ in range(100):
+            links.enter_context(socket.create_connection(("127.0.0.1", server.control_port), 10))
+        assert server.cli("status", "--timeout", "20").returncode == 0
+        assert server.cli("restart", "default", "--listener").returncode == 0
