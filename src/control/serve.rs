@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
-use super::routes::{Api, Busy};
+use super::routes::{self, Api, Busy};
 
 /// Connections at a time. More than the 1,024 pushes that the server lets wait, so that the next
 /// one is told so (429).
@@ -243,6 +243,12 @@ impl ConnState {
 
 /// One request under way.
 struct AtWork(Arc<ConnState>);
+
+impl routes::AtWork for AtWork {
+    fn cut(&self) {
+        self.0.evicted.cancel();
+    }
+}
 
 impl Drop for AtWork {
     fn drop(&mut self) {
