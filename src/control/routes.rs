@@ -2,18 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::NOTICE;
 use super::backend::Backend;
 use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
-use super::results::{self, Totals};
+use super::results::{self, Results, Totals};
 use super::stream;
 use crate::protocol::{close, push::Push};
 use crate::server::api::{ApiError, ErrorCode};
@@ -30,8 +32,17 @@ pub struct Api<B> {
     pub tasks: TaskTracker,
 }
 
-/// Keeps a connection from being thought idle while it lives.
-pub type Busy = Box<dyn Send>;
+/// A connection's request that is at work: the connection is not thought idle while this lives.
+pub trait AtWork: Send + Sync {
+    /// Closes the connection, whatever is under way on it.
+    fn cut(&self);
+}
+
+/// The mark of a request that is at work.
+pub type Busy = Box<dyn AtWork>;
+
+/// How long the client of a stream that failed has to read as far as the response's breaking off.
+const LAST_READ: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Api<B> {
     /// Answers one request. `busy` makes the mark of a connection that is at work; only requests
@@ -222,16 +233,25 @@ impl<B: Backend> Api<B> {
         let (results, response) = results::pair();
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
-            let _busy = busy;
             let mut sink = results.handle();
             let share = self.budget.share();
             let work = stream::run(&*self.backend, &id, hook, &mut body, share, &mut sink);
             tokio::select! {
-                done = work => results.end(done.map_err(|e| io::Error::other(e.message))),
+                done = work => end(&results, done, &*busy).await,
                 () = results.gone() => {}
             }
         });
         body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Results(response))
+    }
+}
+
+/// Ends a stream's response. One that failed is broken off; a client that does not read, and so
+/// would not see it but go on writing to nobody, is cut.
+async fn end(results: &Results, done: Result<(), ApiError>, busy: &dyn AtWork) {
+    let failed = done.is_err();
+    results.end(done.map_err(|e| io::Error::other(e.message)));
+    if failed && timeout(LAST_READ, results.gone()).await.is_err() {
+        busy.cut();
     }
 }
 
@@ -344,7 +364,37 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[derive(Default)]
+    struct Connection(AtomicBool);
+
+    impl AtWork for Connection {
+        fn cut(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_that_the_stream_failed_is_cut() {
+        let failed = || Err(ApiError::new(ErrorCode::BadRequest, "not read for too long"));
+        for (done, reads, cut) in
+            [(failed(), false, true), (failed(), true, false), (Ok(()), false, false)]
+        {
+            let (results, body) = results::pair();
+            let connection = Connection::default();
+            if reads {
+                drop(body);
+                end(&results, done, &connection).await;
+            } else {
+                end(&results, done, &connection).await;
+                drop(body);
+            }
+            assert_eq!(connection.0.into_inner(), cut);
+        }
+    }
 
     #[test]
     fn queries() {

@@ -259,24 +259,25 @@ impl Slice {
         }
         self.run_batch(&mut run, ctx);
         let count = run.parts.len();
+        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
         for part in &run.parts {
             self.through(part.from, part.frame.len(), ctx);
-        }
-        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
-        for part in run.parts {
             let delivered = run.whole + part.delivered;
             deliveries += delivered;
             drops += part.dropped;
             bytes += delivered * part.frame.len() as u64;
-            if let Some(tally) = part.tally {
-                tally.add(delivered, part.dropped);
-                tally.finish();
-            }
         }
         let metrics = &self.shared.metrics;
         metrics.messages_out.add(deliveries);
         metrics.bytes_out.add(bytes);
         metrics.deliveries_dropped.add(drops);
+        // Whoever is told what became of a push finds it in the counters.
+        for part in run.parts {
+            if let Some(tally) = part.tally {
+                tally.add(run.whole + part.delivered, part.dropped);
+                tally.finish();
+            }
+        }
         self.sent(count, ctx);
     }
 

@@ -504,6 +504,7 @@ impl Gateway {
         }
         let more = match &state.error {
             Some(error) => format!(" ({error})"),
+            None if state.settings.startup == Startup::Disabled => " and disabled".to_owned(),
             None => format!("; `wsgw start {}` starts it", self.id),
         };
         let text = format!("gateway {:?} is {}{more}", self.id, state.phase.name());

@@ -215,8 +215,7 @@ impl Server {
         let all = self.all();
         all.iter().find(|g| g.id == *id).cloned().ok_or_else(|| {
             let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();
-            let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let text = format!("no gateway {id:?}; known: {list}");
+            let text = format!("no gateway {id:?}");
             ApiError { code: ErrorCode::UnknownGateway, message: text, known: Some(known) }
         })
     }
@@ -431,7 +430,7 @@ impl Server {
         reason: &str,
     ) -> Result<ConnectionInfo, ApiError> {
         use crate::protocol::close;
-        let (_, running) = self.find_running(id)?;
+        let gateway = self.find(id)?;
         if !close::may_be_sent(code) {
             let text = format!(
                 "the close code {code} may not be sent: take 1000, 1001, 1008, 1011, or one of \
@@ -440,6 +439,8 @@ impl Server {
             return Err(ApiError::new(ErrorCode::BadRequest, text));
         }
         let unknown = || unknown_connection(id, conn);
+        // A gateway that does not run has no connections.
+        let running = gateway.running().ok_or_else(unknown)?;
         let name = ConnId::parse(conn).ok_or_else(unknown)?;
         let core = self.host.engine.core();
         let (reply, row) = oneshot::channel();
