@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::options::Options;
+use super::pretty::indented;
+use crate::error::complain;
 use crate::escape::escape;
 
 /// Chunks that wait for stdout; past it the server's messages wait.
@@ -99,7 +101,9 @@ impl Output {
             return self.put(self.line('<', 32, &text).into_bytes()).await;
         }
         if self.binary {
-            return self.put(message.clone().into_data().to_vec()).await;
+            let data = message.clone().into_data();
+            let safe = self.terminal.then(|| escape_bytes(&data).into_bytes());
+            return self.put(safe.unwrap_or_else(|| data.to_vec())).await;
         }
         let mut chunk = self.time().into_bytes();
         match message {
@@ -129,7 +133,16 @@ impl Output {
         if self.interactive {
             self.put(self.line('*', 36, text).into_bytes()).await;
         } else {
-            crate::error::complain(&format!("* {}", text.replace('\n', "\n  ")));
+            complain(&format!("* {}", text.replace('\n', "\n  ")));
+        }
+    }
+
+    /// What `-v` shows; the lines have prefixes of their own.
+    pub async fn trace(&self, text: &str) {
+        if self.interactive {
+            self.info(text).await;
+        } else {
+            complain(text);
         }
     }
 
@@ -170,22 +183,24 @@ impl Output {
         }
     }
 
-    /// Writes what waits.
-    pub async fn finish(&mut self) {
+    /// Writes what waits, for so long at most: a terminal that is stopped (Ctrl-S) must not keep us.
+    pub async fn finish(&mut self, longest: Duration) {
         self.chunks = None;
         if let Some(thread) = self.thread.take() {
             let joined = tokio::task::spawn_blocking(move || thread.join());
-            // A terminal that is stopped (Ctrl-S) must not keep us.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), joined).await;
+            let _ = tokio::time::timeout(longest, joined).await;
         }
     }
 }
 
-fn indented(text: &str) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    (value.is_object() || value.is_array())
-        .then(|| serde_json::to_string_pretty(&value).ok())
-        .flatten()
+/// Bytes as a terminal may get them: what is no text is written as `\xNN`.
+fn escape_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&escape(chunk.valid()));
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    out
 }
 
 /// `binary, 4 bytes: 00 01 02 ff`.
@@ -208,9 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_containers_are_indented() {
-        assert_eq!(indented("{\"a\":1}").as_deref(), Some("{\n  \"a\": 1\n}"));
-        assert_eq!(indented("1"), None);
-        assert_eq!(indented("no"), None);
+    fn bytes_at_a_terminal_do_nothing_to_it() {
+        assert_eq!(escape_bytes(b"a\x1b[2J\xff\xc3\xbc\n"), "a\\x1b[2J\\xff\u{fc}\\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -173,6 +173,8 @@ fn history_file() -> Option<PathBuf> {
     let directory = paths::user_state_dir()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
     let path = directory.join("history");
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).ok()?;
+    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).ok()?;
+    // One that was there already may be open to others.
+    file.set_permissions(fs::Permissions::from_mode(0o600)).ok()?;
     Some(path)
 }
