@@ -1,5 +1,6 @@
 //! The flags of `connect`, checked.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +80,11 @@ pub struct Options {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+/// Whether the terminal knows no escape sequences.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
+}
+
 fn usage(text: impl Into<String>) -> Failure {
     Failure::usage(text)
 }
@@ -115,8 +121,8 @@ impl Options {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
             ColorWhen::Auto => {
-                use std::io::IsTerminal;
                 std::io::stdout().is_terminal()
+                    && !is_dumb()
                     && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         };

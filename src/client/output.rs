@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::options::Options;
@@ -20,6 +20,9 @@ use crate::escape::escape;
 /// Chunks that wait for stdout; past it the server's messages wait.
 const WAITING: usize = 256;
 
+/// Their bytes; a longer chunk waits alone.
+const WAITING_BYTES: usize = 64 * 1024 * 1024;
+
 /// Bytes of a binary message that are shown on a terminal.
 const PREVIEW: usize = 32;
 
@@ -28,7 +31,8 @@ pub type Printer = Box<dyn FnMut(String) + Send>;
 
 /// Where things are shown.
 pub struct Output {
-    chunks: Option<mpsc::Sender<Vec<u8>>>,
+    chunks: Option<mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>>,
+    room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
     closed: Arc<AtomicBool>,
     interactive: bool,
@@ -43,14 +47,14 @@ pub struct Output {
 impl Output {
     /// Writes to stdout, or through the line editor's printer.
     pub fn new(options: &Options, printer: Option<Printer>) -> Output {
-        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
+        let (chunks, mut waiting) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(WAITING);
         let closed = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&closed);
         let interactive = printer.is_some();
         let thread = std::thread::spawn(move || {
             let mut printer = printer;
             let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout());
-            while let Some(chunk) = waiting.blocking_recv() {
+            while let Some((chunk, _room)) = waiting.blocking_recv() {
                 let written = match &mut printer {
                     Some(print) => {
                         print(String::from_utf8_lossy(&chunk).into_owned());
@@ -71,6 +75,7 @@ impl Output {
         });
         Output {
             chunks: Some(chunks),
+            room: Arc::new(Semaphore::new(WAITING_BYTES)),
             thread: Some(thread),
             closed,
             interactive,
@@ -88,9 +93,11 @@ impl Output {
     }
 
     async fn put(&self, chunk: Vec<u8>) {
-        if let Some(chunks) = &self.chunks {
+        let size = u32::try_from(chunk.len().min(WAITING_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(size).await;
+        if let (Some(chunks), Ok(room)) = (&self.chunks, room) {
             // The thread ends early only when stdout is closed, which `is_closed` tells.
-            let _ = chunks.send(chunk).await;
+            let _ = chunks.send((chunk, room)).await;
         }
     }
 

@@ -238,8 +238,7 @@ impl<'a> Session<'a> {
             }
             (None, Some(text)) => Err(Failure::new(code, text)),
             (None, None) if code == exit::OK && self.counts.unsent.get() > 0 => {
-                let text = format!("{} lines of stdin were not sent", self.counts.unsent.get());
-                Err(Failure::new(exit::FAILURE, text))
+                Err(Failure::new(exit::FAILURE, "not all of stdin was sent"))
             }
             (None, None) => Ok(Some(code)),
         }
@@ -350,6 +349,10 @@ impl<'a> Session<'a> {
                                 return End::Leave(code);
                             }
                             return match frame {
+                                // The library's name for a code that may not be sent; it has answered.
+                                Some(CloseFrame { code: CloseCode::Protocol, reason }) if reason == "Protocol violation" => {
+                                    End::Broken("a close code that may not be sent".to_owned())
+                                }
                                 Some(frame) => End::Closed(frame.code.into(), frame.reason.to_string()),
                                 None => End::Closed(1005, String::new()),
                             };
