@@ -104,12 +104,16 @@ pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
 }
 
 /// What the file says.
-struct Parsed {
+#[derive(Debug)]
+pub struct Parsed {
     /// Whether it names gateways; else flags may name the only one.
-    named: bool,
-    control: ControlSettings,
-    log: LogSettings,
-    gateways: Vec<GatewaySettings>,
+    pub named: bool,
+    /// `[control]`.
+    pub control: ControlSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[gateways]`, each over `[defaults]`.
+    pub gateways: Vec<GatewaySettings>,
 }
 
 impl Default for Parsed {
@@ -251,8 +255,17 @@ fn entries<'a, 't>(
 fn from_file(path: &Path) -> Result<Parsed, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::other(format!("{} cannot be read: {e}", path.display())))?;
-    let file = File { path, text: &text };
-    let table = DeTable::parse(&text).map_err(|e| {
+    from_text(path, &text)
+}
+
+/// Reads the text of a config file; `path` is what errors call it and what relative paths in it
+/// start from.
+///
+/// # Errors
+/// What is wrong, and in which line.
+pub fn from_text(path: &Path, text: &str) -> Result<Parsed, Failure> {
+    let file = File { path, text };
+    let table = DeTable::parse(text).map_err(|e| {
         file.error(e.span().map_or(0, |s| s.start), &e.message().replace('\n', " "))
     })?;
     let base = path.parent().unwrap_or(Path::new("."));

@@ -3,11 +3,11 @@
 //! One task runs the session; threads of their own read stdin (or edit lines) and write stdout, so
 //! that neither a slow pipe nor a stopped terminal keeps pings from being answered.
 
-mod command;
+pub mod command;
 mod dial;
 mod handshake;
 mod input;
-mod options;
+pub mod options;
 mod output;
 mod pretty;
 mod repl;

@@ -53,7 +53,9 @@ impl Endpoint {
             Some(_) => return Err(bad("its scheme is neither http, https nor http+unix")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains(['/', '?', '#', '@', ' ']) {
+        // What is no part of an address would become one of a request's head.
+        let foreign = |c: char| c.is_control() || c.is_whitespace() || "/?#@".contains(c);
+        if authority.contains(foreign) {
             return Err(bad("it has more than an address and a port"));
         }
         let (host, port) = split_host(authority).ok_or_else(|| bad("no address and port"))?;
@@ -125,6 +127,13 @@ mod tests {
             "http+unix://x",
         ] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_control_character_never_comes_into_a_requests_head() {
+        for bad in ["a\tb:1", "http://a\r\nx-a: b:1", "a\u{85}:1", "a\u{a0}b:1"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -287,10 +287,14 @@ fn is_ndjson(parts: &Parts) -> bool {
 }
 
 /// The parameters of a request, decoded.
-struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(query: &str) -> Result<Query, ApiError> {
+    /// Takes a query apart.
+    ///
+    /// # Errors
+    /// It is not well percent-encoded.
+    pub fn parse(query: &str) -> Result<Query, ApiError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
@@ -300,7 +304,8 @@ impl Query {
         })
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
+    /// The first value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
@@ -309,7 +314,11 @@ impl Query {
         ApiError::new(ErrorCode::BadRequest, message)
     }
 
-    fn hook(&self) -> Result<bool, ApiError> {
+    /// Whether the listener is asked.
+    ///
+    /// # Errors
+    /// The value is none of those there are.
+    pub fn hook(&self) -> Result<bool, ApiError> {
         match self.get("hook") {
             None => Ok(true),
             Some("none") => Ok(false),
@@ -317,7 +326,11 @@ impl Query {
         }
     }
 
-    fn each(&self) -> Result<bool, ApiError> {
+    /// Whether each struct of a stream gets a line of its own.
+    ///
+    /// # Errors
+    /// The value is none of those there are.
+    pub fn each(&self) -> Result<bool, ApiError> {
         match self.get("results") {
             None => Ok(false),
             Some("each") => Ok(true),
@@ -325,7 +338,11 @@ impl Query {
         }
     }
 
-    fn listener(&self) -> Result<bool, ApiError> {
+    /// Whether a restart is the listener's alone.
+    ///
+    /// # Errors
+    /// The value is none of those there are.
+    pub fn listener(&self) -> Result<bool, ApiError> {
         match self.get("listener") {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1" | "") => Ok(true),
@@ -333,7 +350,11 @@ impl Query {
         }
     }
 
-    fn closing(&self) -> Result<(u16, &str), ApiError> {
+    /// The code and the reason of a close.
+    ///
+    /// # Errors
+    /// A code that may not be sent.
+    pub fn closing(&self) -> Result<(u16, &str), ApiError> {
         let code = match self.get("code") {
             None => close::NORMAL,
             Some(text) => {
