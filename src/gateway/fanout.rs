@@ -304,7 +304,7 @@ impl Slice {
             return Vec::new();
         }
         let mut batch = std::mem::take(&mut self.fanout.batch);
-        let Some(ring) = ctx.ring() else { return Vec::new() };
+        let Some(ring) = &mut ctx.ring else { return Vec::new() };
         let sockets: Vec<_> = batch
             .iter()
             .filter_map(|slot| self.conns.get(*slot as usize)?.stream.plain())
@@ -538,6 +538,6 @@ impl Slice {
 }
 
 /// Whether so many bytes go to so many connections with one system call for many.
-fn batched(connections: usize, bytes: &[u8], ctx: &mut Ctx) -> bool {
-    connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring().is_some()
+fn batched(connections: usize, bytes: &[u8], ctx: &Ctx) -> bool {
+    connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring.is_some()
 }

@@ -342,9 +342,18 @@ impl Server {
         }
     }
 
+    /// Nothing is started any more once all of it stops: it would wait for the end of the stop.
+    fn goes_on(&self) -> Result<(), ApiError> {
+        if self.host.is_stopping() {
+            return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
+        }
+        Ok(())
+    }
+
     /// Starts a gateway; done when it runs (already so: fine).
     pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.start().await }).await
     }
 
@@ -361,12 +370,14 @@ impl Server {
     /// Stops and starts a gateway.
     pub async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.restart().await }).await
     }
 
     /// Replaces the listener alone; the clients stay.
     pub async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.restart_listener().await }).await
     }
 
@@ -375,6 +386,7 @@ impl Server {
     /// # Errors
     /// What was not carried out; an invalid config changes nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
+        self.goes_on()?;
         // A requester that goes away does not leave a reload half done.
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
