@@ -1,13 +1,18 @@
 //! The requests of the control port, each turned into one call of the backend.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -73,12 +78,21 @@ impl<B: Backend> Api<B> {
         };
         let reply = match answer {
             Ok(Answer::Done(reply)) => reply,
-            Ok(Answer::Stream { id, hook, busy }) => return self.stream_each(id, hook, body, busy),
+            Ok(Answer::Stream { id, hook, busy }) => {
+                let first = match parts.headers.contains_key(EXPECT) {
+                    true => go_on(&mut body).await,
+                    false => Ok(None),
+                };
+                match first {
+                    Ok(first) => return self.stream_each(id, hook, first, body, busy),
+                    Err(e) => body::error(&e),
+                }
+            }
             Err(e) => body::error(&e),
         };
         // Who waits for a word before sending the body has one now, and need not send it.
         let comes = !parts.headers.contains_key(EXPECT);
-        if comes && !hyper::body::Body::is_end_stream(&body) {
+        if comes && !body.is_end_stream() {
             self.tasks.spawn(body::drain(body));
         }
         reply
@@ -209,7 +223,7 @@ impl<B: Backend> Api<B> {
                 return Ok(Answer::Stream { id, hook, busy });
             }
             let mut totals = Totals::default();
-            stream::run(&*self.backend, &id, hook, request, share, &mut totals).await?;
+            stream::run(&*self.backend, &id, hook, None, request, share, &mut totals).await?;
             return Ok(Answer::Done(body::json(&totals)));
         }
         let json = body::read_struct(request, &mut share).await?;
@@ -227,6 +241,7 @@ impl<B: Backend> Api<B> {
         self: Arc<Self>,
         id: String,
         hook: bool,
+        first: Option<Bytes>,
         mut body: Incoming,
         busy: Busy,
     ) -> Reply {
@@ -235,13 +250,26 @@ impl<B: Backend> Api<B> {
         tasks.spawn(async move {
             let mut sink = results.handle();
             let share = self.budget.share();
-            let work = stream::run(&*self.backend, &id, hook, &mut body, share, &mut sink);
+            let work = stream::run(&*self.backend, &id, hook, first, &mut body, share, &mut sink);
             tokio::select! {
                 done = work => end(&results, done, &*busy).await,
                 () = results.gone() => {}
             }
         });
         body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Results(response))
+    }
+}
+
+/// Has a client that asked first told to go on: it would take the start of a response that comes
+/// before this for the end of the matter. Gives what there is of the body already.
+async fn go_on(request: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
+    let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut *request).poll_frame(cx))).await;
+    // The connection sees that the body is wanted when it is at its turn, before our response.
+    yield_now().await;
+    match first {
+        Poll::Ready(Some(Err(e))) => Err(body::broken(&e)),
+        Poll::Ready(Some(Ok(frame))) => Ok(frame.into_data().ok()),
+        Poll::Ready(None) | Poll::Pending => Ok(None),
     }
 }
 

@@ -306,3 +306,29 @@ def test_only_a_code_that_may_be_sent_closes(serve):
     # 123 bytes at most, and no half character.
     assert a.await_close() == (4999, "ä" * 61)
     wait_until(lambda: server.api("DELETE", path)[0] == 404, "the end of the connection")
+
+
+@pytest.mark.parametrize("query", ["", "?results=each"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_stream_that_asks_first_is_told_to_go_on(serve, query, early):
+    """A response that began before the word would be taken for the end of the matter."""
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    body = b'15\r\n{"message":"one"}\n{"m\r\ne\r\nessage":"two"}\r\n0\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", server.control_port), 10) as link:
+        head = (f"POST /v1/gateways/default/messages{query} HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {server.token}\r\nExpect: 100-continue\r\n"
+                "Content-Type: application/x-ndjson\r\nConnection: close\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n").encode()
+        link.sendall(head + body if early else head)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += link.recv(65536)
+        if not early:
+            assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+            link.sendall(body)
+        while piece := link.recv(65536):
+            answer += piece
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+    assert a.recv_many(2) == ["one", "two"]
