@@ -19,13 +19,13 @@ def narrow(server, size=4096):
 
 
 def fill(link, data, idle=0.5):
-    """Writes until nothing has been taken for so long; returns the bytes that were taken."""
+    """Writes until nothing is taken for so long, or it is cut; returns the bytes that were taken."""
     link.sock.settimeout(idle)
     sent = 0
     while True:
         try:
             sent += link.sock.send(data[sent % len(data):])
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             return sent
 
 
