@@ -187,6 +187,15 @@ impl Slice {
             let id = conn.id;
             self.over.retain(|(_, over)| *over != id);
         }
+        let cut = conn.ending.as_ref().is_some_and(|e| e.reset);
+        if conn.out.is_none() && !cut && !self.shared.stopping.load(Ordering::Relaxed) {
+            // All is on its way: what the client has to do about it takes its time from now on.
+            match conn.state {
+                State::Leaving => conn.state_by = ctx.now + CLOSE_WAIT,
+                State::Lingering => conn.state_by = ctx.now + LINGER,
+                _ => {}
+            }
+        }
         if conn.state == State::Lingering && conn.out.is_none() {
             self.shut(slot, ctx);
         } else {

@@ -229,3 +229,23 @@ def test_an_origin_that_can_never_match_is_an_error(tmp_path, origin):
 
     done = run_cli(tmp_path, "serve", "--port", "0", "--control", "off", "--allow-origin", origin)
     assert done.returncode == 2 and "allow-origin" in done.stderr and origin in done.stderr
+
+
+def test_a_close_by_us_waits_for_a_client_that_still_reads(serve):
+    """What was delivered before it arrives first, however long the client takes over it."""
+    server = serve("--ping-interval", "0", "--max-queue", "64MiB")
+    link = narrow(server, 65_536)
+    (row,) = server.await_connections(1)
+    for _ in range(8):
+        assert server.push(message="x" * 1_000_000)[1]["delivered"] == 1
+    begun = time.monotonic()
+    assert server.api("DELETE", f"/v1/gateways/default/connections/{row['conn']}?code=4001")[0] == 200
+    for _ in range(8):
+        _, opcode, payload = link.read_frame()
+        assert (opcode, len(payload)) == (1, 1_000_000)
+        pause = time.monotonic() + 0.4
+        wait_until(lambda: time.monotonic() > pause, "a little")
+    assert link.read_close()[0] == 4001
+    assert time.monotonic() - begun > 2.5, "slow enough to tell"
+    link.frame(8, close_payload(4001))
+    assert link.at_eof()
