@@ -1,14 +1,25 @@
 #!/usr/bin/env bash
-# Compares wsgw with what the Debian packages and npm have, on this machine, in one run: the server's
-# CPU time (its children's too) for each delivery. Needs python3 with `websockets`, node with `ws`.
-#   benches/compare.sh [CLIENTS] [MESSAGES]
-# The server is pinned to one CPU, the clients to another. Ratios count, not figures.
+# Compares wsgw with its peers on this machine, in one run: what a delivery, a round trip and an idle
+# connection cost each server. Sets up what it needs under target/ (Bun and ws from npm, websockets
+# from PyPI; websocketd is measured where it is installed). Workloads:
+#
+#   fanout:CLIENTS:BYTES:BURST   BURST messages at once to all, again and again (µs CPU a delivery)
+#   echo:CLIENTS                 a reply to each message (µs CPU a round trip)
+#   idle:CLIENTS                 connections that say nothing (KiB a connection, µs CPU to open one)
+#
+#   benches/compare.sh [--rounds N] [WORKLOAD...]    a table, in Markdown
+#   benches/compare.sh --growth FILE.svg             wsgw alone, from 100 to 18,000 connections and
+#                                                    from 32 bytes to 64 KiB, as a table and a plot
+#   benches/compare.sh --listeners                   100 clients that send as fast as they may, through
+#                                                    listeners in several languages
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet
 tools=$PWD/target/tests
-[ -x "$tools/py/bin/python" ] || { python3 -m venv "$tools/py" && "$tools/py/bin/pip" install -q -r tests/py/requirements.txt; }
-mkdir -p "$tools/node" && cp tests/node/package.json "$tools/node/"
-[ -d "$tools/node/node_modules/ws" ] || (cd "$tools/node" && npm install --no-fund --no-audit --silent)
-export NODE_PATH=$tools/node/node_modules
-exec "$tools/py/bin/python" benches/compare.py "${1:-500}" "${2:-300}"
+[ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py"
+"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/py/requirements.txt
+mkdir -p "$tools/bench"
+[ -d "$tools/bench/node_modules/bun" ] \
+  || (cd "$tools/bench" && npm install --no-fund --no-audit --silent bun@1 ws@8)
+export NODE_PATH=$tools/bench/node_modules BUN=$tools/bench/node_modules/.bin/bun
+exec "$tools/py/bin/python" benches/compare.py "$@"

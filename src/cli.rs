@@ -136,6 +136,10 @@ pub struct GatewayArgs {
     /// How long a stop waits for unanswered events [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub drain: Option<String>,
+    /// Time over which a stop spreads the closes, so that the clients do not all come back at once
+    /// [default: 0]
+    #[arg(long, value_name = "DURATION")]
+    pub close_spread: Option<String>,
     /// Connections at most [default: 1000000]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<String>,

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use self::keys::Raw;
 use crate::cli::{GatewayArgs, ServeArgs};
 use crate::error::Failure;
+use crate::logging;
 use crate::paths;
 use crate::settings::{
     ControlListen, ControlSettings, GatewaySettings, ListenerCommand, LogSettings, ServeSettings,
@@ -77,8 +78,19 @@ pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
     if let Some(directory) = &args.log_dir {
         log.directory = Some(here.join(directory));
     }
-    if let Some(level) = &args.log_level {
-        log.level = Some(level.clone());
+    match &args.log_level {
+        Some(level) => {
+            logging::parse_filter(level).map_err(Failure::usage)?;
+            log.level = Some(level.clone());
+        }
+        None => {
+            if let Some(level) = std::env::var("RUST_LOG").ok().filter(|l| !l.trim().is_empty()) {
+                match logging::parse_filter(&level) {
+                    Ok(_) => log.level = Some(level),
+                    Err(why) => notices.push(format!("RUST_LOG is not heeded: {why}")),
+                }
+            }
+        }
     }
     log.quiet = args.quiet;
     Ok(ServeSettings {
@@ -92,15 +104,22 @@ pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
 }
 
 /// What the file says.
-struct Parsed {
-    control: ControlSettings,
-    log: LogSettings,
-    gateways: Vec<GatewaySettings>,
+#[derive(Debug)]
+pub struct Parsed {
+    /// Whether it names gateways; else flags may name the only one.
+    pub named: bool,
+    /// `[control]`.
+    pub control: ControlSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[gateways]`, each over `[defaults]`.
+    pub gateways: Vec<GatewaySettings>,
 }
 
 impl Default for Parsed {
     fn default() -> Parsed {
         Parsed {
+            named: false,
             control: ControlSettings {
                 listen: ControlListen::Tcp("127.0.0.1".to_owned(), CONTROL_PORT),
                 directory: None,
@@ -138,6 +157,7 @@ fn flag_pairs(args: &GatewayArgs) -> Vec<(&'static str, Raw)> {
         ("hang-timeout", one(&args.hang_timeout)),
         ("restart-delay-max", one(&args.restart_delay_max)),
         ("drain", one(&args.drain)),
+        ("close-spread", one(&args.close_spread)),
         ("max-connections", one(&args.max_connections)),
         ("max-connections-per-ip", one(&args.max_connections_per_ip)),
         ("handshake-timeout", one(&args.handshake_timeout)),
@@ -167,7 +187,6 @@ fn apply_flags(
     flags: &[(&'static str, Raw)],
     (here, base): (&Path, &Path),
 ) -> Result<(), Failure> {
-    let from_file = args.config.is_some();
     let id = args.id.as_deref().map(keys::gateway_id).transpose();
     let id = id.map_err(|why| Failure::usage(format!("--id: {why}")))?;
     if flags.is_empty() && args.command.is_empty() && id.is_none() {
@@ -175,7 +194,7 @@ fn apply_flags(
     }
     let known: Vec<String> = settings.gateways.iter().map(|g| g.id.clone()).collect();
     let gateway = match (&id, &mut settings.gateways[..]) {
-        (Some(id), [gateway]) if !from_file => {
+        (Some(id), [gateway]) if !settings.named => {
             gateway.id.clone_from(id);
             gateway
         }
@@ -236,8 +255,17 @@ fn entries<'a, 't>(
 fn from_file(path: &Path) -> Result<Parsed, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::other(format!("{} cannot be read: {e}", path.display())))?;
-    let file = File { path, text: &text };
-    let table = DeTable::parse(&text).map_err(|e| {
+    from_text(path, &text)
+}
+
+/// Reads the text of a config file; `path` is what errors call it and what relative paths in it
+/// start from.
+///
+/// # Errors
+/// What is wrong, and in which line.
+pub fn from_text(path: &Path, text: &str) -> Result<Parsed, Failure> {
+    let file = File { path, text };
+    let table = DeTable::parse(text).map_err(|e| {
         file.error(e.span().map_or(0, |s| s.start), &e.message().replace('\n', " "))
     })?;
     let base = path.parent().unwrap_or(Path::new("."));
@@ -265,6 +293,7 @@ fn from_file(path: &Path) -> Result<Parsed, Failure> {
             parsed.gateways = vec![defaults];
         }
         Some((key, value)) => {
+            parsed.named = true;
             parsed.gateways.clear();
             for (id, value) in entries(sub(&file, key, value)?) {
                 let wrong =
@@ -306,6 +335,9 @@ fn raw(value: &DeValue<'_>) -> Result<Raw, String> {
     match value {
         DeValue::String(text) => Ok(Raw::One(text.to_string())),
         DeValue::Integer(n) if n.radix() == 10 => Ok(Raw::One(n.as_str().to_owned())),
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
+            .map(|n| Raw::One(n.to_string()))
+            .map_err(|_| "the number is too large".to_owned()),
         DeValue::Float(n) => Ok(Raw::One(n.as_str().to_owned())),
         other => Err(format!("a {} does not fit here", other.type_str())),
     }
@@ -400,7 +432,11 @@ fn log(
         let text = value.get_ref().as_str();
         match (key, text) {
             ("directory", Some(text)) => settings.directory = Some(base.join(text)),
-            ("level", Some(text)) => settings.level = Some(text.to_owned()),
+            ("level", Some(text)) => {
+                logging::parse_filter(text)
+                    .map_err(|why| file.error(at, &format!("log.level: {why}")))?;
+                settings.level = Some(text.to_owned());
+            }
             ("directory" | "level", None) => {
                 return Err(file.error(at, &format!("log.{key}: a string is needed")));
             }

@@ -1,4 +1,58 @@
-//! wsgw
+//! wsgw: WebSocket gateways whose brain is any program that reads and writes lines.
+//!
+//! The crate is the binary's inside and no library for others; its modules are public for the
+//! tests, the fuzz targets and this documentation.
+//!
+//! # The way of a message
+//!
+//! 1. A gateway's *home* shard accepts a socket and hands it to a shard ([`gateway::shard`]), which
+//!    keeps it for life. [`gateway::handshake`] decides on the request; [`gateway::opening`] asks
+//!    the listener, if it wants to be asked, sends the 101 and announces the connection.
+//! 2. [`gateway::reading`] reads into a buffer that all connections of the shard share, and
+//!    [`gateway::reader`] takes it apart. A whole message becomes one frame, header and payload,
+//!    encoded once ([`protocol::frame`]), and goes to the home.
+//! 3. The [`gateway::exchange`] there makes it an event with an id ([`protocol::event`]), in turn
+//!    with other connections and within the window, and keeps it until it is answered. What the
+//!    pipe takes at a time goes into the listener's stdin; [`gateway::supervisor`] owns the process.
+//! 4. Lines from its stdout ([`protocol::answer`]) find their events in the exchange, which says
+//!    who gets what, in the order of the lines.
+//! 5. The [`gateway::fanout`] of each shard writes the frame to its recipients, one system call
+//!    each. What a socket does not take waits in that connection's [`gateway::outbox`].
+//!
+//! A push enters at 3, from the control port ([`control`]) through [`server`], which has the
+//! lifecycle of all gateways. `wsgw send` and the verbs ([`commands`]) are clients of that port;
+//! [`client`] is `wsgw connect`.
+//!
+//! # What always holds
+//!
+//! - What goes out never waits: pressure runs from the listener's stdin back to the clients'
+//!   sockets, and is cut at the outbox, where a slow client is closed. So a gateway and its
+//!   listener cannot wait for each other.
+//! - All recipients see one order. A message reaches no connection twice, none before its 101, and
+//!   none after the gateway's Close.
+//! - For each connection the listener is told: open, its messages in order, one close; a restart
+//!   changes nothing of that, and loses no message but one that is its cause.
+//! - Whatever grows has a bound in bytes, a default, and a named consequence.
+//! - No bytes from outside make it panic, become a second line to the listener or in the log, or
+//!   act on a terminal.
+//! - [`protocol`] knows neither I/O nor clock, the exchange no clock but the time it is given;
+//!   [`client`] and [`gateway`] never know of each other.
+//!
+//! # Why shards, and not a task for each connection
+//!
+//! A task has a stack of futures, buffers, a waker, and a lock around whatever others write to:
+//! kilobytes and microseconds that a million idle connections and a fan-out to all of them pay each
+//! time. A shard is a thread with an event loop of its own over a slab of connections of a few
+//! hundred bytes, which no other thread touches; shards speak by messages. Readiness is
+//! edge-triggered and registered once, so a delivery is a write and nothing else, and a message for
+//! everybody is one entry for each shard. The control port, processes and signals are few and
+//! wait for many things at once: they run on tokio.
+//!
+//! # Where to read first
+//!
+//! [`protocol::answer`] and [`protocol::event`] for what is spoken; [`gateway::exchange`] for what
+//! it means; then [`gateway::slice`], one gateway's part of one shard. `docs/design.md` has the
+//! same on a page.
 
 pub mod cli;
 pub mod client;
@@ -13,3 +67,4 @@ pub mod paths;
 pub mod protocol;
 pub mod server;
 pub mod settings;
+pub mod systemd;

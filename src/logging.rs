@@ -4,52 +4,50 @@
 //! queue: neither a full disk nor a stuck terminal holds a gateway up. What was lost is counted,
 //! and said when writing works again.
 
+mod daily;
+
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use self::daily::Daily;
 use crate::error::Failure;
 use crate::escape::escape;
 use crate::paths;
 use crate::settings::LogSettings;
 
-/// Daily files that are kept.
-const KEPT: usize = 14;
-
-/// Tries to renew the link while another process does.
-const LINK_TRIES: u32 = 20;
-
 /// Lines that may wait for the disk, or for stderr; further ones are lost and counted.
 const QUEUE: usize = 65_536;
-
-/// The newest file's name.
-pub const FILE: &str = "WebSocket.log";
 
 /// Keeps the log's threads; its drop writes what waits.
 pub struct Guard {
     _workers: Vec<WorkerGuard>,
+    level: Levels,
 }
+
+/// Sets the level of the log, now and later.
+#[derive(Clone)]
+pub struct Levels(reload::Handle<EnvFilter, Registry>);
 
 /// Sets the log up for the whole process.
 ///
 /// # Errors
 /// A filter that cannot be read (2), or a given directory that cannot be written (1).
 pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
-    let filter = filter(settings.level.as_deref())?;
+    let filter = filter(settings)?;
+    let (filter, level) = reload::Layer::new(filter);
     let mut workers = Vec::new();
     let mut complaint = None;
     let mut plain = Tee::default();
@@ -79,31 +77,52 @@ pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}; the log goes to stderr alone");
     }
-    Ok(Guard { _workers: workers })
+    Ok(Guard { _workers: workers, level: Levels(level) })
 }
 
-fn filter(level: Option<&str>) -> Result<EnvFilter, Failure> {
-    match level {
-        Some(level) => parse_filter(level).map_err(|e| {
-            Failure::usage(format!(
-                "log level {level:?}: {e}; write error, warn, info, debug, trace, or a filter like \
-                 info,listener=warn"
-            ))
-        }),
-        None => Ok(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))),
+impl Guard {
+    /// For a change of the level while the log is written.
+    pub fn levels(&self) -> Levels {
+        self.level.clone()
     }
 }
 
-fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+impl Levels {
+    /// Shows what these settings ask for from now on.
+    ///
+    /// # Errors
+    /// A filter that cannot be read.
+    pub fn set(&self, settings: &LogSettings) -> Result<(), Failure> {
+        let filter = filter(settings)?;
+        self.0.reload(filter).map_err(|e| Failure::other(format!("the log's level: {e}")))
+    }
+}
+
+fn filter(settings: &LogSettings) -> Result<EnvFilter, Failure> {
+    let level = settings.level.as_deref().unwrap_or("info");
+    parse_filter(level).map_err(Failure::usage)
+}
+
+/// A level, or a filter as in `RUST_LOG`.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    let wrong = |why: &str| {
+        format!(
+            "log level {text:?}: {why}; write error, warn, info, debug, trace, or a filter like \
+             info,listener=warn"
+        )
+    };
     // A single word that is no level would be taken for the name of a target.
     let word = text.bytes().all(|b| b.is_ascii_alphanumeric());
     if word && text.parse::<tracing::level_filters::LevelFilter>().is_err() {
-        return Err("no such level".to_owned());
+        return Err(wrong("no such level"));
     }
-    EnvFilter::try_new(text).map_err(|e| e.to_string())
+    EnvFilter::try_new(text).map_err(|e| wrong(&e.to_string()))
 }
 
-fn open(settings: &LogSettings) -> Result<RollingFileAppender, Failure> {
+fn open(settings: &LogSettings) -> Result<Daily, Failure> {
     let directory = settings
         .directory
         .clone()
@@ -111,43 +130,12 @@ fn open(settings: &LogSettings) -> Result<RollingFileAppender, Failure> {
         .ok_or_else(|| {
             Failure::other("there is no home directory for the log; --log-dir names one")
         })?;
-    open_in(&directory).map_err(|e| {
+    Daily::open(&directory).map_err(|e| {
         Failure::other(format!(
             "the log cannot be written in {}: {e}; --log-dir names another directory",
             directory.display()
         ))
     })
-}
-
-fn open_in(directory: &Path) -> Result<RollingFileAppender, String> {
-    std::fs::create_dir_all(directory).map_err(|e| e.to_string())?;
-    // A file of that name, of another program perhaps, would be replaced by our link.
-    let link = directory.join(FILE);
-    if std::fs::symlink_metadata(&link).is_ok_and(|found| found.is_file()) {
-        let aside = directory.join(format!("{FILE}.{}.old", std::process::id()));
-        std::fs::rename(&link, &aside).map_err(|e| e.to_string())?;
-    }
-    // Another serve that starts at the same moment may be renewing the link.
-    let mut tries = 0;
-    loop {
-        match build(directory) {
-            Err(_) if tries < LINK_TRIES => {
-                tries += 1;
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            done => return done.map_err(|e| e.to_string()),
-        }
-    }
-}
-
-fn build(directory: &Path) -> Result<RollingFileAppender, InitError> {
-    RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix("WebSocket")
-        .filename_suffix("log")
-        .latest_symlink(FILE)
-        .max_log_files(KEPT)
-        .build(directory)
 }
 
 fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {

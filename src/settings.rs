@@ -162,6 +162,8 @@ pub struct GatewaySettings {
     pub restart_delay_max: Duration,
     /// Default 1 s.
     pub drain: Duration,
+    /// Zero (the default): at a stop all clients are closed at once.
+    pub close_spread: Duration,
     /// Default 1,000,000.
     pub max_connections: usize,
     /// 0: no limit.

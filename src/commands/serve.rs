@@ -9,33 +9,57 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ServeArgs;
 use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;
-use crate::server::Server;
+use crate::logging::Levels;
+use crate::server::{Outside, Server};
+use crate::settings::ServeSettings;
+use crate::systemd::{self, Inherited};
 use crate::{config, control, logging};
 
 /// Runs gateways until a signal ends them.
 pub fn run(args: ServeArgs) -> Result<u8, Failure> {
     let settings = config::load(&args)?;
+    // While this is the only thread.
+    let inherited = Inherited::take();
     // The guard outlives everything that logs.
-    let _log = logging::init(&settings.log)?;
+    let log = logging::init(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::other(format!("the runtime cannot be started: {e}")))?;
     // Listeners are started from this thread, which lives as long as we do: when it ends, the
     // kernel ends them.
-    runtime.block_on(serve(args, settings))
+    let done = runtime.block_on(serve(args, settings, inherited, log.levels()));
+    // A name that is still being looked up holds nothing up.
+    runtime.shutdown_background();
+    done
 }
 
-async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Result<u8, Failure> {
+async fn serve(
+    args: ServeArgs,
+    settings: ServeSettings,
+    inherited: Inherited,
+    levels: Levels,
+) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
-    for notice in &settings.notices {
+    let unused = inherited.unused(settings.gateways.iter());
+    for notice in settings.notices.iter().chain(&inherited.notices).chain(&unused) {
         tracing::warn!("{notice}");
     }
     let engine = Engine::start()
         .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
-    let bound = control::bind(&settings.control)?;
-    let load = Box::new(move || config::load(&args));
-    let server = Server::new(settings, engine, Box::new(say), load);
+    let mut bound = control::bind(&settings.control)?;
+    let renewal = bound.as_mut().and_then(control::Bound::take_renewal);
+    let outside = Outside {
+        announce: Box::new(say),
+        load: Box::new(move || config::load(&args)),
+        apply: Box::new(move |new| {
+            levels.set(&new.log).map_err(|e| e.message)?;
+            renewal.as_ref().map_or(Ok(()), |renewal| renewal.renew())
+        }),
+        inherited,
+    };
+    let quiet = settings.log.quiet;
+    let server = Server::new(settings, engine, outside);
     let control_stop = CancellationToken::new();
     let mut announcement = None;
     let mut control_task = None;
@@ -46,7 +70,6 @@ async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Res
         control_task = Some(tokio::spawn(task));
     }
 
-    let cut = CancellationToken::new();
     let starting = Arc::clone(&server);
     let mut start = tokio::spawn(async move { starting.start_automatic().await });
     let mut started = false;
@@ -56,8 +79,8 @@ async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Res
             any = &mut start, if !started => {
                 started = true;
                 if !any.unwrap_or(false) {
-                    // Without this the reason would be in the log alone where that is quiet.
-                    for failure in server.failures() {
+                    // The log tells it on stderr too, unless that is quiet.
+                    for failure in server.failures().iter().filter(|_| quiet) {
                         complain(&format!("wsgw: {failure}"));
                     }
                     code = 1;
@@ -66,6 +89,7 @@ async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Res
                 if let Some(line) = announcement.take() {
                     say(&line);
                 }
+                systemd::ready();
             }
             what = signals.next() => match what {
                 Wish::Stop => break,
@@ -77,15 +101,18 @@ async fn serve(args: ServeArgs, settings: crate::settings::ServeSettings) -> Res
             },
         }
     }
+    systemd::stopping();
     if code == 0 {
         tracing::info!("stopping; a second signal cuts it short");
     }
-    let stop = server.shut_down(&cut);
+    let stop = server.shut_down();
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
-            what = signals.next() => if matches!(what, Wish::Stop) { cut.cancel() },
+            what = signals.next() => if matches!(what, Wish::Stop) {
+                server.cut_short();
+            },
         }
     }
     control_stop.cancel();

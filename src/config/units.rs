@@ -13,7 +13,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration: write seconds, or 250ms, 10s, 5m, 1h");
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.trim_end().parse().map_err(|_| wrong())?;
+    let number: f64 = digits.trim_end().replace('_', "").parse().map_err(|_| wrong())?;
     let unit = match &text[digits.len()..] {
         "" | "s" => 1.0,
         "ms" => 0.001,

@@ -7,12 +7,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use socket2::{Domain, Socket, Type};
-use tokio_rustls::TlsAcceptor;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +21,7 @@ use super::file::{ControlFile, Published};
 use super::guard::Guard;
 use super::routes::Api;
 use super::serve::{self, Acceptor};
-use super::tls::ServerTls;
+use super::tls::{Renewable, ServerTls};
 use crate::error::Failure;
 use crate::paths;
 use crate::settings::{ControlListen, ControlSettings};
@@ -35,11 +34,45 @@ pub struct Bound {
     socket: BoundSocket,
     guard: Guard,
     url: String,
-    published: Option<Published>,
+    published: Told,
+    renewal: Option<Renewal>,
+}
+
+/// The file for the clients, while there is one.
+type Told = Arc<Mutex<Option<Published>>>;
+
+/// Reads the certificate of a control port again.
+pub struct Renewal {
+    acceptor: Renewable,
+    settings: ControlSettings,
+    published: Told,
+}
+
+impl Renewal {
+    /// From now on new connections are shown what is in the files; the clients' file names it.
+    ///
+    /// # Errors
+    /// What is wrong with which file; nothing changes.
+    pub fn renew(&self) -> Result<(), String> {
+        let (Some(chain), Some(key)) = (&self.settings.tls_cert, &self.settings.tls_key) else {
+            return Ok(());
+        };
+        let new = ServerTls::load(chain, key)
+            .map_err(|e| format!("control port: {e}; it goes on as it was"))?;
+        self.acceptor.renew(&new.acceptor);
+        let mut told = self.published.lock().unwrap_or_else(|e| e.into_inner());
+        let renewed = told.as_ref().map(|old| old.rewrite(STANDARD.encode(&new.certificate)));
+        match renewed.transpose() {
+            Ok(Some(new)) => *told = Some(new),
+            Ok(None) => {}
+            Err(e) => return Err(format!("control port: its file cannot be written: {e}")),
+        }
+        Ok(())
+    }
 }
 
 enum BoundSocket {
-    Tcp(TcpListener, Option<TlsAcceptor>),
+    Tcp(TcpListener, Option<Renewable>),
     Unix(UnixListener, SocketFile),
 }
 
@@ -66,6 +99,11 @@ impl Bound {
     /// The URL: for the listeners' `WSGW_CONTROL`, and for the file.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// For a certificate that is renewed while the port is open.
+    pub fn take_renewal(&mut self) -> Option<Renewal> {
+        self.renewal.take()
     }
 
     /// The line for stdout, once [`Bound::run`] is under way.
@@ -98,7 +136,7 @@ impl Bound {
             async move {
                 stop.cancelled().await;
                 // Before the acceptor goes: nobody is sent to a port that another may have by then.
-                drop(published);
+                drop(published.lock().unwrap_or_else(|e| e.into_inner()).take());
             }
         };
         tokio::join!(withdrawn, serve::run(acceptor, api, stop));
@@ -173,10 +211,15 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         pid: std::process::id(),
         certificate: tls.as_ref().map(|tls| STANDARD.encode(&tls.certificate)),
     };
-    let published = publish(settings, &name, content)?;
+    let published = Arc::new(Mutex::new(publish(settings, &name, content)?));
     let guard = Guard::tcp(token, address.ip(), &hosts);
     let tls = tls.map(|tls| tls.acceptor);
-    Ok(Bound { socket: BoundSocket::Tcp(socket, tls), guard, url, published })
+    let renewal = tls.clone().map(|acceptor| Renewal {
+        acceptor,
+        settings: settings.clone(),
+        published: Arc::clone(&published),
+    });
+    Ok(Bound { socket: BoundSocket::Tcp(socket, tls), guard, url, published, renewal })
 }
 
 /// The first address that can be bound, as with a name that has several.
@@ -248,8 +291,7 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let _ = fs::remove_file(&temporary);
-    let socket =
-        UnixListener::bind(&temporary).map_err(|e| failed(format!("cannot be bound: {e}")))?;
+    let socket = bind_closed(&temporary).map_err(|e| failed(format!("cannot be bound: {e}")))?;
     let made = (|| {
         socket.set_nonblocking(true)?;
         if group.is_some() {
@@ -269,8 +311,20 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
     let name = format!("control-{}.json", std::process::id());
     let content =
         ControlFile { url: url.clone(), token: None, pid: std::process::id(), certificate: None };
-    let published = publish(settings, &name, content)?;
-    Ok(Bound { socket: BoundSocket::Unix(socket, file), guard: Guard::unix(), url, published })
+    let published = Arc::new(Mutex::new(publish(settings, &name, content)?));
+    let socket = BoundSocket::Unix(socket, file);
+    Ok(Bound { socket, guard: Guard::unix(), url, published, renewal: None })
+}
+
+/// Binds with a mode that lets nobody else in, whatever the umask: who connected before the right
+/// mode is set would stay. (On Linux the file gets the mode of the socket; elsewhere it is the
+/// umask's until [`bind_unix`] sets it.)
+fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// A group's number; the name is looked up in `/etc/group`, then by `getent`, which knows others'
@@ -339,4 +393,18 @@ fn read_token(file: &Path) -> Result<String, Failure> {
         )));
     }
     Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_is_closed_to_others_from_its_first_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sock");
+        let _socket = bind_closed(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

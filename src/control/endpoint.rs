@@ -36,7 +36,11 @@ impl Endpoint {
             )
         };
         let text = url.trim();
-        if let Some(path) = text.strip_prefix("http+unix://").or(text.strip_prefix("unix:")) {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            // As `serve --control` takes it: from the current directory.
+            return std::path::absolute(path).map(Endpoint::Unix).map_err(|e| bad(&e.to_string()));
+        }
+        if let Some(path) = text.strip_prefix("http+unix://") {
             if !path.starts_with('/') {
                 return Err(bad("the path of a socket starts with /"));
             }
@@ -49,7 +53,9 @@ impl Endpoint {
             Some(_) => return Err(bad("its scheme is neither http, https nor http+unix")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains(['/', '?', '#', '@', ' ']) {
+        // What is no part of an address would become one of a request's head.
+        let foreign = |c: char| c.is_control() || c.is_whitespace() || "/?#@".contains(c);
+        if authority.contains(foreign) {
             return Err(bad("it has more than an address and a port"));
         }
         let (host, port) = split_host(authority).ok_or_else(|| bad("no address and port"))?;
@@ -110,8 +116,24 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(url).unwrap().to_string(), want);
         }
-        for bad in ["", "ftp://x:1", "http://", "http://x:1/v1", "http://u@x:1", "unix:x", "x"] {
+        for bad in [
+            "",
+            "ftp://x:1",
+            "http://",
+            "http://x:1/v1",
+            "http://u@x:1",
+            "unix:",
+            "x",
+            "http+unix://x",
+        ] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_control_character_never_comes_into_a_requests_head() {
+        for bad in ["a\tb:1", "http://a\r\nx-a: b:1", "a\u{85}:1", "a\u{a0}b:1"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad:?}");
         }
     }
 }

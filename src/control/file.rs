@@ -87,6 +87,17 @@ impl Published {
         Ok(Published { path, content })
     }
 
+    /// Writes it once more, with another certificate.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn rewrite(&self, certificate: String) -> io::Result<Published> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let content = ControlFile { certificate: Some(certificate), ..self.content.clone() };
+        Published::write(directory, name, content)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

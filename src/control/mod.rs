@@ -24,9 +24,11 @@ mod routes;
 mod serve;
 mod stream;
 mod tls;
-mod wire;
+pub mod wire;
 
 pub use bind::{Bound, bind};
+#[doc(hidden)]
+pub use {body::Budget, routes::Query, stream::Lines};
 
 /// The default control port.
 pub const DEFAULT_PORT: u16 = 10124;

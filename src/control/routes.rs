@@ -2,18 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::NOTICE;
 use super::backend::Backend;
 use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
-use super::results::{self, Totals};
+use super::results::{self, Results, Totals};
 use super::stream;
 use crate::protocol::{close, push::Push};
 use crate::server::api::{ApiError, ErrorCode};
@@ -30,8 +32,17 @@ pub struct Api<B> {
     pub tasks: TaskTracker,
 }
 
-/// Keeps a connection from being thought idle while it lives.
-pub type Busy = Box<dyn Send>;
+/// A connection's request that is at work: the connection is not thought idle while this lives.
+pub trait AtWork: Send + Sync {
+    /// Closes the connection, whatever is under way on it.
+    fn cut(&self);
+}
+
+/// The mark of a request that is at work.
+pub type Busy = Box<dyn AtWork>;
+
+/// How long the client of a stream that failed has to read as far as the response's breaking off.
+const LAST_READ: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Api<B> {
     /// Answers one request. `busy` makes the mark of a connection that is at work; only requests
@@ -166,7 +177,7 @@ impl<B: Backend> Api<B> {
                 Verb::Reload => {
                     let done = backend.reload().await?;
                     let mut reply = body::json(&done.gateways);
-                    let notice = done.notice.and_then(|n| HeaderValue::from_str(n).ok());
+                    let notice = done.notice.and_then(|n| HeaderValue::from_str(&n).ok());
                     if let Some(notice) = notice {
                         reply.headers_mut().insert(NOTICE, notice);
                     }
@@ -222,16 +233,25 @@ impl<B: Backend> Api<B> {
         let (results, response) = results::pair();
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
-            let _busy = busy;
             let mut sink = results.handle();
             let share = self.budget.share();
             let work = stream::run(&*self.backend, &id, hook, &mut body, share, &mut sink);
             tokio::select! {
-                done = work => results.end(done.map_err(|e| io::Error::other(e.message))),
+                done = work => end(&results, done, &*busy).await,
                 () = results.gone() => {}
             }
         });
         body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Results(response))
+    }
+}
+
+/// Ends a stream's response. One that failed is broken off; a client that does not read, and so
+/// would not see it but go on writing to nobody, is cut.
+async fn end(results: &Results, done: Result<(), ApiError>, busy: &dyn AtWork) {
+    let failed = done.is_err();
+    results.end(done.map_err(|e| io::Error::other(e.message)));
+    if failed && timeout(LAST_READ, results.gone()).await.is_err() {
+        busy.cut();
     }
 }
 
@@ -267,10 +287,14 @@ fn is_ndjson(parts: &Parts) -> bool {
 }
 
 /// The parameters of a request, decoded.
-struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(query: &str) -> Result<Query, ApiError> {
+    /// Takes a query apart.
+    ///
+    /// # Errors
+    /// It is not well percent-encoded.
+    pub fn parse(query: &str) -> Result<Query, ApiError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
@@ -280,7 +304,8 @@ impl Query {
         })
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
+    /// The first value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
@@ -289,7 +314,11 @@ impl Query {
         ApiError::new(ErrorCode::BadRequest, message)
     }
 
-    fn hook(&self) -> Result<bool, ApiError> {
+    /// Whether the listener is asked.
+    ///
+    /// # Errors
+    /// The value is none of those there are.
+    pub fn hook(&self) -> Result<bool, ApiError> {
         match self.get("hook") {
             None => Ok(true),
             Some("none") => Ok(false),
@@ -297,7 +326,11 @@ impl Query {
         }
     }
 
-    fn each(&self) -> Result<bool, ApiError> {
+    /// Whether each struct of a stream gets a line of its own.
+    ///
+    /// # Errors
+    /// The value is none of those there are.
+    pub fn each(&self) -> Result<bool, ApiError> {
         match self.get("results") {
             None => Ok(false),
             Some("each") => Ok(true),
@@ -305,7 +338,11 @@ impl Query {
         }
     }
 
-    fn listener(&self) -> Result<bool, ApiError> {
+    /// Whether a restart is the listener's alone.
+    ///
+    /// # Errors
+    /// The value is none of those there are.
+    pub fn listener(&self) -> Result<bool, ApiError> {
         match self.get("listener") {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1" | "") => Ok(true),
@@ -313,7 +350,11 @@ impl Query {
         }
     }
 
-    fn closing(&self) -> Result<(u16, &str), ApiError> {
+    /// The code and the reason of a close.
+    ///
+    /// # Errors
+    /// A code that may not be sent.
+    pub fn closing(&self) -> Result<(u16, &str), ApiError> {
         let code = match self.get("code") {
             None => close::NORMAL,
             Some(text) => {
@@ -344,7 +385,37 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[derive(Default)]
+    struct Connection(AtomicBool);
+
+    impl AtWork for Connection {
+        fn cut(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_that_the_stream_failed_is_cut() {
+        let failed = || Err(ApiError::new(ErrorCode::BadRequest, "not read for too long"));
+        for (done, reads, cut) in
+            [(failed(), false, true), (failed(), true, false), (Ok(()), false, false)]
+        {
+            let (results, body) = results::pair();
+            let connection = Connection::default();
+            if reads {
+                drop(body);
+                end(&results, done, &connection).await;
+            } else {
+                end(&results, done, &connection).await;
+                drop(body);
+            }
+            assert_eq!(connection.0.into_inner(), cut);
+        }
+    }
 
     #[test]
     fn queries() {

@@ -182,13 +182,15 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
 }
 
 /// A line that is not blank, without its newline; or why it cannot be taken.
-struct Line {
-    number: u64,
-    text: Result<Bytes, ApiError>,
+pub struct Line {
+    /// Its number in the stream, from 1 on, blank ones counted.
+    pub number: u64,
+    /// What it says.
+    pub text: Result<Bytes, ApiError>,
 }
 
 /// Cuts a body into lines, each within [`MAX_STRUCT`].
-struct Lines {
+pub struct Lines {
     chunk: Bytes,
     /// The start of a line whose end has not come.
     carry: Vec<u8>,
@@ -199,17 +201,18 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(share: Share) -> Lines {
+    /// Nothing yet; `share` bounds what it holds.
+    pub fn new(share: Share) -> Lines {
         Lines { chunk: Bytes::new(), carry: Vec::new(), refused: None, number: 0, share }
     }
 
     /// The next piece of the body; the former one was used up.
-    fn feed(&mut self, chunk: Bytes) {
+    pub fn feed(&mut self, chunk: Bytes) {
         self.chunk = chunk;
     }
 
     /// The next line that is whole; at the end, what is left is one.
-    fn next(&mut self, ended: bool) -> Option<Line> {
+    pub fn next(&mut self, ended: bool) -> Option<Line> {
         loop {
             let Some(newline) = memchr::memchr(b'\n', &self.chunk) else {
                 let rest = std::mem::take(&mut self.chunk);

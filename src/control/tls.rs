@@ -6,13 +6,14 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -22,7 +23,7 @@ use crate::gateway::transport::server_config;
 /// itself.
 pub struct ServerTls {
     /// For each connection.
-    pub acceptor: TlsAcceptor,
+    pub acceptor: Renewable,
     /// The first of the chain.
     pub certificate: Vec<u8>,
 }
@@ -34,7 +35,27 @@ impl ServerTls {
     /// What is wrong with which file.
     pub fn load(chain: &Path, key: &Path) -> Result<ServerTls, String> {
         let (config, certificate) = server_config(chain, key)?;
-        Ok(ServerTls { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })
+        Ok(ServerTls { acceptor: Renewable::new(config), certificate })
+    }
+}
+
+/// An acceptor whose certificate can be exchanged; connections that are open stay.
+#[derive(Clone)]
+pub struct Renewable(Arc<RwLock<TlsAcceptor>>);
+
+impl Renewable {
+    fn new(config: ServerConfig) -> Renewable {
+        Renewable(Arc::new(RwLock::new(TlsAcceptor::from(Arc::new(config)))))
+    }
+
+    /// For one connection.
+    pub fn now(&self) -> TlsAcceptor {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// New connections are shown what `other` shows.
+    pub fn renew(&self, other: &Renewable) {
+        *self.0.write().unwrap_or_else(|e| e.into_inner()) = other.now();
     }
 }
 

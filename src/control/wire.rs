@@ -3,7 +3,10 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Type};
 
 use super::NOTICE;
 use super::client::Response;
@@ -32,13 +35,18 @@ pub struct Head {
 /// How a response's body ends.
 #[derive(Debug)]
 pub enum Framing {
+    /// After so many bytes.
     Length(u64),
-    /// Bytes left of the chunk under way; the newline behind it is still to come if `behind`.
+    /// With a chunk of length zero.
     Chunked {
+        /// Bytes left of the chunk under way.
         left: u64,
+        /// Whether the newline behind a chunk is still to come.
         behind: bool,
     },
+    /// With the connection.
     UntilClose,
+    /// It has ended.
     Ended,
 }
 
@@ -53,6 +61,7 @@ pub struct Source {
 }
 
 impl Source {
+    /// Nothing read yet, no deadline.
     pub fn new(socket: Socket) -> Source {
         Source { socket, buffer: Vec::new(), start: 0, deadline: None }
     }
@@ -63,6 +72,7 @@ impl Source {
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
     }
 
+    /// Sends all of it.
     pub fn send(&mut self, mut message: &[u8]) -> io::Result<()> {
         while !message.is_empty() {
             self.socket.set_write_timeout(self.left()?)?;
@@ -101,6 +111,7 @@ impl Source {
         }
     }
 
+    /// The next response, whole.
     pub fn response(&mut self) -> io::Result<Response> {
         let Head { status, mut framing, notice } = self.response_head()?;
         let mut body = Vec::new();
@@ -226,15 +237,19 @@ fn bad(why: impl std::fmt::Display) -> io::Error {
 
 /// A connected socket of either kind.
 pub enum Socket {
+    /// `http://`.
     Tcp(TcpStream),
+    /// `https://`.
     Tls(Box<ClientTls>),
+    /// `http+unix://`.
     Unix(UnixStream),
 }
 
 impl Socket {
+    /// Connects, TLS and all.
     pub fn connect(target: &Target, timeout: Duration) -> io::Result<Socket> {
         let (tls, host, port) = match &target.endpoint {
-            Endpoint::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path)?)),
+            Endpoint::Unix(path) => return connect_unix(path, timeout).map(Socket::Unix),
             Endpoint::Tcp { tls, host, port } => (*tls, host.as_str(), *port),
         };
         let deadline = Instant::now() + timeout;
@@ -261,6 +276,7 @@ impl Socket {
         Err(last)
     }
 
+    /// Another handle of it.
     pub fn try_clone(&self) -> io::Result<Socket> {
         Ok(match self {
             Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
@@ -277,12 +293,24 @@ impl Socket {
         }
     }
 
+    /// How long a write may take.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.set_write_timeout(timeout),
             Socket::Tls(tls) => tls.socket().set_write_timeout(timeout),
             Socket::Unix(socket) => socket.set_write_timeout(timeout),
         }
+    }
+}
+
+/// Connects within the time, also where nobody accepts and the backlog is full.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // On a unix socket this bounds the wait for a place in the backlog, too.
+    socket.set_write_timeout(Some(timeout))?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Err(e) if is_timeout(&e) => Err(io::ErrorKind::TimedOut.into()),
+        connected => connected.map(|()| socket.into()),
     }
 }
 

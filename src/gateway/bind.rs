@@ -1,7 +1,7 @@
 //! The acceptor's socket.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -12,15 +12,13 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// The last address's, if the name has several.
-pub fn bind(host: &str, port: u16) -> io::Result<(TcpListener, SocketAddr)> {
+pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    // A name is looked up on a thread of its own: a slow answer holds nobody else up.
+    for address in tokio::net::lookup_host((host, port)).await? {
         match bind_one(address) {
-            Ok(acceptor) => {
-                let bound = acceptor.local_addr()?;
-                return Ok((acceptor, bound));
-            }
+            Ok(acceptor) => return Ok(acceptor),
             Err(e) => last = e,
         }
     }

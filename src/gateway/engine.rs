@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::shard::Shard;
 use super::tally::Tally;
 use super::{Closed, ConnInfo, Message, Recipients};
+use crate::protocol::close::Closing;
 use crate::protocol::connid::ConnId;
 use crate::settings::GatewaySettings;
 
@@ -59,7 +60,9 @@ pub struct Shared {
     pub per_ip: Mutex<HashMap<IpAddr, usize>>,
     /// The settings as they apply now.
     pub settings: RwLock<Arc<GatewaySettings>>,
-    /// Whether a stop has begun.
+    /// Whether new connections are refused: a stop has begun.
+    pub refusing: AtomicBool,
+    /// Whether what clients send is thrown away: the stop goes on to its end.
     pub stopping: AtomicBool,
     /// By shard: whether a recipient that still takes bytes is over half of `max-queue`.
     pub over_half: Vec<AtomicBool>,
@@ -181,8 +184,6 @@ pub enum Msg {
     Done(usize, Vec<(ConnId, usize)>),
     /// A connection's end, behind what was delivered to it so far.
     Finish(usize, ConnId),
-    /// Tell the home of every open connection.
-    Announce(usize),
     /// Pressure is off: read again.
     Resume(usize),
     /// For the home.
@@ -191,6 +192,9 @@ pub enum Msg {
     List(usize, Option<ConnId>, oneshot::Sender<Vec<ConnRow>>),
     /// Close every connection behind what was delivered so far; `None` cuts them now.
     CloseAll(usize, Option<(u16, &'static str)>),
+    /// Close one part in so many of the connections, at random rounding, behind what was delivered
+    /// so far.
+    CloseShare(usize, Closing, u32),
     /// Tell when no connection is left.
     WhenEmpty(usize, oneshot::Sender<()>),
     /// End the thread.
@@ -216,7 +220,10 @@ pub enum HomeMsg {
     /// A new incarnation of the listener: its stdin (none for a producer) and its stdout.
     Attach(Option<OwnedFd>, OwnedFd),
     /// The incarnation's process has exited.
-    Exited,
+    Exited {
+        /// Whether we ended it.
+        wanted: bool,
+    },
     /// Close the listener's stdin.
     CloseStdin,
     /// Tell when no event is owed or waits.
@@ -420,6 +427,7 @@ impl Engine {
             backlog: AtomicUsize::new(0),
             per_ip: Mutex::new(HashMap::new()),
             settings: RwLock::new(settings),
+            refusing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             over_half: (0..self.core.shards()).map(|_| AtomicBool::new(false)).collect(),
             order: Mutex::new(()),

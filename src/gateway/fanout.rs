@@ -5,8 +5,10 @@
 //! is what makes a burst cheap. A long run yields to the event loop now and then.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -15,6 +17,7 @@ use super::engine::{Delivery, Msg};
 use super::shard::Ctx;
 use super::slice::{Job, Slice};
 use super::tally::Tally;
+use super::uring::{BATCH, LARGEST};
 use crate::protocol::connid::ConnId;
 
 /// Bytes that a run joins at most; a larger single frame is a run of its own.
@@ -32,8 +35,12 @@ pub struct Fanout {
     run: Option<Run>,
     /// Connections whose outbox has to be flushed at the end of the turn.
     dirty: Vec<u32>,
-    /// Turns that a run was put off.
-    lingered: u32,
+    /// Until when a run is put off.
+    linger_until: Option<Instant>,
+    /// Frames of the last run.
+    last_run: usize,
+    /// Connections that the frame at hand goes to with one system call.
+    batch: Vec<u32>,
 }
 
 impl Fanout {
@@ -57,10 +64,15 @@ impl Fanout {
 /// Connections from which on a run is worth waiting for: it takes a millisecond and more.
 const WORTH_LINGERING: usize = 256;
 
-/// Turns that a run is put off for more frames, a few microseconds each: while the listener owes
-/// answers, and otherwise for what the sockets hold already.
-const LINGER_ASKED: u32 = 4;
-const LINGER: u32 = 1;
+/// How long a run is put off for frames that are nearly there, for each connection that it goes
+/// to: a fiftieth of what it takes.
+const LINGER: Duration = Duration::from_nanos(60);
+
+/// The same, at most.
+const LINGER_MAX: Duration = Duration::from_millis(1);
+
+/// Recipients from which on one system call for all of them is worth it.
+const WORTH_A_RING: usize = 8;
 
 /// One frame of a run.
 struct Part {
@@ -71,6 +83,13 @@ struct Part {
     but: Option<Arc<[ConnId]>>,
     tally: Option<Arc<Tally>>,
     /// Deliveries beside those of the whole run.
+    delivered: u64,
+    dropped: u64,
+}
+
+/// What became of a frame for some connections.
+#[derive(Default)]
+struct Counts {
     delivered: u64,
     dropped: u64,
 }
@@ -116,27 +135,35 @@ impl Slice {
                 }
                 Job::Finish(conn) => self.finish(conn, ctx),
                 Job::CloseAll(code, reason) => self.close_all((code, reason), ctx),
+                Job::CloseShare(closing, parts) => self.close_share(closing, parts, ctx),
             }
         }
         self.flush_dirty(ctx);
         !self.fanout.is_idle()
     }
 
-    /// Whether a long run is better put off by a turn: frames that are nearly there would join it,
-    /// and cost next to nothing then. Never for long: the number of turns is small.
-    pub fn lingers(&mut self) -> bool {
+    /// Whether a long run is better put off: frames that are nearly there would join it, and cost
+    /// next to nothing then. So it is where frames come in bursts, or the listener owes answers.
+    pub fn lingers(&mut self, ctx: &Ctx) -> bool {
         let starts = self.fanout.run.is_none()
+            && self.conns.len() >= WORTH_LINGERING
             && matches!(
                 self.fanout.jobs.front(),
                 Some(Job::Frame(_, Delivery { to: Recipients::All | Recipients::AllBut(_), .. }))
             );
-        let asked = self.listener_owes();
-        let most = if asked { LINGER_ASKED } else { LINGER };
-        if !starts || self.conns.len() < WORTH_LINGERING || self.fanout.lingered >= most {
-            self.fanout.lingered = 0;
+        let asked = starts && self.listener_owes();
+        let burst = self.fanout.jobs.len() > 1 || self.fanout.last_run > 1;
+        if !starts || !(asked || burst) {
+            self.fanout.linger_until = None;
             return false;
         }
-        self.fanout.lingered += 1;
+        // A connection's share times their number is far below the overflow, and bounded besides.
+        let wait = (LINGER * self.conns.len() as u32).min(LINGER_MAX);
+        let until = *self.fanout.linger_until.get_or_insert(ctx.instant + wait);
+        if ctx.instant >= until {
+            self.fanout.linger_until = None;
+            return false;
+        }
         if asked {
             // On a single CPU the listener runs only when we do not.
             std::thread::yield_now();
@@ -184,6 +211,7 @@ impl Slice {
         };
         special.sort_unstable();
         special.dedup();
+        self.fanout.last_run = parts.len();
         Run { bytes, parts, special, cursor: 0, whole: 0 }
     }
 
@@ -191,8 +219,10 @@ impl Slice {
     fn run(&mut self, mut run: Run, budget: &mut usize, ctx: &mut Ctx) {
         let first = run.parts.first().map_or(0, |p| p.seq);
         let slots = self.conns.capacity();
+        let batched = batched(self.conns.len(), &run.bytes, ctx);
         while run.cursor < slots {
             if *budget == 0 {
+                self.run_batch(&mut run, ctx);
                 self.fanout.run = Some(run);
                 return;
             }
@@ -211,6 +241,13 @@ impl Slice {
                 self.run_by_parts(slot, &mut run, 0, 0, ctx);
                 continue;
             }
+            if batched && conn.stream.plain().is_some() {
+                self.fanout.batch.push(slot);
+                if self.fanout.batch.len() == BATCH {
+                    self.run_batch(&mut run, ctx);
+                }
+                continue;
+            }
             match ctx.write(&mut conn.stream, &run.bytes) {
                 Ok(n) if n == run.bytes.len() => {
                     conn.last_message = ctx.now;
@@ -220,26 +257,70 @@ impl Slice {
                 Err(_) => self.lost(slot, ctx),
             }
         }
+        self.run_batch(&mut run, ctx);
         let count = run.parts.len();
+        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
         for part in &run.parts {
             self.through(part.from, part.frame.len(), ctx);
-        }
-        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
-        for part in run.parts {
             let delivered = run.whole + part.delivered;
             deliveries += delivered;
             drops += part.dropped;
             bytes += delivered * part.frame.len() as u64;
-            if let Some(tally) = part.tally {
-                tally.add(delivered, part.dropped);
-                tally.finish();
-            }
         }
         let metrics = &self.shared.metrics;
         metrics.messages_out.add(deliveries);
         metrics.bytes_out.add(bytes);
         metrics.deliveries_dropped.add(drops);
+        // Whoever is told what became of a push finds it in the counters.
+        for part in run.parts {
+            if let Some(tally) = part.tally {
+                tally.add(run.whole + part.delivered, part.dropped);
+                tally.finish();
+            }
+        }
         self.sent(count, ctx);
+    }
+
+    /// Sends a run to the connections of the batch.
+    fn run_batch(&mut self, run: &mut Run, ctx: &mut Ctx) {
+        for (slot, took) in self.send_batch(&run.bytes, ctx) {
+            match took {
+                Ok(n) if n == run.bytes.len() => {
+                    run.whole += 1;
+                    if let Some(conn) = self.conn(slot) {
+                        conn.last_message = ctx.now;
+                    }
+                }
+                Ok(n) => self.run_partly(slot, run, n, ctx),
+                Err(_) => self.lost(slot, ctx),
+            }
+        }
+    }
+
+    /// Sends `bytes` to each connection of the batch, and empties it: what each socket took, which
+    /// may be nothing, or the connection's end.
+    fn send_batch(&mut self, bytes: &[u8], ctx: &mut Ctx) -> Vec<(u32, io::Result<usize>)> {
+        if self.fanout.batch.is_empty() {
+            return Vec::new();
+        }
+        let mut batch = std::mem::take(&mut self.fanout.batch);
+        let Some(ring) = ctx.ring() else { return Vec::new() };
+        let sockets: Vec<_> = batch
+            .iter()
+            .filter_map(|slot| self.conns.get(*slot as usize)?.stream.plain())
+            .collect();
+        debug_assert_eq!(sockets.len(), batch.len(), "nothing leaves between the choice and here");
+        let results = batch
+            .drain(..)
+            .zip(ring.send(bytes, &sockets))
+            .map(|(slot, result)| match usize::try_from(*result) {
+                Ok(n) => (slot, Ok(n)),
+                Err(_) if *result == -libc::EAGAIN => (slot, Ok(0)),
+                Err(_) => (slot, Err(io::Error::from_raw_os_error(-result))),
+            })
+            .collect();
+        self.fanout.batch = batch;
+        results
     }
 
     /// The socket took `n` bytes of a run: the rest goes to the outbox.
@@ -312,6 +393,8 @@ impl Slice {
             conn.over_since = ctx.now.max(1);
             let entry = (slot, conn.id);
             self.over.push(entry);
+            // A producer has to see it before it sees that this frame is through.
+            self.shared.over_half[ctx.index].store(true, Ordering::SeqCst);
         }
         true
     }
@@ -342,7 +425,8 @@ impl Slice {
             self.fanout.jobs.front(),
             Some(Job::Frame(_, Delivery { to: Recipients::Only(next), .. })) if **next == *to
         );
-        let (mut delivered, mut dropped) = (0, 0);
+        let mut counts = Counts::default();
+        let batched = !more && batched(to.len(), frame, ctx);
         for &id in to {
             if ctx.core.shard_of(id) != ctx.index {
                 continue;
@@ -358,6 +442,13 @@ impl Slice {
             };
             let mut sent = 0;
             if !more && conn.out.is_none() {
+                if batched && conn.stream.plain().is_some() {
+                    self.fanout.batch.push(slot);
+                    if self.fanout.batch.len() == BATCH {
+                        self.only_batch(frame, &mut counts, ctx);
+                    }
+                    continue;
+                }
                 match ctx.write(&mut conn.stream, frame) {
                     Ok(n) => sent = n,
                     Err(_) => {
@@ -365,23 +456,15 @@ impl Slice {
                         continue;
                     }
                 }
-                if sent == frame.len() {
-                    conn.last_message = ctx.now;
-                    delivered += 1;
-                    continue;
-                }
             }
             let dirty = more && conn.out.is_none();
-            if self.queue(slot, frame.clone(), sent, ctx) {
-                delivered += 1;
-                if dirty {
-                    self.fanout.dirty.push(slot);
-                }
-            } else {
-                dropped += 1;
-                self.slow_consumer(slot, ctx);
+            self.only_rest(slot, frame, sent, &mut counts, ctx);
+            if dirty {
+                self.fanout.dirty.push(slot);
             }
         }
+        self.only_batch(frame, &mut counts, ctx);
+        let Counts { delivered, dropped } = counts;
         let metrics = &self.shared.metrics;
         metrics.messages_out.add(delivered);
         metrics.bytes_out.add(delivered * frame.len() as u64);
@@ -389,6 +472,38 @@ impl Slice {
         if let Some(tally) = tally {
             tally.add(delivered, dropped);
             tally.finish();
+        }
+    }
+
+    /// Sends a frame for some connections to those of the batch.
+    fn only_batch(&mut self, frame: &Bytes, counts: &mut Counts, ctx: &mut Ctx) {
+        for (slot, took) in self.send_batch(frame, ctx) {
+            match took {
+                Ok(n) => self.only_rest(slot, frame, n, counts, ctx),
+                Err(_) => self.lost(slot, ctx),
+            }
+        }
+    }
+
+    /// A socket took `sent` bytes of a frame: the rest, if any, goes to the outbox.
+    fn only_rest(
+        &mut self,
+        slot: u32,
+        frame: &Bytes,
+        sent: usize,
+        counts: &mut Counts,
+        ctx: &mut Ctx,
+    ) {
+        if sent == frame.len() {
+            if let Some(conn) = self.conn(slot) {
+                conn.last_message = ctx.now;
+            }
+            counts.delivered += 1;
+        } else if self.queue(slot, frame.clone(), sent, ctx) {
+            counts.delivered += 1;
+        } else {
+            counts.dropped += 1;
+            self.slow_consumer(slot, ctx);
         }
     }
 
@@ -420,4 +535,9 @@ impl Slice {
             }
         }
     }
+}
+
+/// Whether so many bytes go to so many connections with one system call for many.
+fn batched(connections: usize, bytes: &[u8], ctx: &mut Ctx) -> bool {
+    connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring().is_some()
 }

@@ -53,6 +53,8 @@ pub struct Home {
     accept_after: u64,
     complained: u64,
     exchange: Option<Exchange>,
+    /// The first id of the next exchange: ids are never used again, whatever a reload changes.
+    next_id: u64,
     stdin: Option<pipe::Sender>,
     stdin_ready: bool,
     stdout: Option<pipe::Receiver>,
@@ -64,8 +66,12 @@ pub struct Home {
     wrote: bool,
     /// Until when the stdout of an incarnation that exited is read.
     exited: Option<u64>,
+    /// Whether we ended it.
+    wanted: bool,
     /// When a pause of reading the stdout is over.
     paused: u64,
+    /// Bytes read since nothing waited to be sent.
+    ahead: usize,
     lines: Lines,
     results: Arc<dyn Fn(String) + Send + Sync>,
     dirty: bool,
@@ -87,6 +93,7 @@ impl Home {
             accept_after: 0,
             complained: 0,
             exchange: None,
+            next_id: 1,
             stdin: None,
             stdin_ready: false,
             stdout: None,
@@ -95,7 +102,9 @@ impl Home {
             attached: false,
             wrote: false,
             exited: None,
+            wanted: false,
             paused: 0,
+            ahead: 0,
             lines: Lines::default(),
             results: Arc::new(results),
             dirty: false,
@@ -107,31 +116,41 @@ impl Home {
         this
     }
 
-    fn ensure_exchange(&mut self, shared: &Arc<Shared>, ctx: &Ctx) {
+    /// An exchange with the settings as they are now, if there is a listener; else what the last
+    /// one leaves to be done.
+    fn ensure_exchange(&mut self, shared: &Arc<Shared>, ctx: &Ctx) -> Vec<Effect> {
         let settings = shared.settings();
         match (&mut self.exchange, settings.listener.is_some()) {
             (Some(exchange), true) => exchange.set_settings(settings),
             (None, true) => {
-                self.exchange = Some(Exchange::new(
+                let mut exchange = Exchange::new(
                     Arc::clone(&shared.id),
                     settings,
                     Arc::clone(&shared.metrics),
                     Arc::clone(&shared.told_bytes),
                     ctx.core.shards(),
                     ctx.instant,
-                ));
+                );
+                exchange.issue_from(self.next_id);
+                self.exchange = Some(exchange);
             }
             // The listener's last incarnation is on its way out and is let finish.
             (Some(exchange), false) if self.attached => exchange.set_settings(settings),
-            (Some(_), false) => {
+            (Some(exchange), false) => {
+                exchange.set_settings(settings);
+                exchange.give_up();
+                self.next_id = exchange.next_free_id();
+                let effects = std::mem::take(&mut exchange.effects);
                 self.exchange = None;
                 shared.told_bytes.store(0, Ordering::Relaxed);
                 shared.pressed.store(false, Ordering::SeqCst);
                 shared.metrics.queued.set(0);
                 shared.metrics.unanswered.set(0);
+                return effects;
             }
             (None, false) => {}
         }
+        Vec::new()
     }
 
     fn attach(&mut self, stdin: Option<OwnedFd>, stdout: OwnedFd, slot: usize, ctx: &mut Ctx) {
@@ -168,8 +187,16 @@ impl Home {
     fn read_stdout(&mut self, shared: &Shared, ctx: &mut Ctx) {
         let (Some(stdout), Some(exchange)) = (&mut self.stdout, &mut self.exchange) else { return };
         let settings = shared.settings();
-        if shared.backlog.load(Ordering::Relaxed) > BACKLOG * ctx.core.shards()
-            || settings.hooks.is_none() && shared.any_over_half()
+        let backlog = shared.backlog.load(Ordering::SeqCst);
+        if backlog == 0 {
+            self.ahead = 0;
+        }
+        // What a producer adds before a slow recipient is looked at again leaves that one below its
+        // `max-queue`.
+        let producer = settings.hooks.is_none();
+        let step = (settings.max_queue / 4).max(1024);
+        if backlog > BACKLOG * ctx.core.shards()
+            || producer && (self.ahead >= step || shared.any_over_half())
         {
             self.paused = ctx.now + PAUSE;
             return;
@@ -177,8 +204,12 @@ impl Home {
         self.paused = 0;
         let now = ctx.instant;
         let max = settings.max_line;
-        for _ in 0..READS {
-            match stdout.read(&mut ctx.buffer) {
+        let (reads, room) = match producer {
+            true => (1, ctx.buffer.len().min(step)),
+            false => (READS, ctx.buffer.len()),
+        };
+        for _ in 0..reads {
+            match stdout.read(&mut ctx.buffer[..room]) {
                 Ok(0) => {
                     self.lines.end(|line| exchange.line(line, &self.results, now));
                     self.stdout = None;
@@ -193,13 +224,14 @@ impl Home {
                         self.wrote = true;
                         shared.report(Report::FirstOutput);
                     }
+                    self.ahead += n;
                     exchange.output(now);
                     let results = &self.results;
                     self.lines.feed(&ctx.buffer[..n], max, |line| match line {
                         Some(line) => exchange.line(line, results, now),
-                        None => exchange.over_long(max),
+                        None => exchange.over_long(max, now),
                     });
-                    if n < ctx.buffer.len() && !self.stdout_closed {
+                    if n < room && !self.stdout_closed {
                         self.stdout_ready = false;
                         return;
                     }
@@ -291,6 +323,10 @@ impl Slice {
     /// Starts or stops accepting.
     pub fn accept_on(&mut self, acceptor: Option<std::net::TcpListener>, ctx: &mut Ctx) {
         let Some(home) = &mut self.home else { return };
+        if let Some(mut old) = home.acceptor.take() {
+            // Its descriptor may have copies, for which closing this one would not end the watch.
+            let _ = ctx.registry.deregister(&mut old);
+        }
         home.acceptor = acceptor.and_then(|acceptor| {
             let mut acceptor = TcpListener::from_std(acceptor);
             let token = token(self.shared.slot, Kind::Acceptor, 0);
@@ -309,12 +345,14 @@ impl Slice {
 
     /// The settings changed; `told` says whether the exchange knew of connections before.
     pub fn home_settings(&mut self, told: bool, ctx: &mut Ctx) {
-        let tells = self.tells();
-        let Some(home) = &mut self.home else { return };
-        home.ensure_exchange(&self.shared, ctx);
-        home.dirty = true;
-        if tells && !told {
-            ctx.core.post_all(|| Msg::Announce(self.shared.slot));
+        if let Some(home) = &mut self.home {
+            home.dirty = true;
+            let mut left = home.ensure_exchange(&self.shared, ctx);
+            self.carry_out(&mut left, ctx);
+        }
+        // In front of the first message that the listener is asked about.
+        if self.tells() && !told {
+            self.announce(ctx);
         }
     }
 
@@ -323,6 +361,11 @@ impl Slice {
         let Some(home) = &mut self.home else { return };
         home.dirty = true;
         let slot = self.shared.slot;
+        if home.exchange.is_none() {
+            // Another shard may have heard of a new listener before this one; nothing is left over
+            // of an exchange that is not there.
+            home.ensure_exchange(&self.shared, ctx);
+        }
         match (msg, &mut home.exchange) {
             (HomeMsg::Opened(info), Some(exchange)) => {
                 if !exchange.knows(info.id) {
@@ -335,11 +378,10 @@ impl Slice {
                     Some(exchange) => exchange.message(conn, message),
                     // The listener was taken away a moment ago.
                     None => {
+                        let bytes = message.frame.len();
                         let to = route_recipients(self.settings.route, Some(conn), &[]);
-                        self.deliver(
-                            Delivery { frame: message.frame, to, from: None, tally: None },
-                            ctx,
-                        );
+                        let sent = Effect::Deliver { frame: message.frame, to, tally: None };
+                        self.carry_out(&mut vec![sent, Effect::Done { conn, bytes }], ctx);
                     }
                 }
             }
@@ -364,9 +406,10 @@ impl Slice {
                 let _ = ask.reply.send(Err(error));
             }
             (HomeMsg::Attach(stdin, stdout), _) => home.attach(stdin, stdout, slot, ctx),
-            (HomeMsg::Exited, _) => {
+            (HomeMsg::Exited { wanted }, _) => {
                 if home.attached {
                     home.exited = Some(ctx.now + LEFTOVER);
+                    home.wanted = wanted;
                     home.stdout_ready = home.stdout.is_some();
                 }
             }
@@ -374,9 +417,9 @@ impl Slice {
             (HomeMsg::WhenIdle(sender), _) => home.when_idle.push(sender),
             (HomeMsg::WhenFlushed(sender), _) => home.when_flushed.push(sender),
             (HomeMsg::DropAll(sender), exchange) => {
-                let dropped = exchange
-                    .as_mut()
-                    .map_or(0, |e| e.drop_all(ErrorCode::Stopping, "the gateway is stopping"));
+                let dropped = exchange.as_mut().map_or(0, |e| {
+                    e.drop_all("stop", ErrorCode::Stopping, "the gateway is stopping")
+                });
                 let _ = sender.send(dropped);
             }
             (HomeMsg::Opened(_) | HomeMsg::Closed(..) | HomeMsg::Result(_), None) => {}
@@ -450,6 +493,17 @@ impl Slice {
     fn effects(&mut self, ctx: &mut Ctx) {
         let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut()) else { return };
         let mut effects = std::mem::take(&mut exchange.effects);
+        self.carry_out(&mut effects, ctx);
+        // The vector goes back for its capacity, unless something came meanwhile.
+        if let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut())
+            && exchange.effects.is_empty()
+        {
+            effects.shrink_to(4096);
+            exchange.effects = effects;
+        }
+    }
+
+    fn carry_out(&mut self, effects: &mut Vec<Effect>, ctx: &mut Ctx) {
         let slot = self.shared.slot;
         let alone = ctx.core.shards() == 1;
         for effect in effects.drain(..) {
@@ -479,13 +533,6 @@ impl Slice {
                     }
                 }
             }
-        }
-        // The vector goes back for its capacity, unless something came meanwhile.
-        if let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut())
-            && exchange.effects.is_empty()
-        {
-            effects.shrink_to(4096);
-            exchange.effects = effects;
         }
         // Behind the deliveries: a connection that waits for its last answer ends after it.
         for shard in 0..ctx.core.shards() {
@@ -517,7 +564,7 @@ impl Slice {
         home.stdout_ready = false;
         home.paused = 0;
         let Some(exchange) = &mut home.exchange else { return };
-        let exit = exchange.detach(ctx.instant);
+        let exit = exchange.detach(home.wanted, ctx.instant);
         if exit.give_up {
             tracing::error!(
                 gateway = %self.shared.id,
@@ -534,7 +581,8 @@ impl Slice {
         }
         // A listener that was taken away by a reload leaves no exchange behind.
         if let Some(home) = &mut self.home {
-            home.ensure_exchange(&self.shared, ctx);
+            let mut left = home.ensure_exchange(&self.shared, ctx);
+            self.carry_out(&mut left, ctx);
         }
         self.shared.report(Report::Drained(exit));
     }

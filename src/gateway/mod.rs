@@ -29,6 +29,8 @@ pub mod supervisor;
 pub mod tally;
 pub mod timers;
 pub mod transport;
+#[cfg_attr(not(target_os = "linux"), path = "no_uring.rs")]
+pub mod uring;
 
 use std::time::SystemTime;
 

@@ -75,7 +75,7 @@ impl Slice {
 
     /// A good request: the limits and the listener have their say.
     fn upgrade(&mut self, slot: u32, upgrade: Box<Upgrade>, ctx: &mut Ctx) {
-        if self.shared.stopping.load(Ordering::Relaxed) {
+        if self.shared.refusing.load(Ordering::Relaxed) {
             let response = handshake::unavailable("The gateway is stopping.\n");
             return self.refuse(slot, response, "stopping", ctx);
         }
@@ -116,7 +116,7 @@ impl Slice {
         let Some(upgrade) = conn.opening.as_mut().and_then(|o| o.upgrade.take()) else { return };
         match verdict {
             Verdict::Accept(protocol) => {
-                if self.shared.stopping.load(Ordering::Relaxed) {
+                if self.shared.refusing.load(Ordering::Relaxed) {
                     let response = handshake::unavailable("The gateway is stopping.\n");
                     return self.refuse(slot, response, "stopping", ctx);
                 }

@@ -188,6 +188,90 @@ mod tests {
         }
     }
 
+    #[derive(Debug, Clone)]
+    enum Op {
+        /// A frame so long, perhaps begun by a write that went past the queue.
+        Push(usize, bool),
+        Control(usize),
+        Flush(usize),
+        Discard,
+        Reset,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (1usize..40, any::<bool>()).prop_map(|(n, begun)| Op::Push(n, begun)),
+            1 => (1usize..10).prop_map(Op::Control),
+            3 => (0usize..80).prop_map(Op::Flush),
+            1 => Just(Op::Discard),
+            1 => Just(Op::Reset),
+        ]
+    }
+
+    proptest! {
+        /// Against a plain list of frames: what is refused, what waits, what comes out.
+        #[test]
+        fn it_is_a_bounded_list_of_frames(
+            ops in prop::collection::vec(op(), 0..60),
+            max in 0usize..400,
+        ) {
+            let mut outbox = Outbox::default();
+            let mut socket = Narrow { room: 0, got: Vec::new() };
+            // Each frame: its byte, what is left of it, whether it was begun.
+            let mut model: VecDeque<(u8, usize, bool)> = VecDeque::new();
+            let mut expected = Vec::new();
+            for (i, op) in ops.into_iter().enumerate() {
+                let byte = i as u8;
+                match op {
+                    Op::Push(length, begun) => {
+                        // Only an empty queue is written past.
+                        let sent = if begun && model.is_empty() { length / 2 } else { 0 };
+                        let frame = Bytes::from(vec![byte; length]);
+                        let held: usize = model.iter().map(|(_, n, _)| n + FRAME_COST).sum();
+                        let fits = model.is_empty() || held + length - sent <= max;
+                        prop_assert_eq!(outbox.push(frame, sent, max), fits);
+                        if fits {
+                            model.push_back((byte, length - sent, sent > 0));
+                        }
+                    }
+                    Op::Control(length) => {
+                        outbox.push_always(Bytes::from(vec![byte; length]), 0);
+                        model.push_back((byte, length, false));
+                    }
+                    Op::Flush(room) => {
+                        socket.room = room;
+                        let flushed = outbox.flush(&mut socket).unwrap();
+                        let mut left = room;
+                        while let Some((byte, length, begun)) = model.front_mut() {
+                            let n = left.min(*length);
+                            expected.extend(std::iter::repeat_n(*byte, n));
+                            left -= n;
+                            *length -= n;
+                            *begun |= n > 0;
+                            if *length > 0 {
+                                break;
+                            }
+                            model.pop_front();
+                        }
+                        let full = Flush::Full(left < room);
+                        prop_assert_eq!(flushed, if model.is_empty() { Flush::Empty } else { full });
+                    }
+                    Op::Discard => {
+                        outbox.discard_waiting();
+                        model.retain(|(_, _, begun)| *begun);
+                    }
+                    Op::Reset => {
+                        outbox.reset();
+                        model.clear();
+                    }
+                }
+                prop_assert_eq!(outbox.bytes(), model.iter().map(|(_, n, _)| n).sum::<usize>());
+                prop_assert_eq!(outbox.cost(), outbox.bytes() + model.len() * FRAME_COST);
+                prop_assert_eq!(&socket.got, &expected);
+            }
+        }
+    }
+
     #[test]
     fn a_message_always_enters_an_empty_queue() {
         let mut outbox = Outbox::default();

@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::slice::{Job, Slice, empty_outbox};
 use super::timers::Timers;
 use super::transport::Transport;
+use super::uring::Ring;
 
 /// The waker's token.
 pub const WAKER: Token = Token(usize::MAX);
@@ -36,6 +37,9 @@ const TAKING: u64 = 250;
 
 /// How long a recipient over half holds producers up.
 const HOLD_UP: u64 = 1_000;
+
+/// How often a shard looks whether a recipient still holds producers up.
+const HELD_LOOK: Duration = Duration::from_millis(25);
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +88,7 @@ pub struct Ctx {
     pub instant: Instant,
     #[allow(clippy::vec_box)] // the boxes themselves are what is kept
     spares: Vec<Box<Outbox>>,
+    ring: Option<io::Result<Ring>>,
 }
 
 impl Ctx {
@@ -107,6 +112,15 @@ impl Ctx {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// What sends one frame to many sockets at once, made at the first call; `None` where the
+    /// kernel has no such thing for us.
+    pub fn ring(&mut self) -> Option<&mut Ring> {
+        let made = self.ring.get_or_insert_with(|| {
+            Ring::new().inspect_err(|error| tracing::debug!(%error, "no io_uring"))
+        });
+        made.as_mut().ok()
     }
 
     /// An empty outbox.
@@ -148,6 +162,7 @@ impl Shard {
             now: 1,
             instant: Instant::now(),
             spares: Vec::new(),
+            ring: None,
         };
         ctx.tick();
         Ok(Shard { poll, slices: Vec::new(), ctx })
@@ -250,7 +265,6 @@ impl Shard {
             }
             // Being awake is enough: the turn looks at what waits.
             Msg::Resume(_) => {}
-            Msg::Announce(_) => slice.announce(ctx),
             Msg::Home(_, msg) => slice.home_msg(msg, ctx),
             Msg::List(_, one, reply) => {
                 // The requester may have gone.
@@ -260,6 +274,9 @@ impl Shard {
                 slice.fanout.jobs.push_back(Job::CloseAll(code, reason));
             }
             Msg::CloseAll(_, None) => slice.cut_all(ctx),
+            Msg::CloseShare(_, closing, parts) => {
+                slice.fanout.jobs.push_back(Job::CloseShare(closing, parts));
+            }
             Msg::WhenEmpty(_, sender) => slice.when_empty(sender),
         }
     }
@@ -271,7 +288,7 @@ impl Shard {
         for slice in self.slices.iter_mut().filter_map(Option::as_deref_mut) {
             more |= slice.home_turn(ctx);
             let mut budget = SENDS;
-            if slice.lingers() {
+            if slice.lingers(ctx) {
                 budget = 0;
                 more = true;
             }
@@ -306,10 +323,14 @@ impl Shard {
             .filter_map(|s| s.as_deref()?.home_deadline(ctx))
             .min()
             .map(|at| at.saturating_duration_since(ctx.instant));
-        match (timer, home) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        // A recipient that takes nothing more makes no event: it has to be looked at again.
+        let held = self
+            .slices
+            .iter()
+            .flatten()
+            .any(|slice| slice.shared.over_half[ctx.index].load(Ordering::Relaxed))
+            .then_some(HELD_LOOK);
+        [timer, home, held].into_iter().flatten().min()
     }
 }
 
@@ -344,11 +365,11 @@ fn gateway_of(msg: &Msg) -> Option<usize> {
         | Msg::Verdict(g, ..)
         | Msg::Done(g, _)
         | Msg::Finish(g, _)
-        | Msg::Announce(g)
         | Msg::Resume(g)
         | Msg::Home(g, _)
         | Msg::List(g, ..)
         | Msg::CloseAll(g, _)
+        | Msg::CloseShare(g, ..)
         | Msg::WhenEmpty(g, _) => Some(*g),
     }
 }

@@ -50,6 +50,8 @@ pub enum Job {
     Finish(ConnId),
     /// All are closed.
     CloseAll(u16, &'static str),
+    /// One part in so many is closed.
+    CloseShare(Closing, u32),
 }
 
 /// One gateway on one shard.
@@ -478,6 +480,17 @@ impl Slice {
     pub fn close_all(&mut self, closing: Closing, ctx: &mut Ctx) {
         let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
         for slot in slots {
+            self.close_now(slot, closing, SHORT_WAIT, true, ctx);
+        }
+    }
+
+    /// Closes one part in `parts` of the open connections; those that are owed answers come later.
+    pub fn close_share(&mut self, closing: Closing, parts: u32, ctx: &mut Ctx) {
+        let open = self.conns.iter().filter(|(_, c)| c.state == State::Open && c.unanswered == 0);
+        let open: Vec<u32> = open.map(|(slot, _)| slot as u32).collect();
+        // Rounded at random: a few connections are spread over many steps, too.
+        let due = open.len() as f64 / f64::from(parts.max(1)) + fastrand::f64();
+        for slot in open.into_iter().take(due as usize) {
             self.close_now(slot, closing, SHORT_WAIT, true, ctx);
         }
     }

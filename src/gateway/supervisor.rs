@@ -66,6 +66,17 @@ enum Order {
     Replace(Arc<GatewaySettings>, oneshot::Sender<Result<(), String>>),
 }
 
+/// What a supervisor needs of the world around it.
+#[derive(Clone)]
+pub struct Around {
+    /// The engine.
+    pub core: Arc<Core>,
+    /// The control port's URL, for the listener's environment.
+    pub control_url: Option<String>,
+    /// Cancelled when all of `serve` stops: an old process is not given its time then.
+    pub hurry: CancellationToken,
+}
+
 /// A gateway's hold on its supervisor.
 pub struct Supervisor {
     orders: mpsc::Sender<Order>,
@@ -75,26 +86,25 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts the listener of a gateway.
     pub fn start(
-        core: Arc<Core>,
+        around: Around,
         shared: Arc<Shared>,
         reports: mpsc::UnboundedReceiver<Report>,
-        control_url: Option<String>,
+        first: Option<Incarnation>,
     ) -> Supervisor {
         let (orders, orders_in) = mpsc::channel(4);
         let (life_out, life) = watch::channel(Life::Starting);
         let task = Task {
-            core,
+            around,
             settings: shared.settings(),
             shared,
             reports,
-            control_url,
             orders: orders_in,
             life: life_out,
             incarnations: 0,
             early: 0,
             delay: FIRST_DELAY,
         };
-        tokio::spawn(task.run());
+        tokio::spawn(task.run(first));
         Supervisor { orders, life }
     }
 
@@ -124,7 +134,7 @@ impl Supervisor {
 }
 
 /// One process and what its stderr said last.
-struct Incarnation {
+pub struct Incarnation {
     spawned: Spawned,
     tail: Arc<Mutex<Tail>>,
     started: Instant,
@@ -142,12 +152,21 @@ enum End {
     Orphaned,
 }
 
+/// How a pause ended.
+enum Pause {
+    /// The time is up: the next process is to be started.
+    Over,
+    /// The next one is there already.
+    Next(Box<Incarnation>),
+    /// The supervisor is done.
+    Done,
+}
+
 struct Task {
-    core: Arc<Core>,
+    around: Around,
     shared: Arc<Shared>,
     settings: Arc<GatewaySettings>,
     reports: mpsc::UnboundedReceiver<Report>,
-    control_url: Option<String>,
     orders: mpsc::Receiver<Order>,
     life: watch::Sender<Life>,
     incarnations: u64,
@@ -156,12 +175,11 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self) {
-        let mut next: Option<Incarnation> = None;
+    async fn run(mut self, mut next: Option<Incarnation>) {
         loop {
             let incarnation = match next.take() {
                 Some(incarnation) => incarnation,
-                None => match self.spawn() {
+                None => match spawn(&self.around, &self.shared, &self.settings) {
                     Ok(incarnation) => incarnation,
                     Err(why) if self.incarnations == 0 => {
                         self.life.send_replace(Life::Failed(why));
@@ -169,10 +187,11 @@ impl Task {
                     }
                     Err(why) => {
                         tracing::error!(gateway = %self.shared.id, "the listener cannot be started again: {why}");
-                        if !self.pause().await {
-                            return;
+                        match self.pause().await {
+                            Pause::Over => continue,
+                            Pause::Next(incarnation) => *incarnation,
+                            Pause::Done => return,
                         }
-                        continue;
                     }
                 },
             };
@@ -183,30 +202,15 @@ impl Task {
         }
     }
 
-    fn spawn(&self) -> Result<Incarnation, String> {
-        self.spawn_with(&self.settings)
-    }
-
-    fn spawn_with(&self, settings: &GatewaySettings) -> Result<Incarnation, String> {
-        let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
-        let with_stdin = !settings.hooks.is_none();
-        let mut spawned =
-            process::spawn(command, &settings.id, self.control_url.as_deref(), with_stdin)
-                .map_err(|e| process::explain(&e, command))?;
-        let tail = Arc::new(Mutex::new(Tail::default()));
-        if let Some(stderr) = spawned.stderr.take() {
-            tokio::spawn(stderr::drain(
-                stderr,
-                Arc::clone(&self.shared.id),
-                Arc::clone(&tail),
-                Arc::clone(&self.shared.metrics),
-            ));
-        }
-        Ok(Incarnation { spawned, tail, started: Instant::now() })
-    }
-
     fn tell_home(&self, msg: HomeMsg) {
-        self.core.post_home(&self.shared, msg);
+        self.around.core.post_home(&self.shared, msg);
+    }
+
+    /// From here on these settings hold.
+    fn settle(&mut self, settings: Arc<GatewaySettings>) {
+        self.settings = Arc::clone(&settings);
+        *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
+        self.around.core.post_all(|| Msg::Settings(self.shared.slot));
     }
 
     /// One incarnation from its attachment to its end. `None`: the supervisor is done; else the
@@ -233,9 +237,13 @@ impl Task {
                 // It has exited or is killed: this returns at once.
                 let _ = now.spawned.child.wait().await;
                 self.life.send_replace(Life::Restarting);
-                let exit = self.drained().await;
+                let exit = self.drained(false).await;
                 wrote |= exit.is_some_and(|exit| exit.wrote_line);
-                self.after_death(&why, lived, wrote, &now.tail).await.then_some(None)
+                match self.after_death(&why, lived, wrote, &now.tail).await {
+                    Pause::Over => Some(None),
+                    Pause::Next(next) => Some(Some(*next)),
+                    Pause::Done => None,
+                }
             }
             End::Stop(cut, done) => {
                 self.end(&mut now, &cut).await;
@@ -245,11 +253,9 @@ impl Task {
             }
             End::Replaced(next, settings, done) => {
                 self.life.send_replace(Life::Restarting);
-                // Nothing cuts this short but the next order, which waits for it.
-                self.end(&mut now, &CancellationToken::new()).await;
-                self.settings = Arc::clone(&settings);
-                *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
-                self.core.post_all(|| Msg::Settings(self.shared.slot));
+                let hurry = self.around.hurry.clone();
+                self.end(&mut now, &hurry).await;
+                self.settle(settings);
                 self.shared.metrics.restarts.inc();
                 self.early = 0;
                 let _ = done.send(Ok(()));
@@ -297,7 +303,7 @@ impl Task {
                     None => return End::Orphaned,
                     Some(Order::Stop(cut, done)) => return End::Stop(cut, done),
                     Some(Order::Replace(settings, done)) => {
-                        match self.try_out(&settings).await {
+                        match try_out(&self.around, &self.shared, &settings).await {
                             Ok(next) => return End::Replaced(Box::new(next), settings, done),
                             Err(why) => {
                                 let _ = done.send(Err(why));
@@ -309,21 +315,9 @@ impl Task {
         }
     }
 
-    /// Starts a new process beside the old one and sees whether it lives.
-    async fn try_out(&self, settings: &GatewaySettings) -> Result<Incarnation, String> {
-        let mut next = self.spawn_with(settings)?;
-        match timeout(UP_AFTER, next.spawned.child.wait()).await {
-            Err(_) => Ok(next),
-            Ok(status) => {
-                process::signal_group(next.spawned.pid, Signal::KILL);
-                Err(with_tail(&exit_text(status), &next.tail).await)
-            }
-        }
-    }
-
-    /// The home has handled what the incarnation left.
-    async fn drained(&mut self) -> Option<Exit> {
-        self.tell_home(HomeMsg::Exited);
+    /// The home has handled what the incarnation left; `wanted` says that we ended it.
+    async fn drained(&mut self, wanted: bool) -> Option<Exit> {
+        self.tell_home(HomeMsg::Exited { wanted });
         loop {
             match self.reports.recv().await? {
                 Report::Drained(exit) => return Some(exit),
@@ -332,22 +326,21 @@ impl Task {
         }
     }
 
-    /// After an unwanted end: says so, and waits for the time to start again. False if there is
-    /// none.
+    /// After an unwanted end: says so, and waits for the time to start again.
     async fn after_death(
         &mut self,
         why: &str,
         lived: Duration,
         wrote: bool,
         tail: &Arc<Mutex<Tail>>,
-    ) -> bool {
+    ) -> Pause {
         if self.incarnations <= 2 && lived < EARLY && !wrote {
             self.early += 1;
             if self.early == 2 {
                 let why = with_tail(why, tail).await;
                 tracing::error!(gateway = %self.shared.id, "the listener cannot be started: {why}");
                 self.life.send_replace(Life::Failed(why));
-                return false;
+                return Pause::Done;
             }
         }
         if lived >= SETTLED {
@@ -362,9 +355,8 @@ impl Task {
         self.pause().await
     }
 
-    /// The pause before a restart, twice as long each time; an order may end it. False if the
-    /// supervisor is done.
-    async fn pause(&mut self) -> bool {
+    /// The pause before a restart, twice as long each time; an order may end it.
+    async fn pause(&mut self) -> Pause {
         let max = self.settings.restart_delay_max;
         let delay = self.delay.min(max);
         self.delay = (self.delay * 2).min(max.max(FIRST_DELAY));
@@ -372,22 +364,28 @@ impl Task {
         let jitter = fastrand::f64() / 4.0;
         let delay = delay.mul_f64(1.0 + jitter).min(max.max(delay));
         tokio::select! {
-            () = sleep(delay) => true,
+            () = sleep(delay) => Pause::Over,
             order = self.orders.recv() => match order {
-                None => false,
+                None => Pause::Done,
                 Some(Order::Stop(_, done)) => {
                     self.life.send_replace(Life::Stopped);
                     let _ = done.send(());
-                    false
+                    Pause::Done
                 }
-                // None is there to replace: the next one has the new settings.
+                // None is there to replace, but the new one has to show that it lives all the same.
                 Some(Order::Replace(settings, done)) => {
-                    self.settings = Arc::clone(&settings);
-                    *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
-                    self.core.post_all(|| Msg::Settings(self.shared.slot));
-                    let _ = done.send(Ok(()));
-                    self.delay = FIRST_DELAY;
-                    true
+                    match try_out(&self.around, &self.shared, &settings).await {
+                        Ok(next) => {
+                            self.settle(settings);
+                            self.delay = FIRST_DELAY;
+                            let _ = done.send(Ok(()));
+                            Pause::Next(Box::new(next))
+                        }
+                        Err(why) => {
+                            let _ = done.send(Err(why));
+                            Pause::Over
+                        }
+                    }
                 }
             },
         }
@@ -418,7 +416,48 @@ impl Task {
             let _ = now.spawned.child.wait().await;
         }
         tracing::info!(gateway = %self.shared.id, pid, "listener stopped");
-        self.drained().await;
+        self.drained(true).await;
+    }
+}
+
+fn spawn(
+    around: &Around,
+    shared: &Shared,
+    settings: &GatewaySettings,
+) -> Result<Incarnation, String> {
+    let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
+    let with_stdin = !settings.hooks.is_none();
+    let mut spawned =
+        process::spawn(command, &settings.id, around.control_url.as_deref(), with_stdin)
+            .map_err(|e| process::explain(&e, command))?;
+    let tail = Arc::new(Mutex::new(Tail::default()));
+    if let Some(stderr) = spawned.stderr.take() {
+        tokio::spawn(stderr::drain(
+            stderr,
+            Arc::clone(&shared.id),
+            Arc::clone(&tail),
+            Arc::clone(&shared.metrics),
+        ));
+    }
+    Ok(Incarnation { spawned, tail, started: Instant::now() })
+}
+
+/// Starts a process beside what is there and sees whether it lives.
+///
+/// # Errors
+/// Why it does not.
+pub async fn try_out(
+    around: &Around,
+    shared: &Shared,
+    settings: &GatewaySettings,
+) -> Result<Incarnation, String> {
+    let mut next = spawn(around, shared, settings)?;
+    match timeout(UP_AFTER, next.spawned.child.wait()).await {
+        Err(_) => Ok(next),
+        Ok(status) => {
+            process::signal_group(next.spawned.pid, Signal::KILL);
+            Err(with_tail(&exit_text(status), &next.tail).await)
+        }
     }
 }
 

@@ -6,12 +6,14 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection};
 
 /// A certificate chain and its key (PEM), and the chain's first certificate.
@@ -19,22 +21,45 @@ use rustls::{ServerConfig, ServerConnection};
 /// # Errors
 /// What is wrong with which file.
 pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>), String> {
+    let wrong = |name: &str, path: &Path, error: pem::Error| {
+        let why = match error {
+            pem::Error::NoItemsFound if name == "tls-key" => {
+                "there is no private key (PEM, without a passphrase) in it".to_owned()
+            }
+            pem::Error::NoItemsFound => "there is no certificate (PEM) in it".to_owned(),
+            // In its own words, not in those of a debugger.
+            pem::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        format!("{name} {}: {why}", path.display())
+    };
     let certificates = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| format!("tls-cert {}: {e}", chain.display()))?;
+        .map_err(|e| wrong("tls-cert", chain, e))?;
     let Some(first) = certificates.first() else {
-        return Err(format!("tls-cert {}: there is no certificate in it", chain.display()));
+        return Err(wrong("tls-cert", chain, pem::Error::NoItemsFound));
     };
     let first = first.to_vec();
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|e| format!("tls-key {}: {e}", key.display()))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("tls-key", key, e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .with_no_client_auth()
         .with_single_cert(certificates, private)
-        .map_err(|e| format!("tls-cert {} and tls-key: {e}", chain.display()))?;
+        .map_err(|e| {
+            let why = match e {
+                rustls::Error::InconsistentKeys(_) => {
+                    "the key is not that of the certificate".to_owned()
+                }
+                e => e.to_string(),
+            };
+            format!("tls-cert {} and tls-key {}: {why}", chain.display(), key.display())
+        })?;
+    // A memory of 256 sessions is no use to thousands of clients that stay for hours, and tickets
+    // behind the handshake trip those that read and write on two threads without a lock.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok((config, first))
 }
 
@@ -75,6 +100,11 @@ impl Transport {
     /// The socket itself.
     pub fn tcp(&mut self) -> &mut TcpStream {
         &mut self.tcp
+    }
+
+    /// The descriptor, where bytes written to it are those of the frames: not with TLS.
+    pub fn plain(&self) -> Option<BorrowedFd<'_>> {
+        self.tls.is_none().then(|| self.tcp.as_fd())
     }
 
     /// Whether a short read has emptied the socket: not so with TLS, whose records end where they
@@ -151,24 +181,24 @@ impl Write for Transport {
         if self.tls.is_none() {
             return self.tcp.write(bytes);
         }
-        if !self.push()? {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let Some(tls) = &mut self.tls else { return self.tcp.write(bytes) };
-        if tls.session.is_handshaking() {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        let taken = tls.session.writer().write(bytes)?;
-        self.push()?;
-        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.tls.is_none() {
             return self.tcp.write_vectored(slices);
         }
-        let first = slices.iter().find(|slice| !slice.is_empty());
-        self.write(first.map_or(&[], |slice| slice))
+        if !self.push()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Some(tls) = &mut self.tls else { return Ok(0) };
+        if tls.session.is_handshaking() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        // Small frames share records.
+        let taken = tls.session.writer().write_vectored(slices)?;
+        self.push()?;
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -50,7 +50,7 @@ pub fn leading_id(line: &[u8]) -> Option<(u64, &[u8])> {
     let rest = line.strip_prefix(b"{\"id\":")?;
     // 16 digits hold every id below 2^53.
     let digits = rest.iter().take(17).take_while(|b| b.is_ascii_digit()).count();
-    if digits == 0 || digits > 16 {
+    if digits == 0 || digits > 16 || rest[0] == b'0' {
         return None;
     }
     let (number, rest) = rest.split_at(digits);

@@ -16,8 +16,9 @@ use super::json::{self, Members};
 const RESERVED: [&str; 8] =
     ["id", "event", "conn", "command", "ref", "source", "redelivered", "resumed"];
 
-/// Bytes that the event's line has beside the members: id, event, conn, newline.
-const ENVELOPE: usize = 70;
+/// Bytes that the event's line has beside the members: id, event, conn, newline, and that it is
+/// redelivered.
+const ENVELOPE: usize = 80;
 
 /// A checked push.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! One gateway's life: started, stopped, failed, changed by a reload.
+//! One gateway's life: started, stopped, failed. What a reload does to it is in `change`.
 //!
 //! Verbs of one gateway take turns (`verb`); what they find and leave is in `state`, behind a lock
 //! that is never held across an await.
@@ -26,6 +26,9 @@ use crate::settings::{GatewaySettings, Startup};
 
 /// How long clients have for their Close, and the listener to take its last events.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// Steps in which closes are spread over `close-spread`.
+const SPREAD_STEP: Duration = Duration::from_millis(50);
 
 /// Where a gateway stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,25 @@ pub struct State {
     pub by_hand: bool,
     /// What exists while it runs.
     pub running: Option<Running>,
+    /// A copy of the socket that it accepts on, for a successor on the same address.
+    acceptor: Option<TcpListener>,
+}
+
+/// Why something could not be done.
+pub struct Trouble {
+    /// What kind of error it is.
+    pub code: ErrorCode,
+    /// The reason, without the gateway's name.
+    pub text: String,
+    /// Whether it is that the port is taken: it may be free in a moment.
+    pub taken: bool,
+}
+
+impl Trouble {
+    /// A failure with this reason.
+    pub fn new(text: impl Into<String>) -> Trouble {
+        Trouble { code: ErrorCode::Failed, text: text.into(), taken: false }
+    }
 }
 
 /// One gateway.
@@ -87,7 +109,8 @@ pub struct Gateway {
     /// Its counters, from its first start on.
     pub metrics: Arc<Metrics>,
     state: Mutex<State>,
-    verb: tokio::sync::Mutex<()>,
+    /// Held by the verb that has its turn.
+    pub(super) verb: tokio::sync::Mutex<()>,
     host: Weak<Host>,
 }
 
@@ -103,6 +126,7 @@ impl Gateway {
                 error: None,
                 by_hand: false,
                 running: None,
+                acceptor: None,
             }),
             verb: tokio::sync::Mutex::new(()),
             host: Arc::downgrade(host),
@@ -119,8 +143,26 @@ impl Gateway {
         self.state().running.clone()
     }
 
-    fn host(&self) -> Result<Arc<Host>, ApiError> {
-        self.host.upgrade().ok_or_else(|| ApiError::new(ErrorCode::Stopping, "wsgw is stopping"))
+    /// The `serve` that it belongs to.
+    ///
+    /// # Errors
+    /// All of it stops.
+    pub fn host(&self) -> Result<Arc<Host>, Trouble> {
+        self.host.upgrade().ok_or_else(|| Trouble {
+            code: ErrorCode::Stopping,
+            text: "wsgw is stopping".to_owned(),
+            taken: false,
+        })
+    }
+
+    /// A copy of the socket that it accepts on.
+    pub fn acceptor(&self) -> Option<TcpListener> {
+        self.state().acceptor.as_ref()?.try_clone().ok()
+    }
+
+    /// A failure as the control port tells it.
+    pub fn error(&self, trouble: Trouble) -> ApiError {
+        ApiError::new(trouble.code, format!("gateway {}: {}", self.id, trouble.text))
     }
 
     /// As the control port shows it.
@@ -146,7 +188,10 @@ impl Gateway {
                 Startup::Manual => "manual",
                 Startup::Disabled => "disabled",
             },
-            address: state.running.as_ref().map(|r| url(r.bound, tls)),
+            // A failed one takes no clients, though its last ones may still be leaving.
+            address: (state.phase != Phase::Failed)
+                .then(|| state.running.as_ref().map(|r| url(r.bound, tls)))
+                .flatten(),
             connections: self.metrics.connections.get(),
             messages_in: self.metrics.messages_in.get(),
             messages_out: self.metrics.messages_out.get(),
@@ -162,22 +207,28 @@ impl Gateway {
     /// Starts it; fine if it runs.
     pub async fn start(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
-        self.start_locked().await
+        self.start_locked().await.map_err(|trouble| self.error(trouble))
     }
 
-    async fn start_locked(self: &Arc<Self>) -> Result<(), ApiError> {
+    /// Starts it, within a verb.
+    ///
+    /// # Errors
+    /// Why it has failed now.
+    pub async fn start_locked(self: &Arc<Self>) -> Result<(), Trouble> {
+        if self.host()?.is_stopping() {
+            let text = "wsgw is stopping".to_owned();
+            return Err(Trouble { code: ErrorCode::Stopping, text, taken: false });
+        }
         let settings = {
             let mut state = self.state();
             state.by_hand = false;
             match (state.phase, state.settings.startup) {
                 (Phase::Running, _) => return Ok(()),
                 (_, Startup::Disabled) => {
-                    let text = format!(
-                        "the gateway {:?} is disabled: set its startup to \"manual\" or \"automatic\" \
-                         and reload",
-                        self.id
-                    );
-                    return Err(ApiError::new(ErrorCode::NotRunning, text));
+                    let text = "it is disabled: set its startup to \"manual\" or \"automatic\" and \
+                                reload";
+                    let code = ErrorCode::NotRunning;
+                    return Err(Trouble { code, text: text.to_owned(), taken: false });
                 }
                 _ => {}
             }
@@ -185,43 +236,52 @@ impl Gateway {
             state.error = None;
             Arc::clone(&state.settings)
         };
-        match self.bring_up(&settings).await {
+        match self.bring_up(&settings, None).await {
             Ok(running) => {
                 self.enter(running, &settings);
                 Ok(())
             }
-            Err(why) => {
+            Err(trouble) => {
                 let mut state = self.state();
                 state.phase = Phase::Failed;
-                state.error = Some(why.clone());
-                tracing::error!(gateway = %self.id, "{why}");
-                Err(ApiError::new(ErrorCode::Failed, format!("gateway {}: {why}", self.id)))
+                state.error = Some(trouble.text.clone());
+                tracing::error!(gateway = %self.id, "{}", trouble.text);
+                Err(trouble)
             }
         }
     }
 
-    /// Binds, starts the listener and waits until it lives; accepts nothing yet.
-    async fn bring_up(
+    /// Binds (unless it is given an acceptor), starts the listener and waits until it lives;
+    /// accepts nothing yet.
+    ///
+    /// # Errors
+    /// Why it does not come up; nothing is left of it.
+    pub async fn bring_up(
         self: &Arc<Self>,
         settings: &Arc<GatewaySettings>,
-    ) -> Result<(Running, TcpListener), String> {
-        let tls = tls_of(settings)?;
-        let host = self.host().map_err(|e| e.message)?;
-        let (acceptor, bound) =
-            bind::bind(&settings.host, settings.port).map_err(|e| bind_error(&e, settings))?;
+        acceptor: Option<TcpListener>,
+    ) -> Result<(Running, TcpListener), Trouble> {
+        let tls = tls_of(settings).map_err(Trouble::new)?;
+        let host = self.host()?;
+        let handed_over = || host.inherited.socket_of(settings);
+        let acceptor = match acceptor.map(Ok).or_else(handed_over) {
+            Some(acceptor) => acceptor,
+            None => bind::bind(&settings.host, settings.port).await,
+        };
+        let bound = acceptor.and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)));
+        let (bound, acceptor) = bound.map_err(|e| Trouble {
+            code: ErrorCode::Failed,
+            taken: e.kind() == io::ErrorKind::AddrInUse,
+            text: bind_error(&e, settings),
+        })?;
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
-        let core = host.engine.core();
         let metrics = Arc::clone(&self.metrics);
         let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
         shared.set_tls(tls);
         let mut running = Running { shared, bound, supervisor: None };
         if settings.listener.is_some() {
-            let supervisor = Supervisor::start(
-                Arc::clone(core),
-                Arc::clone(&running.shared),
-                reports,
-                host.control_url(),
-            );
+            let shared = Arc::clone(&running.shared);
+            let supervisor = Supervisor::start(host.around(), shared, reports, None);
             let mut life = supervisor.life();
             running.supervisor = Some(Arc::new(supervisor));
             let now = life.wait_for(|l| matches!(l, Life::Up(_) | Life::Failed(_))).await;
@@ -233,20 +293,21 @@ impl Gateway {
             drop(now);
             if let Some(why) = failed {
                 host.engine.remove(&running.shared);
-                return Err(format!("the listener cannot be started: {why}"));
+                return Err(Trouble::new(format!("the listener cannot be started: {why}")));
             }
         }
         Ok((running, acceptor))
     }
 
     /// Accepts: it runs.
-    fn enter(
+    pub fn enter(
         self: &Arc<Self>,
         (running, acceptor): (Running, TcpListener),
         settings: &GatewaySettings,
     ) {
         let Ok(host) = self.host() else { return };
         let shared = &running.shared;
+        let copy = acceptor.try_clone().ok();
         host.engine.core().post(shared.home, Msg::Accept(shared.slot, Some(acceptor)));
         let address = url(running.bound, settings.tls_cert.is_some());
         if let Some(supervisor) = &running.supervisor {
@@ -254,6 +315,7 @@ impl Gateway {
         }
         let mut state = self.state();
         state.running = Some(running);
+        state.acceptor = copy;
         state.phase = Phase::Running;
         state.error = None;
         drop(state);
@@ -262,7 +324,7 @@ impl Gateway {
     }
 
     /// Watches for a listener that fails for good after the gateway counted as running.
-    fn mind(self: &Arc<Self>, mut life: watch::Receiver<Life>, shared: Arc<Shared>) {
+    pub fn mind(self: &Arc<Self>, mut life: watch::Receiver<Life>, shared: Arc<Shared>) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let end = life.wait_for(|l| matches!(l, Life::Failed(_) | Life::Stopped)).await;
@@ -271,72 +333,70 @@ impl Gateway {
             let _turn = this.verb.lock().await;
             let running = this.running().filter(|r| Arc::ptr_eq(&r.shared, &shared));
             let Some(running) = running else { return };
-            {
+            let settings = {
                 let mut state = this.state();
                 state.phase = Phase::Failed;
                 state.error = Some(format!("the listener cannot be started: {why}"));
-            }
-            let cut = CancellationToken::new();
-            this.bring_down(&running, Duration::ZERO, close::LISTENER_FAILED, &cut).await;
+                GatewaySettings { drain: Duration::ZERO, ..(*state.settings).clone() }
+            };
+            this.bring_down(&running, &settings, close::LISTENER_FAILED, Duration::ZERO).await;
             this.state().running = None;
         });
     }
 
-    /// Stops it; fine if it is stopped. `cut` ends the waits.
-    pub async fn stop(
-        self: &Arc<Self>,
-        by_hand: bool,
-        cut: &CancellationToken,
-    ) -> Result<(), ApiError> {
+    /// Stops it; fine if it is stopped.
+    pub async fn stop(self: &Arc<Self>, by_hand: bool) {
         let _turn = self.verb.lock().await;
-        self.stop_locked(by_hand, cut).await
+        self.stop_locked(by_hand).await;
     }
 
-    async fn stop_locked(
-        self: &Arc<Self>,
-        by_hand: bool,
-        cut: &CancellationToken,
-    ) -> Result<(), ApiError> {
-        let (running, drain) = {
+    /// Stops it, within a verb.
+    pub async fn stop_locked(self: &Arc<Self>, by_hand: bool) {
+        let (running, settings) = {
             let mut state = self.state();
             state.by_hand |= by_hand;
             let Some(running) = state.running.clone() else {
                 state.phase = Phase::Stopped;
                 state.error = None;
-                return Ok(());
+                return;
             };
             state.phase = Phase::Stopping;
-            (running, state.settings.drain)
+            (running, Arc::clone(&state.settings))
         };
         tracing::info!(gateway = %self.id, "gateway stopping");
-        self.bring_down(&running, drain, close::STOPPING, cut).await;
+        let spread = settings.close_spread;
+        self.bring_down(&running, &settings, close::STOPPING, spread).await;
         let mut state = self.state();
         state.running = None;
         state.phase = Phase::Stopped;
         state.error = None;
         drop(state);
         tracing::info!(gateway = %self.id, "gateway stopped");
-        Ok(())
     }
 
-    /// The stop sequence (contract section 1).
-    async fn bring_down(
+    /// The stop sequence (contract section 1). Before it, clients are closed one after the other
+    /// for so long as `spread`, while the others are served on.
+    pub async fn bring_down(
         &self,
         running: &Running,
-        drain: Duration,
+        settings: &GatewaySettings,
         closing: Closing,
-        cut: &CancellationToken,
+        spread: Duration,
     ) {
         let Ok(host) = self.host() else { return };
         let core = host.engine.core();
+        let cut = &host.cut;
         let shared = &running.shared;
-        shared.stopping.store(true, Ordering::SeqCst);
+        shared.refusing.store(true, Ordering::SeqCst);
+        self.state().acceptor = None;
         core.post(shared.home, Msg::Accept(shared.slot, None));
+        self.close_by_and_by(&host, shared, closing, spread).await;
+        shared.stopping.store(true, Ordering::SeqCst);
         core.post_all(|| Msg::Resume(shared.slot));
 
         let (done, idle) = oneshot::channel();
         core.post_home(shared, HomeMsg::WhenIdle(done));
-        wait(drain, cut, idle).await;
+        wait(settings.drain, cut, idle).await;
         let (done, dropped) = oneshot::channel();
         core.post_home(shared, HomeMsg::DropAll(done));
         if let Some(n @ 1..) = wait(CLOSE_WAIT, cut, dropped).await {
@@ -357,6 +417,27 @@ impl Gateway {
         host.engine.remove(shared);
         self.metrics.queued.set(0);
         self.metrics.unanswered.set(0);
+    }
+
+    /// Closes clients spread over a time, so that they do not all come back at once.
+    async fn close_by_and_by(
+        &self,
+        host: &Host,
+        shared: &Shared,
+        closing: Closing,
+        time: Duration,
+    ) {
+        let steps = u32::try_from(time.as_millis() / SPREAD_STEP.as_millis()).unwrap_or(u32::MAX);
+        for left in (1..=steps).rev() {
+            if self.metrics.connections.get() == 0 {
+                return;
+            }
+            host.engine.core().post_all(|| Msg::CloseShare(shared.slot, closing, left));
+            tokio::select! {
+                () = tokio::time::sleep(SPREAD_STEP) => {}
+                () = host.cut.cancelled() => return,
+            }
+        }
     }
 
     async fn wait_empty(
@@ -389,8 +470,8 @@ impl Gateway {
     /// Stops and starts it.
     pub async fn restart(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
-        self.stop_locked(false, &CancellationToken::new()).await?;
-        self.start_locked().await
+        self.stop_locked(false).await;
+        self.start_locked().await.map_err(|trouble| self.error(trouble))
     }
 
     /// Replaces the listener alone.
@@ -423,131 +504,11 @@ impl Gateway {
         }
         let more = match &state.error {
             Some(error) => format!(" ({error})"),
+            None if state.settings.startup == Startup::Disabled => " and disabled".to_owned(),
             None => format!("; `wsgw start {}` starts it", self.id),
         };
         let text = format!("gateway {:?} is {}{more}", self.id, state.phase.name());
         ApiError::new(ErrorCode::NotRunning, text)
-    }
-
-    /// Applies changed settings (reload).
-    pub async fn change(self: &Arc<Self>, new: GatewaySettings) -> Result<(), ApiError> {
-        let _turn = self.verb.lock().await;
-        let new = Arc::new(new);
-        let (old, running, phase) = {
-            let state = self.state();
-            (Arc::clone(&state.settings), state.running.clone(), state.phase)
-        };
-        let disabled = new.startup == Startup::Disabled;
-        let Some(running) = running else {
-            self.state().settings = Arc::clone(&new);
-            let fixed = phase == Phase::Failed && *old != *new;
-            return match fixed && new.startup == Startup::Automatic {
-                true => self.start_locked().await,
-                false => Ok(()),
-            };
-        };
-        let failed = |why: String| {
-            let text = format!("gateway {}: {why}; it goes on as it was", self.id);
-            ApiError::new(ErrorCode::Failed, text)
-        };
-        // The files may hold another certificate under the same names.
-        if !old.needs_restart(&new) {
-            running.shared.set_tls(tls_of(&new).map_err(failed)?);
-        }
-        if *old == *new {
-            return Ok(());
-        }
-        if disabled {
-            self.state().settings = new;
-            return self.stop_locked(false, &CancellationToken::new()).await;
-        }
-        if old.needs_restart(&new) {
-            // The new one is up before the old one goes; on the same port it cannot be.
-            let same_port = new.port != 0 && old.port == new.port;
-            if !same_port {
-                let next = self.bring_up(&new).await.map_err(failed)?;
-                self.state().phase = Phase::Stopping;
-                let cut = CancellationToken::new();
-                self.bring_down(&running, old.drain, close::STOPPING, &cut).await;
-                self.state().settings = Arc::clone(&new);
-                self.enter(next, &new);
-                return Ok(());
-            }
-            self.stop_locked(false, &CancellationToken::new()).await?;
-            self.state().settings = Arc::clone(&new);
-            let started = self.start_locked().await;
-            if let Err(error) = started {
-                self.state().settings = old;
-                self.start_locked().await?;
-                return Err(failed(error.message));
-            }
-            return Ok(());
-        }
-        if old.needs_new_listener(&new) {
-            self.change_listener(&running, &new).await.map_err(failed)?;
-        } else {
-            self.apply(&running.shared, &new);
-        }
-        self.state().settings = new;
-        Ok(())
-    }
-
-    fn apply(&self, shared: &Shared, settings: &Arc<GatewaySettings>) {
-        *shared.settings.write().unwrap_or_else(|e| e.into_inner()) = Arc::clone(settings);
-        if let Ok(host) = self.host() {
-            host.engine.core().post_all(|| Msg::Settings(shared.slot));
-        }
-    }
-
-    async fn change_listener(
-        self: &Arc<Self>,
-        running: &Running,
-        new: &Arc<GatewaySettings>,
-    ) -> Result<(), String> {
-        let host = self.host().map_err(|e| e.message)?;
-        match (&running.supervisor, &new.listener) {
-            (Some(supervisor), Some(_)) => supervisor.replace(Arc::clone(new)).await,
-            (Some(supervisor), None) => {
-                supervisor.stop(CancellationToken::new()).await;
-                self.apply(&running.shared, new);
-                if let Some(running) = &mut self.state().running {
-                    running.supervisor = None;
-                }
-                Ok(())
-            }
-            (None, Some(_)) => {
-                let reports = running.shared.new_reports();
-                let old = running.shared.settings();
-                self.apply(&running.shared, new);
-                let supervisor = Supervisor::start(
-                    Arc::clone(host.engine.core()),
-                    Arc::clone(&running.shared),
-                    reports,
-                    host.control_url(),
-                );
-                let mut life = supervisor.life();
-                let now = life.wait_for(|l| matches!(l, Life::Up(_) | Life::Failed(_))).await;
-                let failed = match now.as_deref() {
-                    Ok(Life::Up(_)) => None,
-                    Ok(Life::Failed(why)) => Some(why.clone()),
-                    _ => Some("the listener ended".to_owned()),
-                };
-                drop(now);
-                if let Some(why) = failed {
-                    self.apply(&running.shared, &old);
-                    return Err(format!("the listener cannot be started: {why}"));
-                }
-                self.mind(supervisor.life(), Arc::clone(&running.shared));
-                if let Some(running) = &mut self.state().running {
-                    running.supervisor = Some(Arc::new(supervisor));
-                }
-                Ok(())
-            }
-            (None, None) => {
-                self.apply(&running.shared, new);
-                Ok(())
-            }
-        }
     }
 }
 
@@ -564,7 +525,10 @@ async fn wait<T>(
 }
 
 /// The certificate of a gateway, read from its files.
-fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, String> {
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, String> {
     let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
     let (config, _) = server_config(cert, key)?;
     Ok(Some(Arc::new(config)))

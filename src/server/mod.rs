@@ -2,11 +2,13 @@
 //! pushes come in.
 
 pub mod api;
+mod change;
 pub mod gateway;
+mod reload;
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,11 +24,12 @@ use crate::gateway::engine::{CloseReply, ConnRow, Delivery, Engine, HomeMsg, Msg
 use crate::gateway::exchange::lines::choose;
 use crate::gateway::exchange::{PushAsk, route_recipients};
 use crate::gateway::metrics::{self, Scrape};
-use crate::gateway::supervisor::{Life, asks};
+use crate::gateway::supervisor::{Around, Life, asks};
 use crate::gateway::tally::{Reply, Tally};
 use crate::protocol::connid::ConnId;
 use crate::protocol::push::Push;
-use crate::settings::{ControlSettings, ServeSettings, Startup};
+use crate::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
+use crate::systemd::{self, Inherited};
 
 /// Pushes that may wait.
 const PUSHES_MAX: usize = 1024;
@@ -40,8 +43,18 @@ const STREAM_PAUSE: Duration = Duration::from_secs(1);
 /// How often it looks.
 const STREAM_LOOK: Duration = Duration::from_millis(2);
 
-/// Reads the configuration again.
-pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
+/// What a server does outside of itself.
+pub struct Outside {
+    /// Says what was bound.
+    pub announce: Box<dyn Fn(&str) + Send + Sync>,
+    /// Reads the configuration again.
+    pub load: Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>,
+    /// Applies what a reload brings beside the gateways: the log's level, the control port's
+    /// certificate. Tells what could not be.
+    pub apply: Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>,
+    /// Sockets that were handed over.
+    pub inherited: Inherited,
+}
 
 /// What gateways need of their `serve`.
 pub struct Host {
@@ -49,13 +62,33 @@ pub struct Host {
     pub engine: Engine,
     /// Says what was bound.
     pub announce: Box<dyn Fn(&str) + Send + Sync>,
+    /// Sockets that were handed over.
+    pub inherited: Inherited,
+    /// Cancelled when the waits of all stops are to be cut short.
+    pub cut: CancellationToken,
     control_url: OnceLock<String>,
+    /// Cancelled when the stop of all has begun: nothing is started any more.
+    stop: CancellationToken,
 }
 
 impl Host {
-    /// The control port's URL, for the listeners' environment.
-    pub fn control_url(&self) -> Option<String> {
-        self.control_url.get().cloned()
+    /// What the supervisors of listeners need.
+    pub fn around(&self) -> Around {
+        Around {
+            core: Arc::clone(self.engine.core()),
+            control_url: self.control_url.get().cloned(),
+            hurry: self.stop.clone(),
+        }
+    }
+
+    /// Cancelled when the stop of all has begun.
+    pub fn hurry(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Whether the stop of all has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 }
 
@@ -65,11 +98,12 @@ pub struct Server {
     host: Arc<Host>,
     gateways: Mutex<Vec<Arc<Gateway>>>,
     control: ControlSettings,
+    log: LogSettings,
     config_file: Option<PathBuf>,
-    load: Load,
+    load: Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>,
+    apply: Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>,
     reloading: tokio::sync::Mutex<()>,
     waiting: Arc<Waiting>,
-    stopping: AtomicBool,
 }
 
 /// Pushes that wait, and their bytes.
@@ -110,7 +144,7 @@ pub struct Reloaded {
     /// Every gateway.
     pub gateways: Vec<GatewayStatus>,
     /// What could not be applied, and what to do about it.
-    pub notice: Option<&'static str>,
+    pub notice: Option<String>,
 }
 
 /// The answer to a push that was taken in; it arrives once, later. Dropped before that, the push is
@@ -144,23 +178,26 @@ impl Drop for PushReceipt {
 
 impl Server {
     /// The gateways of these settings, none started.
-    pub fn new(
-        settings: ServeSettings,
-        engine: Engine,
-        announce: Box<dyn Fn(&str) + Send + Sync>,
-        load: Load,
-    ) -> Arc<Server> {
-        let host = Arc::new(Host { engine, announce, control_url: OnceLock::new() });
+    pub fn new(settings: ServeSettings, engine: Engine, outside: Outside) -> Arc<Server> {
+        let host = Arc::new(Host {
+            engine,
+            announce: outside.announce,
+            inherited: outside.inherited,
+            cut: CancellationToken::new(),
+            control_url: OnceLock::new(),
+            stop: CancellationToken::new(),
+        });
         let gateways = settings.gateways.into_iter().map(|g| Gateway::new(g, &host)).collect();
         Arc::new(Server {
             host,
             gateways: Mutex::new(gateways),
             control: settings.control,
+            log: settings.log,
             config_file: settings.config_file,
-            load,
+            load: outside.load,
+            apply: outside.apply,
             reloading: tokio::sync::Mutex::new(()),
             waiting: Arc::default(),
-            stopping: AtomicBool::new(false),
         })
     }
 
@@ -178,8 +215,7 @@ impl Server {
         let all = self.all();
         all.iter().find(|g| g.id == *id).cloned().ok_or_else(|| {
             let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();
-            let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let text = format!("no gateway {id:?}; known: {list}");
+            let text = format!("no gateway {id:?}");
             ApiError { code: ErrorCode::UnknownGateway, message: text, known: Some(known) }
         })
     }
@@ -222,21 +258,15 @@ impl Server {
         any
     }
 
-    /// Stops every gateway, all at once; cancelling `cut` ends the waits.
-    pub async fn shut_down(&self, cut: &CancellationToken) {
-        self.stopping.store(true, Ordering::SeqCst);
-        let tasks: Vec<_> = self
-            .all()
-            .into_iter()
-            .map(|gateway| {
-                let cut = cut.clone();
-                tokio::spawn(async move { gateway.stop(false, &cut).await.is_ok() })
-            })
-            .collect();
-        for task in tasks {
-            // A stop does not fail.
-            let _ = task.await;
-        }
+    /// Stops every gateway, all at once.
+    pub async fn shut_down(&self) {
+        self.host.stop.cancel();
+        reload::stop_all(self.all()).await;
+    }
+
+    /// Ends the waits of every stop that is under way or comes.
+    pub fn cut_short(&self) {
+        self.host.cut.cancel();
     }
 
     /// Why each failed gateway failed.
@@ -315,16 +345,17 @@ impl Server {
     /// Starts a gateway; done when it runs (already so: fine).
     pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
-        if self.stopping.load(Ordering::SeqCst) {
-            return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
-        }
         run(&gateway, |g| async move { g.start().await }).await
     }
 
     /// Stops a gateway; done when it is stopped (already so: fine).
     pub async fn stop(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
-        run(&gateway, |g| async move { g.stop(true, &CancellationToken::new()).await }).await
+        run(&gateway, |g| async move {
+            g.stop(true).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Stops and starts a gateway.
@@ -346,73 +377,16 @@ impl Server {
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
         // A requester that goes away does not leave a reload half done.
         let this = Arc::clone(self);
-        let task = tokio::spawn(async move { this.reload_now().await });
+        let task = tokio::spawn(async move {
+            let _turn = this.reloading.lock().await;
+            systemd::reloading();
+            let done = this.reload_now().await;
+            systemd::ready();
+            done
+        });
         let failed = |_| ApiError::new(ErrorCode::Failed, "the reload was interrupted");
         let notice = task.await.map_err(failed)??;
         Ok(Reloaded { gateways: self.gateways(), notice })
-    }
-
-    async fn reload_now(self: &Arc<Self>) -> Result<Option<&'static str>, ApiError> {
-        let _turn = self.reloading.lock().await;
-        let settings = (self.load)().map_err(|e| {
-            tracing::error!("reload: nothing was changed: {e}");
-            ApiError::new(ErrorCode::Failed, format!("nothing was changed: {e}"))
-        })?;
-        if self.config_file.is_some() && settings.config_file.is_none() {
-            let text = "nothing was changed: the config file is gone";
-            tracing::error!("reload: {text}");
-            return Err(ApiError::new(ErrorCode::Failed, text));
-        }
-        let mut errors = Vec::new();
-        let mut notice = None;
-        if settings.control != self.control {
-            let text = "[control] changed: that needs a new `wsgw serve`; the rest was applied";
-            tracing::warn!("reload: {text}");
-            notice = Some(text);
-        }
-        let old = self.all();
-        let mut next: Vec<Arc<Gateway>> = Vec::new();
-        let mut work = Vec::new();
-        for new in settings.gateways {
-            match old.iter().find(|g| g.id == new.id) {
-                Some(gateway) => {
-                    next.push(Arc::clone(gateway));
-                    work.push((Arc::clone(gateway), Some(new)));
-                }
-                None => {
-                    let gateway = Gateway::new(new, &self.host);
-                    next.push(Arc::clone(&gateway));
-                    work.push((gateway, None));
-                }
-            }
-        }
-        // Removed ones go first: their ports may be wanted.
-        for gateway in &old {
-            if !next.iter().any(|g| Arc::ptr_eq(g, gateway)) {
-                // A stop does not fail.
-                let _ = gateway.stop(false, &CancellationToken::new()).await;
-            }
-        }
-        *self.gateways.lock().unwrap_or_else(|e| e.into_inner()) = next;
-        for (gateway, new) in work {
-            let done = match new {
-                Some(new) => gateway.change(new).await,
-                None if gateway.state().settings.startup == Startup::Automatic => {
-                    gateway.start().await
-                }
-                None => Ok(()),
-            };
-            if let Err(error) = done {
-                tracing::error!(gateway = %gateway.id, "reload: {}", error.message);
-                errors.push(error.message);
-            }
-        }
-        if errors.is_empty() {
-            tracing::info!("configuration reloaded");
-            Ok(notice)
-        } else {
-            Err(ApiError::new(ErrorCode::Failed, errors.join("; ")))
-        }
     }
 
     /// The open connections of a gateway.
@@ -456,7 +430,7 @@ impl Server {
         reason: &str,
     ) -> Result<ConnectionInfo, ApiError> {
         use crate::protocol::close;
-        let (_, running) = self.find_running(id)?;
+        let gateway = self.find(id)?;
         if !close::may_be_sent(code) {
             let text = format!(
                 "the close code {code} may not be sent: take 1000, 1001, 1008, 1011, or one of \
@@ -465,6 +439,8 @@ impl Server {
             return Err(ApiError::new(ErrorCode::BadRequest, text));
         }
         let unknown = || unknown_connection(id, conn);
+        // A gateway that does not run has no connections.
+        let running = gateway.running().ok_or_else(unknown)?;
         let name = ConnId::parse(conn).ok_or_else(unknown)?;
         let core = self.host.engine.core();
         let (reply, row) = oneshot::channel();
@@ -477,7 +453,7 @@ impl Server {
 
     /// `Ok` for `/healthz` 200, else why not.
     pub fn health(&self) -> Result<(), String> {
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.host.is_stopping() {
             return Err("stopping".to_owned());
         }
         let (mut ought, mut failed) = (0, 0);

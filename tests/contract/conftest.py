@@ -1,6 +1,7 @@
 """Fixtures of the black-box tests."""
 
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import harness  # noqa: E402
 # Some tests hold thousands of sockets.
 _, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
+
+# Under nohup SIGHUP is ignored, and children inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -124,7 +124,8 @@ class Serve:
     """A running `wsgw serve` with directories of its own."""
 
     def __init__(self, directory, *args, listener=None, config=None, env=None, control=True,
-                 port=True, wait=True, stdin=subprocess.DEVNULL, cwd=None, wrap=(), log_dir=True):
+                 port=True, wait=True, stdin=subprocess.DEVNULL, cwd=None, wrap=(), log_dir=True,
+                 pass_fds=()):
         self.dir = Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.log_dir = self.dir / "log"
@@ -152,7 +153,8 @@ class Serve:
         self.err_path = self.dir / "stderr"
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.proc = subprocess.Popen(
-                command, stdin=stdin, stdout=out, stderr=err, env=self.env, cwd=cwd or self.dir
+                command, stdin=stdin, stdout=out, stderr=err, env=self.env, cwd=cwd or self.dir,
+                pass_fds=pass_fds
             )
         self.pid = self.proc.pid
         self.token = None

@@ -129,6 +129,16 @@ def test_recipients(scripted):
     assert server.metric("wsgw_recipients_gone_total") == 2
 
 
+def test_one_that_is_excepted_is_not_gone(scripted):
+    server = scripted()
+    a, _ = server.named()
+    a.send("!answer " + json.dumps(
+        {"connections": ["nobody", "k99999"], "except": ["nobody", "k99999"]}))
+    a.send("after")
+    assert a.recv() == "after"
+    assert server.metric("wsgw_recipients_gone_total") == 0
+
+
 def test_a_recipient_that_left_is_gone(scripted):
     server = scripted()
     a, _ = server.named()
@@ -204,15 +214,14 @@ def test_an_echoed_result_is_ignored(scripted):
 
 
 @pytest.mark.parametrize("line", ["hello", "[1]", "7", "{}", '{"message":"x"}', '{"id":"3"}',
-                                  '{"id":null}', "", '{"id":1.5}', '{"id":3'])
+                                  '{"id":null}', "", '{"id":1.5}', '{"id":3', '{"id":0$ID}'])
 def test_a_line_that_says_nothing_is_logged_and_skipped(scripted, line):
     server = scripted()
     a = server.connect()
     a.send("!raw " + json.dumps([line, '{"id":$ID,"message":"fine"}']))
     assert a.recv() == "fine"
-    if line:
-        server.await_metric("wsgw_listener_faults_total", 1)
-        server.await_log("did you mean to print to stderr")
+    server.await_metric("wsgw_listener_faults_total", 1)
+    server.await_log("did you mean to print to stderr")
 
 
 def test_bad_utf8_is_a_fault_and_the_next_line_counts(scripted):

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from harness import ROOT, WSGW, private_env, run_cli, wait_until, ws_client
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def tool(name):

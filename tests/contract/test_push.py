@@ -272,3 +272,20 @@ def test_pushes_keep_their_order_on_a_stream(serve):
     server.api("POST", "/v1/gateways/default/messages", body,
                headers={"Content-Type": "application/x-ndjson"})
     assert a.recv_many(2000) == b.recv_many(2000) == [str(n) for n in range(2000)]
+
+
+def test_what_is_refused_is_not_sent(scripted, tmp_path):
+    """The listener's stdin is full: the push's line is made, but not begun."""
+    go = tmp_path / "go"
+    server = scripted("--hooks", "onMessage", "--listener-timeout", "1s", "--hang-timeout", "60s",
+                      script=["--never-reads", go])
+    link = server.raw().upgrade()
+    for _ in range(3):
+        link.frame(1, "x" * 40_000)
+    server.await_metric("wsgw_messages_received_total", 3)
+    status, answer = server.push(message="refused")
+    assert (status, answer["error"]["code"]) == (503, "listener_down")
+    go.touch()
+    assert server.push(message="after")[0] == 200
+    assert "refused" not in server.record.messages()
+    assert len(server.record.messages()) == 4

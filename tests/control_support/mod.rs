@@ -228,7 +228,7 @@ impl Backend for Fake {
 
     async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
         self.call("reload".to_owned());
-        Ok(Reloaded { gateways: self.gateways(), notice: Some("needs a new serve") })
+        Ok(Reloaded { gateways: self.gateways(), notice: Some("needs a new serve".to_owned()) })
     }
 
     async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {

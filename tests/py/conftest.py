@@ -17,6 +17,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("WSGW_BIN", str(ROOT / "target/debug/wsgw"))
+# Under nohup SIGHUP is ignored, and children inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 LISTENER = str(pathlib.Path(__file__).with_name("fake_listener.py"))
 
 

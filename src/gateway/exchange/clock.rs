@@ -36,6 +36,20 @@ impl AnswerTimes {
         }
     }
 
+    /// Forgets what neither the events at these positions (sorted) nor later ones can ask for.
+    pub fn thin(&mut self, positions: &[u64]) {
+        let mut kept: Vec<(u64, Instant)> = Vec::with_capacity(positions.len() + 1);
+        for position in positions.iter().copied().chain([u64::MAX]) {
+            let end = self.entries.partition_point(|(p, _)| *p < position);
+            if let Some(entry) = end.checked_sub(1).map(|i| self.entries[i])
+                && kept.last() != Some(&entry)
+            {
+                kept.push(entry);
+            }
+        }
+        self.entries = kept;
+    }
+
     /// Entries held.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -79,6 +93,11 @@ mod tests {
             prop_assert_eq!(times.before(ask), expected);
             times.trim(ask);
             prop_assert_eq!(times.before(ask), expected);
+            let last = times.before(u64::MAX);
+            times.thin(&[ask]);
+            prop_assert_eq!(times.before(ask), expected);
+            prop_assert_eq!(times.before(u64::MAX), last);
+            prop_assert!(times.len() <= 2);
         }
     }
 }

@@ -46,6 +46,10 @@ impl Garbage {
     }
 }
 
+fn not_shown(hidden: u64) -> String {
+    if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
+}
+
 /// The result line of a command that sent.
 pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
     // Numbers and a list of strings always serialize.
@@ -98,6 +102,9 @@ impl Exchange {
                     self.answer(id, &fields, now);
                 } else if id > 0 && id < self.next_id {
                     self.metrics.late.inc();
+                    if let Some(position) = self.overdue.remove(&id) {
+                        self.answer_times.answered(position, now);
+                    }
                 } else {
                     self.garbage(line, "unknown_id", "its id was never issued", now);
                 }
@@ -109,9 +116,12 @@ impl Exchange {
     }
 
     /// A line that was longer than `max-line` and was thrown away.
-    pub fn over_long(&mut self, max: usize) {
+    pub fn over_long(&mut self, max: usize, now: Instant) {
         self.metrics.faults.add("over_long", 1);
-        tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away");
+        if let Some(hidden) = self.garbage.may_show(now) {
+            let more = not_shown(hidden);
+            tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away{more}");
+        }
     }
 
     fn garbage(&mut self, line: &[u8], kind: &str, why: impl fmt::Display, now: Instant) {
@@ -119,8 +129,7 @@ impl Exchange {
         if let Some(hidden) = self.garbage.may_show(now) {
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);
             let cut: String = text.chars().take(SHOWN).collect();
-            let more =
-                if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() };
+            let more = not_shown(hidden);
             tracing::warn!(
                 gateway = %self.gateway,
                 "the listener wrote a line that is skipped, {why}; did you mean to print to \
@@ -138,6 +147,11 @@ impl Exchange {
             if self.asked.is_empty() {
                 self.answer_times.clear();
                 self.owed_since = None;
+            } else if self.answer_times.len() > 4 * self.settings.window.max(256) {
+                // One forgotten event must not have all answers to later ones kept.
+                let mut owed: Vec<u64> = self.asked.values().filter_map(|a| a.position).collect();
+                owed.sort_unstable();
+                self.answer_times.thin(&owed);
             }
         }
         if let Some(written) = asked.written {
@@ -247,12 +261,13 @@ pub fn choose(
     except: &[String],
     route: impl FnOnce(&[ConnId]) -> Recipients,
 ) -> (Recipients, Vec<String>) {
-    let (except, _) = resolve(except);
+    let (except, excepted) = resolve(except);
     match listed {
         None => (route(&except), Vec::new()),
         Some(names) => {
-            let (mut ids, unknown) = resolve(names);
+            let (mut ids, mut unknown) = resolve(names);
             ids.retain(|id| except.binary_search(id).is_err());
+            unknown.retain(|name| excepted.binary_search(name).is_err());
             (Recipients::Only(ids.into()), unknown)
         }
     }
@@ -263,5 +278,145 @@ fn new_frame(body: Option<NewBody<'_>>, unchanged: &Bytes) -> Bytes {
         None => unchanged.clone(),
         Some(NewBody::Text(text)) => frame::text(&text),
         Some(NewBody::Binary(bytes)) => frame::binary(&bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tokio::sync::oneshot;
+
+    use super::super::PushAsk;
+    use super::*;
+    use crate::config::keys::{self, Raw};
+    use crate::gateway::{ConnInfo, Message};
+    use crate::protocol::push::Push;
+    use crate::settings::Route;
+
+    type Names = Option<Vec<&'static str>>;
+
+    /// Some name connections, some cannot.
+    fn names() -> impl Strategy<Value = Names> {
+        let name = prop::sample::select(vec!["k1", "k2", "k3", "k4", "k5", "K1", "k01", "x"]);
+        prop::option::of(prop::collection::vec(name, 0..5))
+    }
+
+    fn members(connections: &Names, except: &Names) -> String {
+        let member = |key: &str, names: &Names| {
+            let names = names.as_ref().map(|names| format!(",\"{key}\":{names:?}"));
+            names.unwrap_or_default()
+        };
+        member("connections", connections) + &member("except", except)
+    }
+
+    /// The contract's words, one by one.
+    fn by_the_contract(
+        route: Route,
+        sender: Option<u64>,
+        connections: Option<&Vec<&str>>,
+        except: Option<&Vec<&str>>,
+        open: &BTreeSet<u64>,
+    ) -> BTreeSet<u64> {
+        let but = |id: &u64| {
+            !except.is_some_and(|names| names.iter().any(|name| *name == format!("k{id}")))
+        };
+        let chosen = |id: &u64| match (connections, route, sender) {
+            (Some(names), ..) => names.iter().any(|name| *name == format!("k{id}")),
+            (None, _, None) | (None, Route::All, _) => true,
+            (None, Route::Others, Some(sender)) => *id != sender,
+            (None, Route::Sender, Some(sender)) => *id == sender,
+            (None, Route::None, Some(_)) => false,
+        };
+        open.iter().copied().filter(|id| chosen(id) && but(id)).collect()
+    }
+
+    fn exchange(route: &str, now: Instant) -> Exchange {
+        let mut settings = keys::defaults("g");
+        let route = Raw::One(route.to_owned());
+        keys::set(&mut settings, "route", &route, Path::new("/")).unwrap();
+        let told = Arc::default();
+        let mut exchange =
+            Exchange::new("g".into(), Arc::new(settings), Arc::default(), told, 1, now);
+        exchange.attach(now);
+        for id in 1..=5 {
+            exchange.opened(Arc::new(ConnInfo {
+                id: ConnId(id),
+                opened_at: std::time::SystemTime::UNIX_EPOCH,
+                remote: "".into(),
+                members: (*b"\"path\":\"/\"").into(),
+                path_len: 3,
+            }));
+        }
+        exchange
+    }
+
+    proptest! {
+        /// Whatever the route, the answer's lists and a push's own: who gets it is what the
+        /// contract says, each once, and no name that names nobody is lost from the count.
+        #[test]
+        fn recipients_are_those_of_the_contract(
+            route in prop::sample::select(vec!["all", "others", "sender", "none"]),
+            sender in prop::option::of(1u64..=5),
+            (own_connections, own_except) in (names(), names()),
+            (connections, except) in (names(), names()),
+            open in prop::collection::btree_set(1u64..=5, 0..=5),
+        ) {
+            let now = Instant::now();
+            let mut exchange = exchange(route, now);
+            let (reply, _outcome) = oneshot::channel();
+            let own = match sender {
+                Some(sender) => {
+                    let message = Message { frame: frame::text("hi"), binary: false };
+                    exchange.message(ConnId(sender), message);
+                    (None, None)
+                }
+                None => {
+                    let own = members(&own_connections, &own_except);
+                    let push = Push::parse(format!("{{\"message\":\"hi\"{own}}}").as_bytes());
+                    let push = push.unwrap();
+                    exchange.push(PushAsk { push, reply, ticket: Box::new(()) }, now);
+                    (own_connections, own_except)
+                }
+            };
+            exchange.pump(now);
+            exchange.written(exchange.unwritten().len(), now);
+            // Its id is the one behind those of the five opens.
+            let answer = format!("{{\"id\":6{}}}", members(&connections, &except));
+            let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
+            exchange.line(answer.as_bytes(), &results, now);
+            let to = exchange.effects.iter().find_map(|effect| match effect {
+                Effect::Deliver { to, .. } => Some(to.clone()),
+                _ => None,
+            });
+
+            let connections = connections.or(own.0);
+            let except = except.or(own.1);
+            let got: Vec<u64> = match to.unwrap() {
+                Recipients::All => open.iter().copied().collect(),
+                Recipients::AllBut(but) => {
+                    open.iter().copied().filter(|id| !but.contains(&ConnId(*id))).collect()
+                }
+                Recipients::Only(ids) => {
+                    ids.iter().map(|id| id.0).filter(|id| open.contains(id)).collect()
+                }
+            };
+            let route = exchange.settings.route;
+            let expected =
+                by_the_contract(route, sender, connections.as_ref(), except.as_ref(), &open);
+            prop_assert_eq!(&got, &expected.into_iter().collect::<Vec<_>>());
+
+            let nobody: BTreeSet<&str> = connections
+                .iter()
+                .flatten()
+                .filter(|name| ConnId::parse(name).is_none())
+                .filter(|name| !except.iter().flatten().any(|but| but == *name))
+                .copied()
+                .collect();
+            prop_assert_eq!(exchange.metrics.gone.get(), nobody.len() as u64);
+        }
     }
 }

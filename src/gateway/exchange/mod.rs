@@ -18,11 +18,13 @@
 pub mod clock;
 pub mod lines;
 pub mod peers;
+pub mod release;
 pub mod restart;
 pub mod timeouts;
 pub mod wire;
+pub mod writing;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,14 +33,12 @@ use bytes::Bytes;
 use self::clock::AnswerTimes;
 use self::peers::{Peers, Told};
 use self::restart::Restart;
-use self::wire::{Mark, Wire};
+use self::wire::Wire;
 use super::metrics::Metrics;
 use super::tally::{PushReply, Reply, Tally};
 use super::{Closed, ConnInfo, Message, Recipients};
 use crate::protocol::answer::HandshakeAnswer;
 use crate::protocol::connid::ConnId;
-use crate::protocol::event::{self, Body};
-use crate::protocol::frame;
 use crate::protocol::hooks::Hook;
 use crate::protocol::push::Push;
 
@@ -49,6 +49,9 @@ const WIRE_HIGH: usize = 64 * 1024;
 
 /// Bytes of result lines that may wait.
 const RESULTS_MAX: usize = 1024 * 1024;
+
+/// Events without an answer in time whose late answer still counts as a sign of progress.
+const OVERDUE_MAX: usize = 4096;
 
 /// Bytes of lines that may be owed at a time, beside `window`: 64 large messages.
 const OWED_MAX: usize = 64 * 1024 * 1024;
@@ -133,7 +136,9 @@ struct Asked {
     start: u64,
     /// When its last byte was taken by the pipe.
     written: Option<Instant>,
-    /// When it was made into a line: handshakes and pushes do not wait for ever.
+    /// Whether an earlier incarnation was sent it, or the beginning of it.
+    sent: bool,
+    /// When it came: handshakes and pushes do not wait for ever for their turn.
     since: Instant,
 }
 
@@ -183,6 +188,8 @@ pub struct Exchange {
     answer_times: AnswerTimes,
     /// Events of this incarnation that timed out: still owed, for the hang time-out.
     forgotten: HashSet<u64>,
+    /// Their places in the order of writing: an answer that comes late is one to an earlier event.
+    overdue: BTreeMap<u64, u64>,
     /// Since when something has been owed without a break.
     owed_since: Option<Instant>,
     /// Since when the pipe takes nothing though lines wait.
@@ -226,6 +233,7 @@ impl Exchange {
             next_position: 0,
             answer_times: AnswerTimes::default(),
             forgotten: HashSet::new(),
+            overdue: BTreeMap::new(),
             owed_since: None,
             stuck_since: None,
             last_output: now,
@@ -236,9 +244,14 @@ impl Exchange {
         }
     }
 
-    /// Applies changed settings, live.
-    pub fn set_settings(&mut self, settings: Arc<GatewaySettings>) {
-        self.settings = settings;
+    /// The id of the next event.
+    pub fn next_free_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Issues ids from here on: an exchange before this one used those below.
+    pub fn issue_from(&mut self, id: u64) {
+        self.next_id = id;
     }
 
     fn hook(&self, hook: Hook) -> bool {
@@ -267,8 +280,12 @@ impl Exchange {
 
     /// A connection sent a message.
     pub fn message(&mut self, conn: ConnId, message: Message) {
+        if !self.hook(Hook::OnMessage) {
+            return self.release_message(conn, message);
+        }
         let Some(peer) = self.peers.get(conn) else {
             // Only after a clean start of the listener, whose clients are all being closed.
+            self.metrics.messages_dropped.add("listener_failed", 1);
             self.effects.push(Effect::Done { conn, bytes: message.frame.len() });
             return;
         };
@@ -287,6 +304,10 @@ impl Exchange {
 
     /// Asks whether a handshake may go on.
     pub fn handshake(&mut self, conn: ConnId, members: Vec<u8>, offers: Vec<String>, now: Instant) {
+        if !self.hook(Hook::OnHandshake) {
+            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Accept(None) });
+            return;
+        }
         if !self.restart.up {
             self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
             return;
@@ -299,6 +320,9 @@ impl Exchange {
 
     /// A push that goes through the listener.
     pub fn push(&mut self, ask: PushAsk, now: Instant) {
+        if !self.hook(Hook::OnMessage) {
+            return self.release_push(ask);
+        }
         self.pushes.push_back(WaitingPush { ask: Box::new(ask), since: now });
         self.metrics.queued.inc();
         if !self.pushes_in_ring {
@@ -313,6 +337,17 @@ impl Exchange {
         let before = self.pushes.len();
         self.pushes.retain(|waiting| !waiting.ask.reply.is_closed());
         self.metrics.queued.sub((before - self.pushes.len()) as u64);
+        let left = |asked: &Asked| match &asked.asker {
+            Asker::Push(ask) => ask.reply.is_closed(),
+            _ => false,
+        };
+        let left: Vec<u64> =
+            self.asked.iter().filter(|(_, a)| left(a)).map(|(id, _)| *id).collect();
+        for id in left {
+            if self.take_back(id) {
+                self.take_asked(id);
+            }
+        }
     }
 
     /// Hands a result line to the listener, if there is room.
@@ -353,7 +388,10 @@ impl Exchange {
         let told = self.hook(Hook::OnClientClose);
         if self.peers.ready_to_close(conn) {
             if !told {
-                self.peers.remove(conn);
+                // The next incarnation is told of every connection, so that `left` comes to 0.
+                if !self.restart.will_resume(conn) {
+                    self.peers.remove(conn);
+                }
             } else if self.restart.up {
                 self.peers.close_queued(conn);
                 self.fifo.push_back(Told::Close(conn));
@@ -383,212 +421,6 @@ impl Exchange {
     /// Whether lines are on their way to the pipe.
     pub fn flushed(&self) -> bool {
         self.fifo.is_empty() && self.wire.unwritten().is_empty()
-    }
-
-    /// Makes lines until the wire is full or nothing may go; then [`Exchange::unwritten`] is what
-    /// the pipe gets.
-    pub fn pump(&mut self, now: Instant) {
-        if !self.restart.up {
-            return;
-        }
-        while self.wire.unwritten().len() < WIRE_HIGH {
-            let went = self.resume_one()
-                || self.redeliver_one(now)
-                || self.tell_one()
-                || self.ask_one(now);
-            if !went {
-                break;
-            }
-        }
-        self.metrics.unanswered.set(self.asked.len() as u64);
-    }
-
-    /// The bytes for the listener's stdin.
-    pub fn unwritten(&self) -> &[u8] {
-        self.wire.unwritten()
-    }
-
-    /// The pipe took `n` bytes.
-    pub fn written(&mut self, n: usize, now: Instant) {
-        if n > 0 {
-            self.stuck_since = None;
-        }
-        self.wire.advance(n);
-        while let Some(mark) = self.wire.pop_written() {
-            match mark {
-                Mark::Open(conn) => self.peers.open_told(conn),
-                Mark::Close(conn) => self.peers.remove(conn),
-                Mark::Result => {}
-                Mark::Asked(id) => {
-                    if let Some(asked) = self.asked.get_mut(&id) {
-                        asked.written = Some(now);
-                        self.owed_since.get_or_insert(now);
-                        let deadline = now + self.settings.listener_timeout;
-                        self.check_at(deadline);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The pipe would not take a byte though lines wait.
-    pub fn stuck(&mut self, now: Instant) {
-        if self.stuck_since.is_none() {
-            self.stuck_since = Some(now);
-            self.check_at(now + self.settings.effective_hang_timeout());
-        }
-    }
-
-    fn next_id(&mut self) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        id
-    }
-
-    fn tell_one(&mut self) -> bool {
-        let Some(told) = self.fifo.pop_front() else { return false };
-        match told {
-            Told::Open(conn) => self.write_open(conn, None),
-            Told::Close(conn) => {
-                let id = self.next_id();
-                let Some((code, reason, clean)) = self.peers.closing(conn) else { return true };
-                self.wire.line(Mark::Close(conn), |out| {
-                    event::close(out, id, conn, code, &reason, clean);
-                });
-            }
-            Told::Result(line) => {
-                self.results -= line.len();
-                self.wire.line(Mark::Result, |out| {
-                    out.extend_from_slice(line.as_bytes());
-                    out.push(b'\n');
-                });
-            }
-        }
-        true
-    }
-
-    fn write_open(&mut self, conn: ConnId, resumed: Option<u64>) {
-        let id = self.next_id();
-        if let Some(peer) = self.peers.get(conn) {
-            let info = Arc::clone(&peer.info);
-            self.wire.line(Mark::Open(conn), |out| {
-                event::open(out, id, conn, &info.members, resumed);
-            });
-        }
-    }
-
-    fn ask_one(&mut self, now: Instant) -> bool {
-        if !self.restart.may_ask_new(self.asked.is_empty()) {
-            return false;
-        }
-        let room = self.asked.len() < self.settings.window
-            && (self.asked_bytes < OWED_MAX || self.asked.is_empty());
-        if !room {
-            return false;
-        }
-        let Some(party) = self.ring.pop_front() else { return false };
-        match party {
-            Party::Conn(conn) => {
-                let quarter = self.quarter();
-                let Some(peer) = self.peers.get(conn) else { return true };
-                peer.in_ring = false;
-                let Some(message) = peer.waiting.pop_front() else { return true };
-                if peer.waiting.is_empty() && peer.waiting.capacity() > 16 {
-                    peer.waiting = VecDeque::new();
-                }
-                peer.owed += 1;
-                if !peer.waiting.is_empty() && (peer.owed as usize) < quarter {
-                    peer.in_ring = true;
-                    self.ring.push_back(party);
-                }
-                self.peers.one_waits_less();
-                self.metrics.queued.sub(1);
-                let id = self.next_id();
-                let start = self.wire.line(Mark::Asked(id), |out| {
-                    let payload = frame::payload_of(&message.frame);
-                    match std::str::from_utf8(&payload) {
-                        Ok(text) if !message.binary => {
-                            event::message(out, id, conn, Body::Text(text));
-                        }
-                        _ => event::message(out, id, conn, Body::Binary(&payload)),
-                    }
-                });
-                self.note_asked(id, Asker::Conn(conn), message, start, now);
-                self.settle(conn);
-            }
-            Party::Handshakes => {
-                self.handshakes_in_ring = false;
-                let Some(waiting) = self.handshakes.pop_front() else { return true };
-                self.metrics.queued.sub(1);
-                self.handshakes_owed += 1;
-                self.enter_handshakes();
-                let id = self.next_id();
-                let start = self.wire.line(Mark::Asked(id), |out| {
-                    event::handshake(out, id, waiting.conn, &waiting.members);
-                });
-                let nothing = Message { frame: Bytes::new(), binary: false };
-                let asker = Asker::Handshake(waiting.conn, waiting.offers);
-                self.note_asked(id, asker, nothing, start, now);
-            }
-            Party::Pushes => {
-                self.pushes_in_ring = false;
-                let Some(waiting) = self.pushes.pop_front() else { return true };
-                self.metrics.queued.sub(1);
-                if !self.pushes.is_empty() {
-                    self.pushes_in_ring = true;
-                    self.ring.push_back(party);
-                }
-                // Its requester has gone before its line was begun: withdrawn.
-                if waiting.ask.reply.is_closed() {
-                    return true;
-                }
-                let id = self.next_id();
-                let members = waiting.ask.push.members();
-                let start = self.wire.line(Mark::Asked(id), |out| event::push(out, id, members));
-                let message = Message {
-                    frame: waiting.ask.push.frame().clone(),
-                    binary: waiting.ask.push.is_binary(),
-                };
-                self.note_asked(id, Asker::Push(waiting.ask), message, start, now);
-            }
-        }
-        true
-    }
-
-    fn note_asked(&mut self, id: u64, asker: Asker, message: Message, start: u64, now: Instant) {
-        let line = Bytes::copy_from_slice(self.wire.last_line(start));
-        self.asked_bytes += line.len();
-        let position = Some(self.next_position);
-        self.next_position += 1;
-        let asked = Asked { asker, message, line, position, start, written: None, since: now };
-        self.asked.insert(id, asked);
-    }
-
-    /// Takes an event out of what is owed; its party may have its turn again.
-    fn take_asked(&mut self, id: u64) -> Option<Asked> {
-        let asked = self.asked.remove(&id)?;
-        self.asked_bytes -= asked.line.len();
-        match &asked.asker {
-            Asker::Conn(conn) => {
-                let conn = *conn;
-                let unsent = self.restart.up && asked.position.is_none();
-                if let Some(peer) = self.peers.get(conn) {
-                    peer.owed = peer.owed.saturating_sub(1);
-                    peer.redeliver = peer.redeliver.saturating_sub(u32::from(unsent));
-                }
-                self.effects.push(Effect::Done { conn, bytes: asked.message.frame.len() });
-                self.enter_ring(conn);
-            }
-            Asker::Handshake(..) => {
-                self.handshakes_owed = self.handshakes_owed.saturating_sub(1);
-                self.enter_handshakes();
-            }
-            Asker::Push(_) => {}
-        }
-        if self.asked.is_empty() && self.forgotten.is_empty() {
-            self.owed_since = None;
-        }
-        Some(asked)
     }
 }
 
@@ -633,3 +465,6 @@ impl Exchange {
         Some(Arc::new(Tally::new(self.shards, gone, reply)))
     }
 }
+
+#[cfg(test)]
+mod tests;

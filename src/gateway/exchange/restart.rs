@@ -86,6 +86,11 @@ impl Restart {
         self.barren = None;
     }
 
+    /// Whether this incarnation is still to be told that the connection is open.
+    pub(super) fn will_resume(&self, conn: ConnId) -> bool {
+        self.resume.binary_search(&conn).is_ok()
+    }
+
     /// When a careful incarnation that has shown no sign of life may have its first event.
     pub(super) fn check_at(&self, now: Instant) -> Option<Instant> {
         let at = self.attached + SIGN_OF_LIFE;
@@ -99,6 +104,7 @@ impl Exchange {
         self.wire.reset();
         self.answer_times.clear();
         self.forgotten.clear();
+        self.overdue.clear();
         self.owed_since = None;
         self.stuck_since = None;
         self.last_output = now;
@@ -134,15 +140,19 @@ impl Exchange {
         }
     }
 
-    /// The incarnation is gone; nothing more of it will be handled.
-    pub fn detach(&mut self, now: Instant) -> Exit {
+    /// The incarnation is gone; nothing more of it will be handled. `wanted` says that we ended it:
+    /// then no event is to blame.
+    pub fn detach(&mut self, wanted: bool, now: Instant) -> Exit {
         let written_to = self.wire.written_to();
         let mut begun: Vec<u64> = Vec::new();
         let mut handshakes: Vec<u64> = Vec::new();
         for (id, asked) in &mut self.asked {
             match asked.asker {
                 Asker::Handshake(..) => handshakes.push(*id),
-                _ if asked.position.is_some() && asked.start < written_to => begun.push(*id),
+                _ if asked.position.is_some() && asked.start < written_to => {
+                    asked.sent = true;
+                    begun.push(*id);
+                }
                 _ => {}
             }
             asked.position = None;
@@ -175,6 +185,9 @@ impl Exchange {
         let restart = &mut self.restart;
         restart.up = false;
         restart.resume.clear();
+        if wanted {
+            return Exit { wrote_line: restart.wrote_line, give_up: false };
+        }
         restart.exits += 1;
         if let [id] = begun[..] {
             let before = restart.alone.filter(|(last, _)| *last == id).map_or(0, |(_, n)| n);
@@ -219,7 +232,7 @@ impl Exchange {
     /// clean. The shard closes the clients.
     pub fn start_clean(&mut self) {
         let now = self.last_output;
-        self.drop_all(ErrorCode::ListenerDown, "the listener failed");
+        self.drop_all("listener_failed", ErrorCode::ListenerDown, "the listener failed");
         self.peers.clear();
         self.restart = Restart::new(now);
     }
@@ -232,6 +245,7 @@ impl Exchange {
             self.restart.resumed_left
         });
         self.write_open(conn, resumed);
+        self.settle(conn);
         true
     }
 
@@ -247,11 +261,11 @@ impl Exchange {
         }
         self.restart.redeliver.pop_front();
         let Some(asked) = self.asked.get_mut(&id) else { return true };
+        // Also where the pipe had not taken it yet: its old id is below those of this incarnation.
         let line = Bytes::from(event::redelivered(&asked.line));
         self.asked_bytes = self.asked_bytes + line.len() - asked.line.len();
         asked.line = line.clone();
         asked.position = Some(self.next_position);
-        asked.since = now;
         self.next_position += 1;
         asked.start = self.wire.line(Mark::Asked(id), |out| out.extend_from_slice(&line));
         if let Asker::Conn(conn) = asked.asker {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Asker, Effect, Exchange, HANG, PushAsk, Verdict, route_recipients};
+use super::{Asker, Effect, Exchange, HANG, OVERDUE_MAX, PushAsk, Verdict, route_recipients};
 use crate::gateway::Recipients;
 use crate::protocol::close;
 use crate::protocol::connid::ConnId;
@@ -94,9 +94,8 @@ impl Exchange {
                     (before.map_or(written, |b| b.max(written)), true)
                 }
                 // A message waits for its listener; the others have somebody who waits for them.
-                _ if matches!(asked.asker, Asker::Conn(_)) => continue,
-                // Across a restart the clock stands still until it is written again.
-                (None, None) if !matches!(asked.asker, Asker::Handshake(..)) => continue,
+                // Across a restart the clock stands still until the event is written again.
+                _ if asked.sent || matches!(asked.asker, Asker::Conn(_)) => continue,
                 _ => (asked.since, false),
             };
             let deadline = since + timeout;
@@ -119,8 +118,17 @@ impl Exchange {
     fn timed_out(&mut self, id: u64, written: bool) {
         if written {
             self.forgotten.insert(id);
+        } else {
+            // What is refused is not sent; a line that was begun is finished.
+            self.take_back(id);
         }
         let Some(asked) = self.take_asked(id) else { return };
+        if let (true, Some(position)) = (written, asked.position) {
+            self.overdue.insert(id, position);
+            if self.overdue.len() > OVERDUE_MAX {
+                self.overdue.pop_first();
+            }
+        }
         self.metrics.faults.add("timeout", 1);
         let seconds = self.settings.listener_timeout.as_secs_f64();
         match asked.asker {
@@ -191,8 +199,9 @@ impl Exchange {
         route_recipients(self.settings.route, sender, except)
     }
 
-    /// Drops everything that waits or is owed, at the end of a drain.
-    pub fn drop_all(&mut self, code: ErrorCode, why: &str) -> usize {
+    /// Drops everything that waits or is owed; `label` counts it, `code` and `why` go to those who
+    /// pushed.
+    pub fn drop_all(&mut self, label: &str, code: ErrorCode, why: &str) -> usize {
         let mut ids: Vec<u64> = self.asked.keys().copied().collect();
         ids.sort_unstable();
         let mut dropped = 0;
@@ -229,7 +238,7 @@ impl Exchange {
         self.pushes_in_ring = false;
         self.metrics.queued.set(0);
         self.metrics.unanswered.set(0);
-        self.metrics.messages_dropped.add("stop", dropped as u64);
+        self.metrics.messages_dropped.add(label, dropped as u64);
         dropped
     }
 }

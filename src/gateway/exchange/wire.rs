@@ -75,6 +75,24 @@ impl Wire {
         Some(mark)
     }
 
+    /// Takes the line that begins at `start` back, if the pipe has no byte of it yet; returns its
+    /// length.
+    pub fn take_back(&mut self, start: u64, mark: Mark) -> Option<usize> {
+        if start < self.written_to() {
+            return None;
+        }
+        let index = self.marks.iter().position(|(_, m)| *m == mark)?;
+        let (end, _) = self.marks.remove(index)?;
+        // Both lie in the buffer, which holds whatever is unwritten.
+        let from = usize::try_from(start - self.base).ok()?;
+        let to = usize::try_from(end - self.base).ok()?;
+        self.buffer.drain(from..to);
+        for (end, _) in self.marks.iter_mut().skip(index) {
+            *end -= (to - from) as u64;
+        }
+        Some(to - from)
+    }
+
     /// Throws everything away: the incarnation is gone.
     pub fn reset(&mut self) {
         *self = Wire::default();

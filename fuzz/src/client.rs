@@ -1,0 +1,66 @@
+//! `wsgw connect`: what one types, and where it connects.
+
+use wsgw::cli::ConnectArgs;
+use wsgw::client::command::{self, Line};
+use wsgw::client::options::Options;
+
+/// A typed line: no command is ever sent as a message, and none asks for what may not be sent.
+pub fn command(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match command::parse(&text) {
+        Line::Send(sent) if text.starts_with('/') => {
+            assert!(text.starts_with("//") && sent == text[1..]);
+        }
+        Line::Send(sent) => assert_eq!(sent, text),
+        Line::Close(code, reason) => {
+            assert!(wsgw::protocol::close::may_be_sent(code) && reason.len() <= 123);
+        }
+        Line::Ping(payload) => assert!(payload.len() <= 125),
+        Line::Binary(bytes) => {
+            assert!(!bytes.is_empty());
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(command::parse(&format!("/binary {hex}")), Line::Binary(bytes));
+        }
+        Line::File(name, _) => assert!(!name.is_empty()),
+        _ => assert!(text.starts_with('/')),
+    }
+}
+
+/// A URL and flags, a line each: a request that is one, or a usage error.
+pub fn url(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.split('\n').map(str::to_owned);
+    let mut next = || lines.next().filter(|line| !line.is_empty());
+    let args = ConnectArgs {
+        url: next().unwrap_or_default(),
+        timeout: next().unwrap_or_else(|| "10".to_owned()),
+        wait: next(),
+        ping: next(),
+        origin: next(),
+        user: next(),
+        subprotocol: next().into_iter().collect(),
+        header: next().into_iter().collect(),
+        ..ConnectArgs::default()
+    };
+    let options = match Options::parse(&args) {
+        Ok(options) => options,
+        Err(failure) => return assert_eq!(failure.exit, 2, "{failure}"),
+    };
+    assert!(!options.timeout.is_zero() && options.ping.is_none_or(|ping| !ping.is_zero()));
+    let target = options.target;
+    assert!(!target.host.is_empty() && !target.host.contains(['[', ']', '@', '/']));
+    assert!(target.url.starts_with(if target.tls { "wss://" } else { "ws://" }));
+    assert!(!target.url.contains('#'));
+    let authority = target.url.split('/').nth(2).unwrap_or_default();
+    assert!(!authority.contains('@'), "no password in what is shown: {}", target.url);
+    for (_, value) in target.request.headers() {
+        assert!(!value.as_bytes().contains(&b'\r') && !value.as_bytes().contains(&b'\n'));
+    }
+    // It means the same when it is given as it was understood.
+    let again = ConnectArgs { url: target.url.clone(), ..args };
+    let again = Options::parse(&again).expect("the same once more").target;
+    assert_eq!(
+        (again.url, again.host, again.port, again.tls),
+        (target.url, target.host, target.port, target.tls)
+    );
+}

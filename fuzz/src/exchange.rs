@@ -1,0 +1,496 @@
+//! The exchange under any sequence of events, lines, restarts and times, against a simple model of
+//! what the listener protocol promises.
+
+mod heard;
+mod through;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+use tokio::sync::oneshot::{self, Receiver};
+use wsgw::config::keys::{self, Raw};
+use wsgw::gateway::exchange::{Effect, Exchange, PushAsk};
+use wsgw::gateway::metrics::Metrics;
+use wsgw::gateway::{Closed, ConnInfo, Message};
+use wsgw::protocol::connid::ConnId;
+use wsgw::protocol::event::{self, Request, Subprotocol};
+use wsgw::protocol::frame;
+use wsgw::protocol::hooks::Hook;
+use wsgw::protocol::push::Push;
+use wsgw::server::api::{ApiError, PushOutcome};
+use wsgw::settings::GatewaySettings;
+
+use self::through::Through;
+use super::Choices;
+
+/// What an asked event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    /// A message by its number.
+    Message(usize),
+    /// A handshake of this connection.
+    Handshake(ConnId),
+    /// A push by its number.
+    Push(usize),
+}
+
+#[derive(Default)]
+struct Conn {
+    closed: bool,
+    /// Whether an incarnation was told of its open; of its close.
+    opened_told: bool,
+    closed_told: bool,
+    /// Its messages that no incarnation saw yet.
+    unseen: VecDeque<usize>,
+    /// Its messages that are not through.
+    under_way: usize,
+    /// The gateway gave up on it.
+    forgotten: bool,
+}
+
+/// An event that the listener owes.
+struct Owed {
+    about: About,
+    /// In this incarnation: its place in the order of writing, and when it was written.
+    written: Option<(usize, Instant)>,
+}
+
+/// What one incarnation was told.
+#[derive(Default)]
+struct Incarnation {
+    opened: BTreeSet<ConnId>,
+    closed: BTreeSet<ConnId>,
+    seen: BTreeSet<u64>,
+    /// Ids that were through before it began: no line of them may come.
+    over: BTreeSet<u64>,
+    /// When the event at each place was answered.
+    answers: Vec<Option<Instant>>,
+    /// Places of events that timed out: late answers to them count as answers.
+    overdue: BTreeMap<u64, usize>,
+    left: Option<u64>,
+    redelivered: u64,
+    partial: Vec<u8>,
+    wrote_line: bool,
+    since: Option<Instant>,
+    /// Old events come one at a time.
+    careful: bool,
+    /// What was owed when it began and has not come.
+    to_redeliver: BTreeSet<u64>,
+}
+
+/// Where a push's outcome comes.
+type Outcome = Receiver<Result<PushOutcome, ApiError>>;
+
+struct Model {
+    exchange: Exchange,
+    settings: Arc<GatewaySettings>,
+    metrics: Arc<Metrics>,
+    told_bytes: Arc<AtomicUsize>,
+    results: Arc<dyn Fn(String) + Send + Sync>,
+    now: Instant,
+    up: bool,
+    conns: BTreeMap<ConnId, Conn>,
+    messages: Vec<ConnId>,
+    /// Each with its ticket, which the exchange drops when it is through.
+    pushes: Vec<(Outcome, Arc<()>)>,
+    handshakes: BTreeSet<ConnId>,
+    owed: BTreeMap<u64, Owed>,
+    over: BTreeSet<u64>,
+    /// Ids that some incarnation was sent, or the beginning of their lines.
+    sent: BTreeSet<u64>,
+    highest: u64,
+    here: Incarnation,
+    exits: u32,
+    alone: Option<(u64, u32)>,
+    barren: Option<(u32, Instant)>,
+    results_given: VecDeque<String>,
+}
+
+/// Runs the bytes as a story.
+pub fn exchange(data: &[u8]) {
+    let mut choices = Choices(data);
+    let mut model = Model::new(&mut choices);
+    let mut steps = 0;
+    while !choices.is_empty() && steps < 2_000 {
+        model.step(&mut choices);
+        steps += 1;
+    }
+    model.end();
+}
+
+impl Model {
+    fn new(choices: &mut Choices<'_>) -> Model {
+        let mut settings = keys::defaults("fuzz");
+        let windows = ["1", "2", "4", "9", "256"];
+        let mut set = |key: &str, value: &str| {
+            let raw = Raw::One(value.to_owned());
+            keys::set(&mut settings, key, &raw, Path::new("/")).expect("a good setting");
+        };
+        set("window", windows[choices.below(windows.len())]);
+        set("on-timeout", ["drop", "broadcast", "close"][choices.below(3)]);
+        let hooks = [
+            "onHandshake,onClientOpen,onClientClose,onMessage",
+            "onClientOpen,onMessage",
+            "onClientClose,onMessage",
+            "onMessage",
+        ];
+        let bits = choices.below(hooks.len());
+        let names: Vec<&str> = hooks[bits].split(',').collect();
+        settings.hooks = wsgw::protocol::hooks::Hooks::parse(&names).expect("hooks");
+        settings.listener_timeout = Duration::from_secs(10);
+        let (settings, metrics) = (Arc::new(settings), Arc::new(Metrics::default()));
+        let told_bytes = Arc::new(AtomicUsize::new(0));
+        let now = Instant::now();
+        Model {
+            exchange: Exchange::new(
+                Arc::from("fuzz"),
+                Arc::clone(&settings),
+                Arc::clone(&metrics),
+                Arc::clone(&told_bytes),
+                1,
+                now,
+            ),
+            settings,
+            metrics,
+            told_bytes,
+            results: Arc::new(|_| {}),
+            now,
+            up: false,
+            conns: BTreeMap::new(),
+            messages: Vec::new(),
+            pushes: Vec::new(),
+            handshakes: BTreeSet::new(),
+            owed: BTreeMap::new(),
+            over: BTreeSet::new(),
+            sent: BTreeSet::new(),
+            highest: 0,
+            here: Incarnation::default(),
+            exits: 0,
+            alone: None,
+            barren: None,
+            results_given: VecDeque::new(),
+        }
+    }
+
+    fn hook(&self, hook: Hook) -> bool {
+        self.settings.hooks.has(hook)
+    }
+
+    /// A connection by a byte, newer ones more likely.
+    fn conn(&self, choices: &mut Choices<'_>) -> Option<ConnId> {
+        let back = choices.below(8);
+        self.conns.keys().rev().nth(back).copied()
+    }
+
+    fn owed_id(&self, choices: &mut Choices<'_>) -> Option<u64> {
+        if self.owed.is_empty() {
+            return None;
+        }
+        let nth = choices.below(self.owed.len());
+        self.owed.keys().nth(nth).copied()
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        match choices.below(20) {
+            0 => self.open(),
+            1..=4 => {
+                if let Some(conn) = self.conn(choices) {
+                    self.message(conn);
+                }
+            }
+            5 => {
+                if let Some(conn) = self.conn(choices) {
+                    self.close(conn);
+                }
+            }
+            6 if self.hook(Hook::OnHandshake) => self.handshake(),
+            6 | 7 => self.push(),
+            8 => self.toggle(choices.below(8) == 0),
+            9 => self.pass(Duration::from_millis(100)),
+            10 => self.pass(Duration::from_secs(choices.below(12) as u64)),
+            11 => self.take(choices.below(200)),
+            12 | 13 => self.take(usize::MAX),
+            14..=16 => {
+                if let Some(id) = self.owed_id(choices) {
+                    self.answer(id, choices.below(5));
+                }
+            }
+            17 => self.noise(choices.below(6)),
+            18 => {
+                let line = format!("{{\"event\":\"onResult\",\"ref\":{}}}", self.messages.len());
+                self.exchange.result(line.clone());
+                if self.up {
+                    self.results_given.push_back(line);
+                }
+            }
+            _ => {
+                let nth = choices.below(self.pushes.len().max(1));
+                if let Some((receiver, _)) = self.pushes.get_mut(nth) {
+                    receiver.close();
+                    self.exchange.withdraw();
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn open(&mut self) {
+        let id = ConnId(self.conns.len() as u64 + 1);
+        let headers = [("x-a".to_owned(), "b".to_owned())];
+        let request = Request { path: "/", query: "", remote: "127.0.0.1:1", headers: &headers };
+        let members = event::request_members(request, Subprotocol::Chosen(None));
+        self.exchange.opened(Arc::new(ConnInfo {
+            id,
+            opened_at: SystemTime::UNIX_EPOCH,
+            remote: "127.0.0.1:1".into(),
+            members: members.into(),
+            path_len: 3,
+        }));
+        self.conns.insert(id, Conn::default());
+    }
+
+    fn message(&mut self, id: ConnId) {
+        let number = self.messages.len();
+        let Some(conn) = self.conns.get_mut(&id).filter(|c| !c.closed) else { return };
+        conn.under_way += 1;
+        conn.unseen.push_back(number);
+        let frame = frame::text(&number.to_string());
+        self.exchange.message(id, Message { frame, binary: false });
+        self.messages.push(id);
+    }
+
+    fn close(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|c| !c.closed) else { return };
+        conn.closed = true;
+        let closed = Closed { code: 1000, reason: id.to_string(), clean: true };
+        self.exchange.closed(id, closed);
+    }
+
+    fn handshake(&mut self) {
+        // Of connections that are never opened here: names apart from the others'.
+        let id = ConnId(1_000_000 + self.handshakes.len() as u64 + self.over.len() as u64);
+        if self.handshakes.insert(id) {
+            let request = Request { path: "/", query: "", remote: "", headers: &[] };
+            let members = event::request_members(request, Subprotocol::Offered(&[]));
+            self.exchange.handshake(id, members, Vec::new(), self.now);
+        }
+    }
+
+    fn push(&mut self) {
+        let json = format!("{{\"message\":\"\",\"push\":{}}}", self.pushes.len());
+        let push = Push::parse(json.as_bytes()).expect("a good push");
+        let (reply, receiver) = oneshot::channel();
+        let ticket = Arc::new(());
+        self.pushes.push((receiver, Arc::clone(&ticket)));
+        self.exchange.push(PushAsk { push, reply, ticket: Box::new(ticket) }, self.now);
+    }
+
+    fn push_is_through(&self, number: usize) -> bool {
+        Arc::strong_count(&self.pushes[number].1) == 1
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        // The listener that hangs would be killed; here it lives on, which asks for more.
+        let _ = self.exchange.check(self.now);
+        self.timeouts();
+    }
+
+    /// The pipe takes up to `n` bytes.
+    fn take(&mut self, n: usize) {
+        let mut left = n;
+        loop {
+            self.exchange.pump(self.now);
+            let bytes = self.exchange.unwritten();
+            let some = bytes.len().min(left);
+            if some == 0 {
+                return;
+            }
+            self.here.partial.extend_from_slice(&bytes[..some]);
+            left -= some;
+            self.exchange.written(some, self.now);
+            while let Some(end) = self.here.partial.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.here.partial.drain(..=end).collect();
+                self.heard(&line);
+            }
+        }
+    }
+
+    /// The listener answers.
+    fn answer(&mut self, id: u64, how: usize) {
+        // An echo needs the line; this one is what `jq` makes of it.
+        let line = match how {
+            0 => format!("{{\"id\":{id}}}"),
+            1 => format!("{{\"id\": {id}, \"message\":\"x\"}}"),
+            2 => format!("{{\"id\":{id},\"connections\":[]}}"),
+            3 => format!("{{\"id\":{id},\"connections\":null}}"),
+            _ => format!("{{\"id\":{id},\"base64\":\"!\"}}"),
+        };
+        let Some(owed) = self.owed.remove(&id).filter(|_| self.up) else { return };
+        self.over.insert(id);
+        if let Some((place, _)) = owed.written {
+            self.here.answers[place] = Some(self.now);
+        }
+        // It may be one whose line was cut: then it is never seen whole.
+        if let About::Message(number) = owed.about
+            && let Some(conn) = self.conns.get_mut(&self.messages[number])
+        {
+            conn.unseen.retain(|m| *m != number);
+        }
+        (self.exits, self.alone) = (0, None);
+        self.line(&line);
+        let fault = how >= 3 && !matches!(owed.about, About::Handshake(_));
+        self.expect_through(&[(owed.about, if fault { Through::Dropped } else { Through::Sent })]);
+    }
+
+    fn noise(&mut self, how: usize) {
+        if !self.up {
+            return;
+        }
+        let old = self.here.overdue.keys().chain(&self.over).next().copied().unwrap_or(1);
+        let late = self.metrics.late.get();
+        let line = match how {
+            0 => "garbage".to_owned(),
+            1 => format!("{{\"id\":{}}}", self.highest + 100_000),
+            2 => "{\"command\":\"close\",\"conn\":\"k1\"}".to_owned(),
+            3 => "{\"event\":\"onResult\",\"id\":1}".to_owned(),
+            4 if self.over.contains(&old) => {
+                if let Some(place) = self.here.overdue.remove(&old) {
+                    self.here.answers[place] = Some(self.now);
+                }
+                format!("{{\"id\":{old},\"message\":\"again\"}}")
+            }
+            _ => "{\"command\":\"send\",\"message\":\"tick\",\"ref\":null}".to_owned(),
+        };
+        self.line(&line);
+        let effects = std::mem::take(&mut self.exchange.effects);
+        match (how, &effects[..]) {
+            (2, [Effect::Close { conn: ConnId(1), code: 1000, .. }]) => {}
+            (0 | 1 | 3, []) => {}
+            (4, []) => assert_eq!(self.metrics.late.get(), late + 1, "late"),
+            (4 | 5, [Effect::Deliver { tally: Some(_), .. }]) => {}
+            _ => panic!("{line}: {} effects", effects.len()),
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.here.wrote_line = true;
+        self.barren = None;
+        self.exchange.output(self.now);
+        self.exchange.line(line.as_bytes(), &self.results, self.now);
+    }
+
+    /// Starts the listener, or ends it.
+    fn toggle(&mut self, wanted: bool) {
+        if !self.up {
+            self.up = true;
+            self.exchange.attach(self.now);
+            let careful = self.here.careful && !self.to_redeliver_is_over();
+            let owed: BTreeSet<u64> = self.owed.keys().copied().collect();
+            self.here = Incarnation {
+                careful: !owed.is_empty() && (careful || self.exits >= 2),
+                to_redeliver: owed,
+                over: self.over.clone(),
+                since: Some(self.now),
+                ..Incarnation::default()
+            };
+            return;
+        }
+        // What was begun: what was heard and is owed, and the line that the pipe took in part.
+        let mut cut = std::mem::take(&mut self.here.partial);
+        if !cut.is_empty() {
+            let rest = self.exchange.unwritten();
+            let end = rest.iter().position(|b| *b == b'\n').expect("the line's end");
+            cut.extend_from_slice(&rest[..end]);
+            let event: Value = serde_json::from_slice(&cut).expect("JSON");
+            if event["event"] == "onMessage" {
+                let id = event["id"].as_u64().expect("an id");
+                self.highest = self.highest.max(id);
+                let through =
+                    event["push"].as_u64().is_some_and(|n| self.push_is_through(n as usize));
+                if !through && !self.over.contains(&id) {
+                    let about = match event["push"].as_u64() {
+                        Some(push) => About::Push(push as usize),
+                        None => {
+                            let text = event["message"].as_str().expect("text");
+                            About::Message(text.parse().expect("ours"))
+                        }
+                    };
+                    self.owed.entry(id).or_insert(Owed { about, written: None });
+                    let written = Some((usize::MAX, self.now));
+                    self.owed.get_mut(&id).expect("just there").written = written;
+                }
+            }
+        }
+        self.detach(wanted);
+    }
+
+    fn to_redeliver_is_over(&self) -> bool {
+        self.here.to_redeliver.iter().all(|id| self.over.contains(id))
+    }
+
+    fn detach(&mut self, wanted: bool) {
+        let wrote_line = self.here.wrote_line;
+        self.up = false;
+        self.results_given.clear();
+        self.exits += u32::from(!wanted);
+        let mut through = Vec::new();
+        let mut begun = Vec::new();
+        for (id, owed) in &mut self.owed {
+            if owed.written.take().is_some() && !matches!(owed.about, About::Handshake(_)) {
+                begun.push(*id);
+            }
+        }
+        self.sent.extend(&begun);
+        if let [id] = begun[..]
+            && !wanted
+        {
+            let before = self.alone.filter(|(last, _)| *last == id).map_or(0, |(_, n)| n);
+            self.alone = Some((id, before + 1));
+            if before + 1 == 3 {
+                self.alone = None;
+                let owed = self.owed.remove(&id).expect("it is owed");
+                self.over.insert(id);
+                through.push((owed.about, Through::Dropped));
+                if let About::Message(number) = owed.about {
+                    let conn = self.conns.get_mut(&self.messages[number]).expect("a connection");
+                    conn.unseen.retain(|m| *m != number);
+                }
+            }
+        }
+        let exit = self.exchange.detach(wanted, self.now);
+        assert_eq!(exit.wrote_line, wrote_line);
+        self.owed.retain(|_, owed| !matches!(owed.about, About::Handshake(_)));
+        self.refused_handshakes();
+        assert!(self.handshakes.is_empty(), "an end refuses all that wait");
+        self.expect_through(&through);
+        if exit.give_up {
+            assert!(!wrote_line);
+            self.give_up();
+        }
+    }
+
+    /// The gateway starts the listener clean: all that it knew is over.
+    fn give_up(&mut self) {
+        self.exchange.start_clean();
+        for (_, conn) in self.conns.iter_mut() {
+            conn.forgotten = true;
+            conn.closed = true;
+            conn.unseen.clear();
+        }
+        self.over.extend(std::mem::take(&mut self.owed).into_keys());
+        (self.exits, self.alone) = (0, None);
+        for effect in std::mem::take(&mut self.exchange.effects) {
+            match effect {
+                Effect::Done { conn, .. } => self.done(conn),
+                _ => panic!("only ends"),
+            }
+        }
+        assert!(self.conns.values().all(|conn| conn.under_way == 0), "nothing is under way");
+        assert!(!self.exchange.busy());
+    }
+}

@@ -1,0 +1,155 @@
+//! What the listener hears: order, ids, windows.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wsgw::protocol::connid::ConnId;
+use wsgw::protocol::hooks::Hook;
+
+use super::super::members_of_line;
+use super::{About, Model, Owed};
+
+impl Model {
+    /// The listener has read a line.
+    pub(super) fn heard(&mut self, line: &[u8]) {
+        assert!(self.up, "a line to nobody");
+        let members = members_of_line(line);
+        if members[0].0 == "event" {
+            let expected = self.results_given.pop_front();
+            assert_eq!(expected.as_deref(), std::str::from_utf8(&line[..line.len() - 1]).ok());
+            return;
+        }
+        let event: Value = serde_json::from_slice(line).expect("JSON");
+        let id = event["id"].as_u64().expect("an id");
+        let redelivered = event["redelivered"] == true;
+        assert!(self.here.seen.insert(id), "{id} twice");
+        assert!(!self.here.over.contains(&id), "{id} was through before this incarnation");
+        assert_eq!(redelivered, self.sent.contains(&id), "{id}: redelivered if it was sent before");
+        if redelivered {
+            assert!(id > self.here.redelivered, "oldest first");
+            self.here.redelivered = id;
+        } else if event["event"] == "onMessage" {
+            let mut old = self.here.to_redeliver.iter();
+            let came = old.all(|id| self.here.seen.contains(id) || self.over.contains(id));
+            assert!(came, "old messages come before new ones");
+        } else {
+            assert!(id > self.highest, "ids rise");
+        }
+        self.highest = self.highest.max(id);
+
+        let conn = event["conn"].as_str().map(|name| ConnId::parse(name).expect("a name"));
+        match event["event"].as_str().expect("an event") {
+            "onClientOpen" => self.heard_open(conn.expect("a conn"), &event),
+            "onClientClose" => self.heard_close(conn.expect("a conn"), &event),
+            "onMessage" => {
+                let about = match conn {
+                    Some(conn) => {
+                        let text = event["message"].as_str().expect("text");
+                        let number = text.parse().expect("ours");
+                        self.heard_message(conn, number, redelivered);
+                        About::Message(number)
+                    }
+                    None => About::Push(event["push"].as_u64().expect("ours") as usize),
+                };
+                // Its time may have been up while its line was under way.
+                if !matches!(about, About::Push(number) if self.push_is_through(number)) {
+                    self.asked(id, about);
+                }
+            }
+            "onHandshake" => {
+                let conn = conn.expect("a conn");
+                assert!(!redelivered);
+                // Its time may have been up while its line was under way.
+                if self.handshakes.contains(&conn) {
+                    self.asked(id, About::Handshake(conn));
+                }
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    fn heard_open(&mut self, id: ConnId, event: &Value) {
+        assert!(self.hook(Hook::OnClientOpen));
+        let resumed = event["resumed"] == true;
+        let conn = self.conns.get_mut(&id).expect("a connection");
+        assert_eq!(resumed, conn.opened_told, "resumed where an earlier one was told");
+        assert!(!conn.closed_told && !conn.forgotten);
+        conn.opened_told = true;
+        assert!(self.here.opened.insert(id), "opened twice");
+        if resumed {
+            let left = event["left"].as_u64().expect("a number");
+            assert!(self.here.left.is_none_or(|before| left + 1 == before), "left counts down");
+            self.here.left = Some(left);
+        }
+    }
+
+    fn heard_close(&mut self, id: ConnId, event: &Value) {
+        assert!(self.hook(Hook::OnClientClose));
+        let conn = self.conns.get_mut(&id).expect("a connection");
+        assert!(conn.closed && !conn.forgotten && conn.unseen.is_empty());
+        assert!(!conn.closed_told, "closed twice");
+        conn.closed_told = true;
+        assert_eq!(event["reason"], id.to_string());
+        let opened = !self.settings.hooks.has(Hook::OnClientOpen) || self.here.opened.contains(&id);
+        assert!(opened, "closed before its open");
+        self.here.closed.insert(id);
+        // Behind its last message: none of it is still to be told here.
+        let waits = self.owed.iter().any(|(id_, owed)| {
+            matches!(owed.about, About::Message(m) if self.messages[m] == id)
+                && self.here.to_redeliver.contains(id_)
+                && !self.here.seen.contains(id_)
+        });
+        assert!(!waits, "closed before its last message");
+    }
+
+    fn heard_message(&mut self, id: ConnId, number: usize, redelivered: bool) {
+        assert_eq!(self.messages[number], id, "of its sender");
+        let conn = self.conns.get_mut(&id).expect("a connection");
+        match conn.unseen.front() {
+            Some(next) if *next == number => {
+                conn.unseen.pop_front();
+            }
+            _ => assert!(
+                redelivered && !conn.unseen.contains(&number),
+                "in order, none lost: {number} of {:?}",
+                conn.unseen
+            ),
+        }
+        assert!(!self.here.closed.contains(&id), "after its close");
+        // One whose end was told, or is told nobody, is known no more: its message comes alone.
+        let over = conn.closed && !self.settings.hooks.has(Hook::OnClientClose);
+        let tells = self.settings.hooks.has(Hook::OnClientOpen) && !conn.closed_told && !over;
+        assert!(!tells || self.here.opened.contains(&id), "before its open");
+    }
+
+    fn asked(&mut self, id: u64, about: About) {
+        if self.over.contains(&id) {
+            // It was answered while its line was under way.
+            return;
+        }
+        let place = self.here.answers.len();
+        self.here.answers.push(None);
+        let owed = Owed { about, written: Some((place, self.now)) };
+        self.owed.insert(id, owed);
+
+        let here = |owed: &&Owed| owed.written.is_some();
+        let in_flight = self.owed.values().filter(here).count();
+        let window = self.settings.window;
+        assert!(in_flight <= window, "{in_flight} in a window of {window}");
+        let quarter = (window / 4).max(1);
+        let party = |about: &About| match about {
+            About::Message(number) => Some(self.messages[*number]),
+            About::Handshake(_) => Some(ConnId(0)),
+            About::Push(_) => None,
+        };
+        if let Some(party_of) = party(&about) {
+            let own = self.owed.values().filter(|o| party(&o.about) == Some(party_of)).count();
+            assert!(own <= quarter, "{own} of a quarter of {quarter}");
+        }
+        if self.here.careful && self.here.to_redeliver.contains(&id) {
+            assert_eq!(in_flight, 1, "one at a time");
+            let lived = self.here.since.is_some_and(|at| self.now >= at + Duration::from_secs(1));
+            assert!(self.here.wrote_line || lived, "no sign of life yet");
+        }
+    }
+}

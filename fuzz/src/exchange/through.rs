@@ -1,0 +1,163 @@
+//! How events end: each once, and all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot::error::TryRecvError;
+use wsgw::gateway::exchange::Effect;
+use wsgw::protocol::connid::ConnId;
+use wsgw::protocol::hooks::Hook;
+use wsgw::settings::OnTimeout;
+
+use super::{About, Model};
+
+/// With a delivery, or without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Through {
+    Sent,
+    Dropped,
+}
+
+impl Model {
+    /// What a check let time out, by the contract's own words.
+    pub(super) fn timeouts(&mut self) {
+        let timeout = self.settings.listener_timeout;
+        let mut through = Vec::new();
+        let late: Vec<u64> = self
+            .owed
+            .iter()
+            .filter_map(|(id, owed)| {
+                let (place, written) = owed.written?;
+                let before = self.here.answers[..place].iter().flatten().max();
+                let since = before.map_or(written, |at| written.max(*at));
+                (self.now >= since + timeout).then_some(*id)
+            })
+            .collect();
+        for id in late {
+            let owed = self.owed.remove(&id).expect("it is owed");
+            self.over.insert(id);
+            if let Some((place, _)) = owed.written {
+                self.here.overdue.insert(id, place);
+            }
+            let sent = self.settings.on_timeout == OnTimeout::Broadcast
+                && matches!(owed.about, About::Message(_));
+            through.push((owed.about, if sent { Through::Sent } else { Through::Dropped }));
+        }
+        self.expect_through(&through);
+    }
+
+    /// Exactly these came to an end: each message once, with or without a delivery. Handshakes that
+    /// waited in vain may be refused beside them.
+    pub(super) fn expect_through(&mut self, all: &[(About, Through)]) {
+        let mut sent = all
+            .iter()
+            .filter(|(about, how)| *how == Through::Sent && !matches!(about, About::Handshake(_)))
+            .count();
+        let mut messages: Vec<ConnId> = all
+            .iter()
+            .filter_map(|(about, _)| match about {
+                About::Message(number) => Some(self.messages[*number]),
+                _ => None,
+            })
+            .collect();
+        for effect in std::mem::take(&mut self.exchange.effects) {
+            match effect {
+                Effect::Deliver { tally, .. } => {
+                    sent = sent.checked_sub(1).expect("one delivery each");
+                    if let Some(tally) = tally {
+                        tally.finish();
+                    }
+                }
+                Effect::Done { conn, .. } => {
+                    let at = messages.iter().position(|c| *c == conn).expect("not due");
+                    messages.swap_remove(at);
+                    self.done(conn);
+                }
+                Effect::Close { code, .. } => {
+                    assert_eq!((self.settings.on_timeout, code), (OnTimeout::Close, 1011));
+                }
+                Effect::Handshake { conn, .. } => {
+                    assert!(self.handshakes.remove(&conn), "one verdict each");
+                }
+            }
+        }
+        assert!(sent == 0 && messages.is_empty(), "{sent} and {messages:?} are not through");
+        for (about, _) in all {
+            if let About::Push(number) = about {
+                assert!(self.push_is_through(*number), "a push that is over");
+            }
+        }
+        self.owed.retain(|_, owed| match owed.about {
+            About::Handshake(conn) => self.handshakes.contains(&conn),
+            _ => true,
+        });
+    }
+
+    pub(super) fn refused_handshakes(&mut self) {
+        let handshakes = &mut self.handshakes;
+        self.exchange.effects.retain(|effect| match effect {
+            Effect::Handshake { conn, .. } => {
+                assert!(handshakes.remove(conn), "one verdict each");
+                false
+            }
+            _ => true,
+        });
+    }
+
+    pub(super) fn done(&mut self, conn: ConnId) {
+        let conn = self.conns.get_mut(&conn).expect("a connection");
+        conn.under_way = conn.under_way.checked_sub(1).expect("no message is through twice");
+    }
+
+    /// What holds after every step.
+    pub(super) fn settle(&mut self) {
+        self.refused_handshakes();
+        for effect in std::mem::take(&mut self.exchange.effects) {
+            match effect {
+                // A message of somebody that is not known any more.
+                Effect::Done { conn, .. } => self.done(conn),
+                _ => panic!("an effect of nothing"),
+            }
+        }
+        assert!(self.metrics.queued.get() < 1 << 32 && self.metrics.unanswered.get() < 1 << 32);
+        assert!(self.told_bytes.load(Ordering::Relaxed) < 1 << 32);
+    }
+
+    /// Everything that is still open comes to its end with a listener that answers.
+    pub(super) fn end(&mut self) {
+        if !self.up {
+            self.toggle(false);
+        }
+        let all: Vec<ConnId> = self.conns.keys().copied().collect();
+        for conn in &all {
+            self.close(*conn);
+        }
+        for _ in 0..10_000 {
+            self.take(usize::MAX);
+            let Some(id) = self.owed.keys().next().copied() else {
+                // A careful one wants a sign of life first.
+                self.noise(0);
+                self.take(usize::MAX);
+                if self.owed.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            self.answer(id, 0);
+            self.settle();
+        }
+        assert!(!self.exchange.busy() && !self.exchange.pressed(), "something waits for ever");
+        assert!(self.exchange.flushed());
+        assert_eq!(self.metrics.queued.get(), 0);
+        assert_eq!(self.told_bytes.load(Ordering::Relaxed), 0, "nothing is held");
+        for conn in self.conns.values().filter(|c| !c.forgotten) {
+            assert!(conn.unseen.is_empty() && conn.under_way == 0, "a message was lost");
+            assert_eq!(conn.closed_told, self.hook(Hook::OnClientClose));
+        }
+        for (receiver, ticket) in &mut self.pushes {
+            let told = !matches!(receiver.try_recv(), Err(TryRecvError::Empty));
+            assert!(told && Arc::strong_count(ticket) == 1, "a push hangs");
+        }
+        assert!(self.handshakes.is_empty(), "a handshake hangs");
+    }
+}

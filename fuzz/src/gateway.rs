@@ -1,0 +1,191 @@
+//! Handshakes and origins.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use wsgw::config::keys::{self, Raw};
+use wsgw::gateway::handshake::{Decision, MAX_HEAD, decide};
+use wsgw::gateway::origin::{Origin, glob, is_loopback, may_connect, split_host};
+use wsgw::protocol::connid::ConnId;
+use wsgw::protocol::event;
+use wsgw::settings::GatewaySettings;
+
+use super::{members_of_line, pieces};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Settings by a number: each bit is one that differs from the defaults.
+fn settings(bits: u8) -> GatewaySettings {
+    let mut settings = keys::defaults("fuzz");
+    let all = [
+        ("trusted-proxies", "127.0.0.0/8"),
+        ("allow-origin", "https://*.a.example,null"),
+        ("protocols", "json,xml"),
+        ("path", "/a*,/"),
+        ("headers", "*"),
+    ];
+    for (i, (key, value)) in all.into_iter().enumerate() {
+        if bits & (1 << i) != 0 {
+            let raw = Raw::Many(value.split(',').map(str::to_owned).collect());
+            keys::set(&mut settings, key, &raw, Path::new("/")).expect("a good setting");
+        }
+    }
+    settings
+}
+
+/// A request's head: one decision however it is cut; a whole HTTP answer or a good upgrade.
+pub fn handshake(data: &[u8]) {
+    let Some((bits, data)) = data.split_first() else { return };
+    let settings = settings(*bits);
+    let peer = SocketAddr::new(LOOPBACK, 5151);
+    let decision = decide(data, 0, &settings, peer, LOOPBACK);
+
+    let (mut seen, mut so_far) = (0, Vec::new());
+    for piece in pieces(data, 9) {
+        so_far.extend_from_slice(piece);
+        let step = decide(&so_far, seen, &settings, peer, LOOPBACK);
+        seen = so_far.len();
+        if !matches!(step, Decision::Incomplete) {
+            assert_eq!(kind(&step), kind(&decision));
+            break;
+        }
+    }
+
+    match decision {
+        Decision::Incomplete => assert!(data.len() < MAX_HEAD),
+        Decision::Answer { response, .. } => {
+            let (status, names, body) = response_of(&response);
+            assert!((200..=599).contains(&status) && status != 101);
+            let allowed = [
+                "content-type",
+                "content-length",
+                "connection",
+                "allow",
+                "upgrade",
+                "sec-websocket-version",
+            ];
+            assert!(names.iter().all(|(name, _)| allowed.contains(&name.as_str())), "{names:?}");
+            let length = names.iter().find(|(name, _)| name == "content-length");
+            assert_eq!(length.map(|(_, value)| value.clone()), Some(body.to_string()));
+        }
+        Decision::Upgrade(upgrade) => {
+            assert!(upgrade.head_len <= data.len().min(MAX_HEAD));
+            let chosen = upgrade.chosen.as_deref();
+            assert!(chosen.is_none_or(|name| upgrade.offers.iter().any(|offer| offer == name)));
+            for protocol in upgrade.offers.iter().map(|o| Some(o.as_str())).chain([chosen]) {
+                let (status, names, body) = response_of(&upgrade.switching_protocols(protocol));
+                assert_eq!((status, body), (101, 0));
+                let said = names.iter().find(|(name, _)| name == "sec-websocket-protocol");
+                assert_eq!(said.map(|(_, value)| value.as_str()), protocol);
+                assert_eq!(names.len(), 3 + usize::from(protocol.is_some()));
+            }
+
+            let mut line = Vec::new();
+            event::handshake(&mut line, 1, ConnId(3), &upgrade.asked_members());
+            let asked = members_of_line(&line);
+            line.clear();
+            let (members, path_len) = upgrade.open_members(chosen);
+            event::open(&mut line, 1, ConnId(3), &members, Some(7));
+            let opened = members_of_line(&line);
+            let path = &members[b"\"path\":".len()..][..path_len];
+            assert_eq!(serde_json::from_slice::<String>(path).expect("a string"), upgrade.path());
+            for (members, keys) in [
+                (&asked, "id event conn message path query remote protocols headers"),
+                (&opened, "id event conn message path query remote protocol headers resumed left"),
+            ] {
+                let names: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
+                assert_eq!(names.join(" "), keys);
+                let headers = members_of_line(format!("{}\n", members[8].1).as_bytes());
+                let mut names: Vec<&str> = headers.iter().map(|(key, _)| key.as_str()).collect();
+                names.sort_unstable();
+                assert!(names.is_sorted_by(|a, b| a < b), "a name comes twice: {names:?}");
+                assert!(names.iter().all(|name| *name == name.to_ascii_lowercase()));
+            }
+            let remote: String = serde_json::from_str(&asked[6].1).expect("a string");
+            assert!(remote.parse::<SocketAddr>().is_ok() || remote.parse::<IpAddr>().is_ok());
+        }
+    }
+}
+
+fn kind(decision: &Decision) -> String {
+    match decision {
+        Decision::Incomplete => "incomplete".to_owned(),
+        Decision::Answer { response, .. } => String::from_utf8_lossy(response).into_owned(),
+        Decision::Upgrade(upgrade) => format!("{upgrade:?}"),
+    }
+}
+
+/// Status, headers (names in lower case) and the length of the body of a response.
+fn response_of(bytes: &[u8]) -> (u16, Vec<(String, String)>, usize) {
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(head)) = response.parse(bytes) else {
+        panic!("no HTTP: {}", String::from_utf8_lossy(bytes));
+    };
+    let headers = response.headers.iter();
+    let headers = headers
+        .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()));
+    (response.code.unwrap_or(0), headers.collect(), bytes.len() - head)
+}
+
+/// An origin, a request's Host, an entry of `allow-origin`, and a pattern, a line each.
+pub fn origin(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.split('\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (origin, host, entry, pattern) = (next(), next(), next(), next());
+
+    assert!(may_connect(None, host, LOOPBACK, None));
+    if may_connect(Some(origin), host, LOOPBACK, None) {
+        // By another way: nothing stands around the loopback name but a scheme and a port.
+        let (_, rest) = origin.split_once("://").expect("a scheme");
+        let bare = rest.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(':');
+        let bare = if rest.ends_with(bare) { rest } else { bare };
+        let bare = bare.to_ascii_lowercase();
+        assert!(is_loopback(&bare) || bare.starts_with("127.") || bare.contains("::1"), "{origin}");
+    }
+    let outside = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    if may_connect(Some(origin), host, outside, None) {
+        let page = Origin::parse(origin).expect("an origin");
+        let (name, _) = split_host(host).expect("a host");
+        assert!(format!("{page:?}").contains(&format!("{name:?}")));
+    }
+
+    // An entry that the settings take matches what it says.
+    let mut settings = keys::defaults("fuzz");
+    let raw = Raw::Many(vec![entry.to_owned()]);
+    if keys::set(&mut settings, "allow-origin", &raw, Path::new("/")).is_ok() {
+        let list = settings.allow_origin.as_deref().unwrap_or_default();
+        for entry in list {
+            let like = entry.replace('*', if *entry == "*" { "null" } else { "x" });
+            assert!(may_connect(Some(&like), host, LOOPBACK, Some(list)), "{entry:?}");
+            assert!(
+                *entry == "*"
+                    || !may_connect(Some("https://[::9]:7"), host, LOOPBACK, Some(list))
+                    || glob(entry, "https://[::9]:7")
+            );
+        }
+    }
+    if pattern.len() < 200 && origin.len() < 200 {
+        assert_eq!(glob(pattern, origin), slow_glob(pattern.as_bytes(), origin.as_bytes()));
+    }
+}
+
+/// `*` by the definition, place by place.
+fn slow_glob(pattern: &[u8], text: &[u8]) -> bool {
+    let mut row = vec![false; text.len() + 1];
+    row[0] = true;
+    for byte in pattern {
+        if *byte == b'*' {
+            for i in 1..row.len() {
+                row[i] |= row[i - 1];
+            }
+        } else {
+            for i in (1..row.len()).rev() {
+                row[i] = row[i - 1] && text[i - 1] == *byte;
+            }
+            row[0] = false;
+        }
+    }
+    row[text.len()]
+}

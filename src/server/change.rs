@@ -1,0 +1,163 @@
+//! A gateway's settings change while it lives: what `reload` does to one gateway.
+//!
+//! What is new is up before what was there goes, where that can be; if it does not come up, what
+//! was there stays.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gateway::{Gateway, Phase, Running, Trouble, tls_of};
+use crate::gateway::engine::{Msg, Shared};
+use crate::gateway::supervisor::{self, Supervisor};
+use crate::protocol::close;
+use crate::settings::{GatewaySettings, Startup};
+
+impl Gateway {
+    /// Starts a gateway that a reload brought, if it is to be started by itself.
+    ///
+    /// # Errors
+    /// Why it has failed.
+    pub async fn start_new(self: &Arc<Self>) -> Result<(), Trouble> {
+        let _turn = self.verb.lock().await;
+        let automatic = self.state().settings.startup == Startup::Automatic;
+        if automatic { self.start_locked().await } else { Ok(()) }
+    }
+
+    /// Applies changed settings.
+    ///
+    /// # Errors
+    /// What could not be done; the gateway goes on as it was.
+    pub async fn change(self: &Arc<Self>, new: GatewaySettings) -> Result<(), Trouble> {
+        let _turn = self.verb.lock().await;
+        let new = Arc::new(new);
+        let (old, running, phase) = {
+            let state = self.state();
+            (Arc::clone(&state.settings), state.running.clone(), state.phase)
+        };
+        let Some(running) = running else {
+            let same = *old == *new;
+            let automatic = new.startup == Startup::Automatic;
+            {
+                let mut state = self.state();
+                if new.startup == Startup::Disabled {
+                    state.phase = Phase::Stopped;
+                    state.error = None;
+                }
+                state.settings = new;
+            }
+            // What is stopped stays so. What failed has another try, for the cause may be outside
+            // of the file (a port, a certificate); if that is all, its failure is no news.
+            if phase != Phase::Failed || !automatic {
+                return Ok(());
+            }
+            return self.start_locked().await.or_else(|why| if same { Ok(()) } else { Err(why) });
+        };
+        let failed = |why: String| Trouble::new(format!("{why}; it goes on as it was"));
+        if new.startup == Startup::Disabled {
+            self.state().settings = new;
+            self.stop_locked(false).await;
+            return Ok(());
+        }
+        if old.needs_restart(&new) {
+            return self.succeed(&running, &old, &new).await;
+        }
+        // The files may hold another certificate under the same names.
+        let tls = tls_of(&new).map_err(failed)?;
+        if old.needs_new_listener(&new) {
+            self.change_listener(&running, &new).await.map_err(failed)?;
+        } else if *old != *new {
+            self.apply(&running.shared, &new);
+        }
+        running.shared.set_tls(tls);
+        self.state().settings = new;
+        Ok(())
+    }
+
+    /// Another address, or TLS switched on or off: the gateway is replaced by another one.
+    async fn succeed(
+        self: &Arc<Self>,
+        running: &Running,
+        old: &GatewaySettings,
+        new: &Arc<GatewaySettings>,
+    ) -> Result<(), Trouble> {
+        let same_port = old.port == new.port && new.port != 0;
+        let same_address = old.port == new.port && old.host == new.host;
+        // On the same address both share the socket, and nobody is refused.
+        let shared: Option<TcpListener> = if same_address { self.acceptor() } else { None };
+        match self.bring_up(new, shared).await {
+            Ok(next) => {
+                self.state().phase = Phase::Stopping;
+                self.bring_down(running, old, close::STOPPING, Duration::ZERO).await;
+                self.state().settings = Arc::clone(new);
+                self.enter(next, new);
+                Ok(())
+            }
+            // The addresses overlap (127.0.0.1 and 0.0.0.0): the old one has to go first.
+            Err(trouble) if trouble.taken && same_port => {
+                let old = Arc::clone(&self.state().settings);
+                self.stop_locked(false).await;
+                self.state().settings = Arc::clone(new);
+                let Err(mut trouble) = self.start_locked().await else { return Ok(()) };
+                self.state().settings = old;
+                match self.start_locked().await {
+                    Ok(()) => trouble.text.push_str("; it was started as it was before"),
+                    Err(again) => {
+                        trouble.text.push_str(&format!(", nor as before: {}", again.text))
+                    }
+                }
+                // A further attempt would cut its clients once more.
+                Err(Trouble { taken: false, ..trouble })
+            }
+            Err(mut trouble) => {
+                trouble.text.push_str("; it goes on as it was");
+                Err(trouble)
+            }
+        }
+    }
+
+    fn apply(&self, shared: &Shared, settings: &Arc<GatewaySettings>) {
+        *shared.settings.write().unwrap_or_else(|e| e.into_inner()) = Arc::clone(settings);
+        if let Ok(host) = self.host() {
+            host.engine.core().post_all(|| Msg::Settings(shared.slot));
+        }
+    }
+
+    async fn change_listener(
+        self: &Arc<Self>,
+        running: &Running,
+        new: &Arc<GatewaySettings>,
+    ) -> Result<(), String> {
+        let host = self.host().map_err(|trouble| trouble.text)?;
+        match (&running.supervisor, &new.listener) {
+            (Some(supervisor), Some(_)) => supervisor.replace(Arc::clone(new)).await,
+            (Some(supervisor), None) => {
+                supervisor.stop(host.hurry()).await;
+                self.apply(&running.shared, new);
+                if let Some(running) = &mut self.state().running {
+                    running.supervisor = None;
+                }
+                Ok(())
+            }
+            (None, Some(_)) => {
+                let around = host.around();
+                let first = supervisor::try_out(&around, &running.shared, new)
+                    .await
+                    .map_err(|why| format!("the listener cannot be started: {why}"))?;
+                let reports = running.shared.new_reports();
+                self.apply(&running.shared, new);
+                let shared = Arc::clone(&running.shared);
+                let supervisor = Supervisor::start(around, shared, reports, Some(first));
+                self.mind(supervisor.life(), Arc::clone(&running.shared));
+                if let Some(running) = &mut self.state().running {
+                    running.supervisor = Some(Arc::new(supervisor));
+                }
+                Ok(())
+            }
+            (None, None) => {
+                self.apply(&running.shared, new);
+                Ok(())
+            }
+        }
+    }
+}
