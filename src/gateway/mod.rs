@@ -7,6 +7,7 @@
 //! (`engine`); what they share is atomic ([`metrics`], `Shared`).
 
 pub mod bind;
+pub mod clocks;
 pub mod conn;
 pub mod engine;
 pub mod exchange;
