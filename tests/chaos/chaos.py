@@ -142,7 +142,7 @@ class Chaos:
             elif fate == "torn":
                 client.torn()
             else:
-                await asyncio.sleep(rng.uniform(0.5, 4))
+                await asyncio.sleep(rng.choice([0.5, 2, 6]))
                 if fate == "stall-leave":
                     client.go_on()
                     with contextlib.suppress(asyncio.TimeoutError):
@@ -282,7 +282,8 @@ class Chaos:
         fill.unlink(missing_ok=True)
 
     async def fault_burst(self, rng):
-        for _ in range(20):
+        """Enough to fill the queue of one that does not read."""
+        for _ in range(40):
             await self.say(self.clients[0], rng, "all", 60_000)
 
     async def fault_poison(self, rng):
