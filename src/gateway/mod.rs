@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod process;
 pub mod reader;
 pub mod reading;
+pub mod run;
 pub mod shard;
 pub mod slice;
 pub mod stderr;
