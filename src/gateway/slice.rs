@@ -398,6 +398,8 @@ impl Slice {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
             let _ = socket2::SockRef::from(&*conn.stream.tcp())
                 .set_linger(Some(std::time::Duration::ZERO));
+        } else {
+            conn.stream.farewell();
         }
         // Closing the socket takes it out of epoll.
         drop(conn);
