@@ -128,7 +128,9 @@ impl Transport {
 
     /// Ends TLS in order before the socket is closed, as far as the socket takes it.
     pub fn farewell(&mut self) {
-        if let Some(tls) = &mut self.tls {
+        if let Some(tls) = &mut self.tls
+            && !tls.session.is_handshaking()
+        {
             tls.session.send_close_notify();
             // The socket is closed in any case.
             let _ = self.push();
