@@ -58,6 +58,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What 
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hang-timeout -d 'Silence after which a listener that owes an answer is killed [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l restart-delay-max -d 'Longest pause before a listener is started again [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l drain -d 'How long a stop waits for unanswered events [default: 1s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l close-spread -d 'Time over which a stop spreads the closes, so that the clients do not all come back at once [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections -d 'Connections at most [default: 1000000]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections-per-ip -d 'Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l handshake-timeout -d 'Time to receive the handshake\'s request [default: 10s]' -r
@@ -98,7 +99,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s o -l origin -d 'Or
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s u -l user -d 'Basic authentication' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s x -l execute -d 'Send this message after connecting (repeatable); stdin is not read' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s n -l count -d 'Leave after N messages' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n none]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l ping -d 'Send a ping every so many seconds' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l timeout -d 'Seconds for the whole handshake' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l color -d 'Colours' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
