@@ -413,6 +413,8 @@ impl Slice {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
             let _ = socket2::SockRef::from(&*conn.stream.tcp())
                 .set_linger(Some(std::time::Duration::ZERO));
+        } else {
+            conn.stream.farewell();
         }
         // Closing the socket takes it out of epoll.
         drop(conn);
@@ -487,10 +489,9 @@ impl Slice {
     /// Closes one part in `parts` of the open connections; those that are owed answers come later.
     pub fn close_share(&mut self, closing: Closing, parts: u32, ctx: &mut Ctx) {
         let open = self.conns.iter().filter(|(_, c)| c.state == State::Open && c.unanswered == 0);
-        let open: Vec<u32> = open.map(|(slot, _)| slot as u32).collect();
         // Rounded at random: a few connections are spread over many steps, too.
-        let due = open.len() as f64 / f64::from(parts.max(1)) + fastrand::f64();
-        for slot in open.into_iter().take(due as usize) {
+        let due = open.clone().count() as f64 / f64::from(parts.max(1)) + fastrand::f64();
+        for slot in fastrand::choose_multiple(open.map(|(slot, _)| slot as u32), due as usize) {
             self.close_now(slot, closing, SHORT_WAIT, true, ctx);
         }
     }

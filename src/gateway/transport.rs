@@ -135,6 +135,17 @@ impl Transport {
         Ok(true)
     }
 
+    /// Ends TLS in order before the socket is closed, as far as the socket takes it.
+    pub fn farewell(&mut self) {
+        if let Some(tls) = &mut self.tls
+            && !tls.session.is_handshaking()
+        {
+            tls.session.send_close_notify();
+            // The socket is closed in any case.
+            let _ = self.push();
+        }
+    }
+
     /// Says that nothing more comes from us, behind what was written.
     ///
     /// # Errors

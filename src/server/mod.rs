@@ -43,15 +43,21 @@ const STREAM_PAUSE: Duration = Duration::from_secs(1);
 /// How often it looks.
 const STREAM_LOOK: Duration = Duration::from_millis(2);
 
+/// Reads the configuration again.
+pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
+
+/// Applies what a reload brings beside the gateways: the log's level, the control port's
+/// certificate. Tells what could not be.
+pub type Apply = Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>;
+
 /// What a server does outside of itself.
 pub struct Outside {
     /// Says what was bound.
     pub announce: Box<dyn Fn(&str) + Send + Sync>,
     /// Reads the configuration again.
-    pub load: Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>,
-    /// Applies what a reload brings beside the gateways: the log's level, the control port's
-    /// certificate. Tells what could not be.
-    pub apply: Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>,
+    pub load: Load,
+    /// Applies the rest of it.
+    pub apply: Apply,
     /// Sockets that were handed over.
     pub inherited: Inherited,
 }
@@ -100,8 +106,8 @@ pub struct Server {
     control: ControlSettings,
     log: LogSettings,
     config_file: Option<PathBuf>,
-    load: Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>,
-    apply: Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>,
+    load: Load,
+    apply: Apply,
     reloading: tokio::sync::Mutex<()>,
     waiting: Arc<Waiting>,
 }
