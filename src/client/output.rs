@@ -2,19 +2,18 @@
 //! that is being typed.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::options::Options;
 use super::pretty::indented;
-use crate::error::complain;
+use crate::error::{Failure, complain};
 use crate::escape::escape;
 
 /// Chunks that wait for stdout; past it the server's messages wait.
@@ -34,7 +33,8 @@ pub struct Output {
     chunks: Option<mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>>,
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
-    closed: Arc<AtomicBool>,
+    broken: Arc<OnceLock<io::Error>>,
+    breaks: Arc<Notify>,
     interactive: bool,
     terminal: bool,
     color: bool,
@@ -48,8 +48,10 @@ impl Output {
     /// Writes to stdout, or through the line editor's printer.
     pub fn new(options: &Options, printer: Option<Printer>) -> Output {
         let (chunks, mut waiting) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(WAITING);
-        let closed = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&closed);
+        let broken = Arc::new(OnceLock::new());
+        let told = Arc::clone(&broken);
+        let breaks = Arc::new(Notify::new());
+        let tell = Arc::clone(&breaks);
         let interactive = printer.is_some();
         let thread = std::thread::spawn(move || {
             let mut printer = printer;
@@ -64,20 +66,24 @@ impl Output {
                         .write_all(&chunk)
                         .and_then(|()| if waiting.is_empty() { stdout.flush() } else { Ok(()) }),
                 };
-                if written.is_err() {
-                    told.store(true, Ordering::SeqCst);
+                if let Err(e) = written {
+                    let _ = told.set(e);
+                    tell.notify_one();
                     // What is still buffered has nowhere to go.
                     let _ = stdout.into_parts();
                     return;
                 }
             }
-            let _ = stdout.flush();
+            if let Err(e) = stdout.flush() {
+                let _ = told.set(e);
+            }
         });
         Output {
             chunks: Some(chunks),
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
             thread: Some(thread),
-            closed,
+            broken,
+            breaks,
             interactive,
             terminal: io::stdout().is_terminal(),
             color: options.color,
@@ -87,9 +93,20 @@ impl Output {
         }
     }
 
-    /// Whether nobody reads stdout any more.
+    /// Whether stdout takes nothing any more.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.broken.get().is_some()
+    }
+
+    /// Is told when stdout takes nothing any more.
+    pub fn breaks(&self) -> Arc<Notify> {
+        Arc::clone(&self.breaks)
+    }
+
+    /// Why stdout took not all of it. A reader that has gone (`| head`) is no failure.
+    pub fn failure(&self) -> Option<Failure> {
+        let error = self.broken.get().filter(|e| e.kind() != io::ErrorKind::BrokenPipe)?;
+        Some(Failure::other(format!("stdout cannot be written: {error}")))
     }
 
     async fn put(&self, chunk: Vec<u8>) {

@@ -82,6 +82,9 @@ pub async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
     if let Some(session) = &mut session {
         let hurry = matches!(result, Ok(exit::INTERRUPTED | exit::TERMINATED));
         session.output.finish(if hurry { HURRY } else { LAST_WORDS }).await;
+        if let (Ok(exit::OK), Some(failure)) = (&result, session.output.failure()) {
+            return Err(failure);
+        }
     }
     result
 }
@@ -330,6 +333,7 @@ impl<'a> Session<'a> {
         // Set once we say Close.
         let mut leaving: Option<(u8, Deadline)> = None;
         let mut input_ended = false;
+        let stdout_breaks = self.output.breaks();
         loop {
             let deadline = leaving.map(|(_, at)| at).or(silence);
             tokio::select! {
@@ -400,6 +404,9 @@ impl<'a> Session<'a> {
                             leaving = Some(say_close(urgent, exit::OK, 1000, ""));
                         }
                     }
+                }
+                () = stdout_breaks.notified(), if leaving.is_none() => {
+                    leaving = Some(say_close(urgent, exit::OK, 1000, ""));
                 }
                 _ = async { match &mut ping { Some(ping) => ping.tick().await, None => std::future::pending().await } } => {
                     self.ping(urgent, "");

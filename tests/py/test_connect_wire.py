@@ -416,6 +416,14 @@ def test_closed_standard_streams(tmp_path):
             assert done.returncode == 0 and b"panicked" not in done.stderr, (redirect, done)
 
 
+def test_a_full_disk_is_exit_1(tmp_path):
+    for wait in ("0", "-1"):
+        with Odd(lambda peer: (peer.accept().send(frame(1, b"x")), peer.read_close(), peer.bye())) as odd, open("/dev/full", "w") as full:
+            done = subprocess.run([BINARY, "connect", "-w", wait, odd.url], env=environment(tmp_path), stdin=subprocess.DEVNULL, stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=10)
+            assert done.returncode == 1 and "stdout cannot be written" in done.stderr, (wait, done)
+
+
 def test_a_large_message_goes_through_whole(tmp_path):
     size = 20_000_000
 
