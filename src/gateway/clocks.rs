@@ -12,6 +12,10 @@ use crate::protocol::{close, frame};
 /// How long a client that takes what waits for it, little by little, may be at it after a close.
 const LINGER_MOST: u64 = 30_000;
 
+/// A client that took something within this time is still at it: the kernel asks for more only when a
+/// third of its own buffer has been taken.
+const TOOK_LATELY: u64 = 10_000;
+
 /// How often a connection that is not read is looked at at most.
 const BLOCKED_CHECK: u64 = 250;
 
@@ -47,7 +51,7 @@ impl Slice {
                 || self.shared.stopping.load(Ordering::Relaxed);
             // It takes what waits for it: that is not to be destroyed.
             let taking = conn.queued() > 0
-                && now < conn.took_at + LINGER
+                && now < conn.took_at + TOOK_LATELY
                 && now < conn.last_message + LINGER_MOST;
             match conn.state {
                 State::Handshake => {
