@@ -165,3 +165,30 @@ fn control_addresses() {
         assert!(parse(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_file_that_names_no_gateway_leaves_the_name_to_a_flag() {
+    let settings =
+        load_text("[log]\nlevel = \"warn\"\n", &["--id", "chat", "--port", "7"]).unwrap();
+    assert_eq!(settings.gateways.len(), 1);
+    assert_eq!((settings.gateways[0].id.as_str(), settings.gateways[0].port), ("chat", 7));
+    let named = load_text("[gateways.a]\n", &["--id", "chat"]).unwrap_err();
+    assert_eq!(named.exit, 2);
+}
+
+#[test]
+fn numbers_are_tomls() {
+    let toml = "[gateways.a]\nport = 0x2710\nidle-timeout = 1_000\nmax-message = 65_536\n";
+    let gateways = load_text(toml, &[]).unwrap().gateways;
+    assert_eq!(gateways[0].port, 10_000);
+    assert_eq!(gateways[0].idle_timeout.as_secs(), 1_000);
+    assert_eq!(gateways[0].max_message, 65_536);
+}
+
+#[test]
+fn a_wrong_level_names_its_line() {
+    let failure = load_text("[log]\n\nlevel = \"loud\"\n", &[]).unwrap_err();
+    assert!(failure.message.contains(":3: log.level: "), "{}", failure.message);
+    assert_eq!(failure.exit, 1);
+    assert_eq!(load(&serve(&["--log-level", "loud"])).unwrap_err().exit, 2);
+}
