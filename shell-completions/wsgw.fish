@@ -98,7 +98,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s o -l origin -d 'Or
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s u -l user -d 'Basic authentication' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s x -l execute -d 'Send this message after connecting (repeatable); stdin is not read' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s n -l count -d 'Leave after N messages' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n none]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l ping -d 'Send a ping every so many seconds' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l timeout -d 'Seconds for the whole handshake' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l color -d 'Colours' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
