@@ -33,6 +33,30 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Each line for itself; their ends stay.
+pub fn lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON whose strings may hold such characters (those below U+0020 they cannot), with each as
+/// `\uXXXX`: the same JSON, fit for a terminal.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let in_string = |c: char| c >= '\u{7f}' && acts(c);
+    if !text.contains(in_string) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if in_string(c) {
+            // None of them is beyond U+FFFF. Writing to a String cannot fail.
+            let _ = write!(out, "\\u{:04x}", c as u32);
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +67,15 @@ mod tests {
         assert_eq!(escape("a\nb\tc\r"), "a\\nb\\tc\\r");
         assert_eq!(escape("\x1b[31m\x7f\u{9b}"), "\\x1b[31m\\x7f\\x9b");
         assert_eq!(escape("x\u{202e}y\u{2028}"), "x\\u{202e}y\\u{2028}");
+        assert_eq!(lines("a\x1b\n  b\r\n"), "a\\x1b\n  b\\r\n");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let text = "[\n\t\"\\u001bä\u{9b}\u{7f}\u{202e}😀\"]";
+        let shown = json(text);
+        assert_eq!(shown, "[\n\t\"\\u001bä\\u009b\\u007f\\u202e😀\"]");
+        let read = |json| serde_json::from_str::<Vec<String>>(json).unwrap();
+        assert_eq!(read(&shown), read(text));
     }
 }

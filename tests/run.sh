@@ -37,6 +37,9 @@ count_pytest() {
 count_node() {
   awk '/^# pass/ { good = $3 } /^# fail/ { bad = $3 } END { print good + 0, bad + 0 }' "$1"
 }
+count_plain() {
+  awk '/^[0-9]+ passed, [0-9]+ failed$/ { good = $1; bad = $3 } END { print good + 0, bad + 0 }' "$1"
+}
 
 say "set-up"
 packages=()
@@ -79,6 +82,7 @@ suite "python, the contract" count_pytest "$tools/py/bin/python" -m pytest -q -n
 export WSGW_PYTHON=$tools/py/bin/python
 suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap \
   tests/node/*.test.js tests/browser/*.test.cjs
+suite "autobahn" count_plain tests/autobahn.sh
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

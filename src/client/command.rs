@@ -43,8 +43,11 @@ pub const COMMANDS: [(&str, &str, &str); 10] = [
     ("/quit", "", "leave"),
 ];
 
-/// Reads a line; `//x` is the message `/x`.
+/// Reads a line; `//x` is the message `/x`, and a pasted block is a message whatever it begins with.
 pub fn parse(line: &str) -> Line {
+    if line.contains('\n') {
+        return Line::Send(line.to_owned());
+    }
     let Some(rest) = line.strip_prefix('/') else { return Line::Send(line.to_owned()) };
     if rest.starts_with('/') {
         return Line::Send(rest.to_owned());
@@ -130,6 +133,8 @@ mod tests {
             ("", send("")),
             (" /x", send(" /x")),
             ("//x", send("/x")),
+            ("/quit\nnow", send("/quit\nnow")),
+            ("//x\ny", send("//x\ny")),
             ("/ping", Line::Ping(String::new())),
             ("/ping a b", Line::Ping("a b".to_owned())),
             ("/close", Line::Close(1000, String::new())),
@@ -162,7 +167,7 @@ mod tests {
         fn any_line(line: String) {
             // Never a panic, and nothing that looks like a command is ever sent.
             if let Line::Send(text) = parse(&line) {
-                prop_assert!(!line.starts_with('/') || line[1..] == text);
+                prop_assert!(!line.starts_with('/') || line[1..] == text || line.contains('\n'));
             }
         }
     }

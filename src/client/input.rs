@@ -1,6 +1,6 @@
 //! Piped stdin: lines to messages, in batches, with backpressure.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -11,11 +11,14 @@ const WAITING: usize = 4;
 /// Bytes of lines in a batch.
 const BATCH: usize = 64 * 1024;
 
+/// The longest line: what has no newline (`/dev/zero`) must not fill the memory.
+const LONGEST: usize = 1 << 30;
+
 /// What comes from stdin.
 pub enum Input {
     /// Messages to send.
     Messages(Vec<Message>),
-    /// A line that cannot be sent as text.
+    /// A line that cannot be sent, or the end of what can be read.
     Bad(String),
 }
 
@@ -29,10 +32,15 @@ pub fn read(binary: bool) -> mpsc::Receiver<Input> {
         let mut size = 0;
         loop {
             let mut line = Vec::new();
-            let end = !matches!(stdin.read_until(b'\n', &mut line), Ok(1..));
-            let mut bad = None;
-            if !end {
-                number += 1;
+            let read = stdin.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut line);
+            let end = !matches!(read, Ok(1..));
+            let mut bad = read.err().map(|e| format!("stdin cannot be read: {e}"));
+            number += 1;
+            if line.len() > LONGEST && line.last() != Some(&b'\n') {
+                bad = Some(format!("line {number} is over 1 GiB and was not sent"));
+                // The next read tells what is wrong here.
+                let _ = stdin.skip_until(b'\n');
+            } else if !end {
                 if line.last() == Some(&b'\n') {
                     line.pop();
                 }

@@ -5,12 +5,17 @@
 
 pub mod command;
 mod dial;
+mod handshake;
 mod input;
 pub mod options;
 mod output;
+mod pretty;
 mod repl;
 mod session;
+mod signals;
 mod tls;
+mod typed;
+mod writer;
 
 use std::io::IsTerminal;
 
@@ -33,6 +38,8 @@ pub mod exit {
     pub const TIMEOUT: u8 = 6;
     /// Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
+    /// SIGTERM, as a shell tells it.
+    pub const TERMINATED: u8 = 143;
 }
 
 /// Runs the client.
@@ -43,8 +50,7 @@ pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
     let options = options::Options::parse(args)?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // With -x it is not interactive, but for `-x … -w -1` at a terminal.
-    let interactive =
-        terminal && (options.execute.is_empty() || options.wait == options::Wait::Stay);
+    let interactive = terminal && (options.execute.is_empty() || options.stays);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,21 +2,25 @@
 //! that is being typed.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::options::Options;
+use super::pretty::indented;
+use crate::error::{Failure, complain};
 use crate::escape::escape;
 
 /// Chunks that wait for stdout; past it the server's messages wait.
 const WAITING: usize = 256;
+
+/// Their bytes; a longer chunk waits alone.
+const WAITING_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of a binary message that are shown on a terminal.
 const PREVIEW: usize = 32;
@@ -26,9 +30,11 @@ pub type Printer = Box<dyn FnMut(String) + Send>;
 
 /// Where things are shown.
 pub struct Output {
-    chunks: Option<mpsc::Sender<Vec<u8>>>,
+    chunks: Option<mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>>,
+    room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
-    closed: Arc<AtomicBool>,
+    broken: Arc<OnceLock<io::Error>>,
+    breaks: Arc<Notify>,
     interactive: bool,
     terminal: bool,
     color: bool,
@@ -41,14 +47,16 @@ pub struct Output {
 impl Output {
     /// Writes to stdout, or through the line editor's printer.
     pub fn new(options: &Options, printer: Option<Printer>) -> Output {
-        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
-        let closed = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&closed);
+        let (chunks, mut waiting) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(WAITING);
+        let broken = Arc::new(OnceLock::new());
+        let told = Arc::clone(&broken);
+        let breaks = Arc::new(Notify::new());
+        let tell = Arc::clone(&breaks);
         let interactive = printer.is_some();
         let thread = std::thread::spawn(move || {
             let mut printer = printer;
             let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout());
-            while let Some(chunk) = waiting.blocking_recv() {
+            while let Some((chunk, _room)) = waiting.blocking_recv() {
                 let written = match &mut printer {
                     Some(print) => {
                         print(String::from_utf8_lossy(&chunk).into_owned());
@@ -58,19 +66,24 @@ impl Output {
                         .write_all(&chunk)
                         .and_then(|()| if waiting.is_empty() { stdout.flush() } else { Ok(()) }),
                 };
-                if written.is_err() {
-                    told.store(true, Ordering::SeqCst);
+                if let Err(e) = written {
+                    let _ = told.set(e);
+                    tell.notify_one();
                     // What is still buffered has nowhere to go.
                     let _ = stdout.into_parts();
                     return;
                 }
             }
-            let _ = stdout.flush();
+            if let Err(e) = stdout.flush() {
+                let _ = told.set(e);
+            }
         });
         Output {
             chunks: Some(chunks),
+            room: Arc::new(Semaphore::new(WAITING_BYTES)),
             thread: Some(thread),
-            closed,
+            broken,
+            breaks,
             interactive,
             terminal: io::stdout().is_terminal(),
             color: options.color,
@@ -80,15 +93,28 @@ impl Output {
         }
     }
 
-    /// Whether nobody reads stdout any more.
+    /// Whether stdout takes nothing any more.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.broken.get().is_some()
+    }
+
+    /// Is told when stdout takes nothing any more.
+    pub fn breaks(&self) -> Arc<Notify> {
+        Arc::clone(&self.breaks)
+    }
+
+    /// Why stdout took not all of it. A reader that has gone (`| head`) is no failure.
+    pub fn failure(&self) -> Option<Failure> {
+        let error = self.broken.get().filter(|e| e.kind() != io::ErrorKind::BrokenPipe)?;
+        Some(Failure::other(format!("stdout cannot be written: {error}")))
     }
 
     async fn put(&self, chunk: Vec<u8>) {
-        if let Some(chunks) = &self.chunks {
+        let size = u32::try_from(chunk.len().min(WAITING_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(size).await;
+        if let (Some(chunks), Ok(room)) = (&self.chunks, room) {
             // The thread ends early only when stdout is closed, which `is_closed` tells.
-            let _ = chunks.send(chunk).await;
+            let _ = chunks.send((chunk, room)).await;
         }
     }
 
@@ -99,7 +125,9 @@ impl Output {
             return self.put(self.line('<', 32, &text).into_bytes()).await;
         }
         if self.binary {
-            return self.put(message.clone().into_data().to_vec()).await;
+            let data = message.clone().into_data();
+            let safe = self.terminal.then(|| escape_bytes(&data).into_bytes());
+            return self.put(safe.unwrap_or_else(|| data.to_vec())).await;
         }
         let mut chunk = self.time().into_bytes();
         match message {
@@ -129,7 +157,16 @@ impl Output {
         if self.interactive {
             self.put(self.line('*', 36, text).into_bytes()).await;
         } else {
-            crate::error::complain(&format!("* {}", text.replace('\n', "\n  ")));
+            complain(&format!("* {}", text.replace('\n', "\n  ")));
+        }
+    }
+
+    /// What `-v` shows; the lines have prefixes of their own.
+    pub async fn trace(&self, text: &str) {
+        if self.interactive {
+            self.info(text).await;
+        } else {
+            complain(text);
         }
     }
 
@@ -170,22 +207,24 @@ impl Output {
         }
     }
 
-    /// Writes what waits.
-    pub async fn finish(&mut self) {
+    /// Writes what waits, for so long at most: a terminal that is stopped (Ctrl-S) must not keep us.
+    pub async fn finish(&mut self, longest: Duration) {
         self.chunks = None;
         if let Some(thread) = self.thread.take() {
             let joined = tokio::task::spawn_blocking(move || thread.join());
-            // A terminal that is stopped (Ctrl-S) must not keep us.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), joined).await;
+            let _ = tokio::time::timeout(longest, joined).await;
         }
     }
 }
 
-fn indented(text: &str) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    (value.is_object() || value.is_array())
-        .then(|| serde_json::to_string_pretty(&value).ok())
-        .flatten()
+/// Bytes as a terminal may get them: what is no text is written as `\xNN`.
+fn escape_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&escape(chunk.valid()));
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    out
 }
 
 /// `binary, 4 bytes: 00 01 02 ff`.
@@ -208,9 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_containers_are_indented() {
-        assert_eq!(indented("{\"a\":1}").as_deref(), Some("{\n  \"a\": 1\n}"));
-        assert_eq!(indented("1"), None);
-        assert_eq!(indented("no"), None);
+    fn bytes_at_a_terminal_do_nothing_to_it() {
+        assert_eq!(escape_bytes(b"a\x1b[2J\xff\xc3\xbc\n"), "a\\x1b[2J\\xff\u{fc}\\n");
     }
 }

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
@@ -19,6 +21,7 @@ use rustyline::{
 use tokio::sync::mpsc;
 
 use super::command::COMMANDS;
+use super::options::is_dumb;
 use super::output::Printer;
 use crate::error::Failure;
 use crate::paths;
@@ -36,6 +39,9 @@ pub enum Typed {
     Interrupt,
 }
 
+/// Whether the editor has ever had the terminal.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
 /// Puts the terminal back as it was, whatever the editor's thread is doing.
 pub struct Restore(Option<Termios>);
 
@@ -48,12 +54,14 @@ impl Restore {
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        if let Some(state) = &self.0 {
-            use std::io::Write;
+        if let Some(state) = &self.0
+            && STARTED.load(Ordering::SeqCst)
+        {
             // The end of bracketed paste, and a fresh line.
-            let _ = std::io::stdout().write_all(b"\x1b[?2004l\r\x1b[K");
-            let _ = std::io::stdout().flush();
-            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, state);
+            let end: &[u8] = if is_dumb() { b"\n" } else { b"\x1b[?2004l\r\x1b[K" };
+            let _ = io::stdout().write_all(end);
+            let _ = io::stdout().flush();
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, state);
         }
     }
 }
@@ -138,10 +146,14 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
         // A history that cannot be read is an empty one.
         let _ = editor.load_history(path);
     }
-    let mut printer = editor.create_external_printer().map_err(fail)?;
     // When the terminal is gone, the editor's thread finds out and ends the session.
-    let print: Printer = Box::new(move |text| drop(printer.print(text)));
+    let print: Printer = match editor.create_external_printer() {
+        Ok(mut printer) => Box::new(move |text| drop(printer.print(text))),
+        // One that cannot move its cursor (TERM=dumb) gets lines, and edits its own.
+        Err(_) => Box::new(|text| drop(io::stdout().lock().write_all(text.as_bytes()))),
+    };
     let (typed, lines) = mpsc::unbounded_channel();
+    STARTED.store(true, Ordering::SeqCst);
     std::thread::spawn(move || {
         loop {
             let event = match editor.readline("> ") {
@@ -173,6 +185,8 @@ fn history_file() -> Option<PathBuf> {
     let directory = paths::user_state_dir()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
     let path = directory.join("history");
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).ok()?;
+    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path).ok()?;
+    // One that was there already may be open to others.
+    file.set_permissions(fs::Permissions::from_mode(0o600)).ok()?;
     Some(path)
 }

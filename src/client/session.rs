@@ -1,11 +1,10 @@
 //! A session: connect, pass messages both ways, leave for the right reason.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant as Deadline, interval_at, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -13,18 +12,30 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::command::{self, COMMANDS, Line};
-use super::dial::{Socket, dial, header_lines};
+use super::command::{self, Line};
+use super::dial::{Socket, dial};
 use super::exit;
+use super::handshake::header_lines;
 use super::input::{self, Input};
 use super::options::{Options, Wait};
 use super::output::Output;
 use super::repl::{self, Typed};
+use super::signals::Signals;
+use super::writer::{Counts, Writer, add};
 use crate::error::{Failure, complain};
 use crate::escape::escape;
 
 /// How long the server may take to answer our Close.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long it may take after a signal.
+const HURRY: Duration = Duration::from_millis(500);
+
+/// How long stdout may take what is left at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A connection that lived so long was a good one: the pauses start anew.
+const GOOD: Duration = Duration::from_secs(10);
 
 /// The first pause before `--reconnect` tries again, and the longest.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -33,7 +44,7 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::f
 const ECHOES: u64 = 1024;
 
 /// Why a connection's time is over.
-enum End {
+pub(super) enum End {
     /// Leave, with this exit code.
     Leave(u8),
     /// The server closed, with this code and reason.
@@ -46,119 +57,123 @@ enum End {
     Again,
 }
 
-#[derive(Default)]
-struct Counts {
-    sent: Cell<u64>,
-    sent_bytes: Cell<u64>,
-    received: Cell<u64>,
-    received_bytes: Cell<u64>,
-}
-
-fn add(cell: &Cell<u64>, n: usize) {
-    cell.set(cell.get() + n as u64);
-}
-
 /// What outlives a connection.
-struct Session<'a> {
-    options: &'a Options,
-    output: Output,
+pub(super) struct Session<'a> {
+    pub(super) options: &'a Options,
+    pub(super) output: Output,
     /// Piped input; gone at its end.
     bulk: Option<mpsc::Receiver<Input>>,
     /// A batch that was not sent whole.
     rest: VecDeque<Message>,
-    typed: Option<mpsc::UnboundedReceiver<Typed>>,
+    pub(super) typed: Option<mpsc::UnboundedReceiver<Typed>>,
+    /// Lines that were typed while there was no connection.
+    early: VecDeque<String>,
     counts: Counts,
     executed: bool,
-    pings: VecDeque<Instant>,
-    round_trip: Option<Duration>,
+    pub(super) pings: VecDeque<Instant>,
+    pub(super) round_trip: Option<Duration>,
 }
 
 /// Runs the client to its end.
 pub async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-        .map_err(|e| Failure::other(format!("signals cannot be watched: {e}")))?;
-    // It connects first: what is typed or piped early waits in the terminal, or the pipe.
-    let mut pause = RECONNECT.0;
+    let mut signals = Signals::watch()?;
     let mut session: Option<Session<'_>> = None;
+    let result = connections(options, interactive, &mut signals, &mut session).await;
+    if let Some(session) = &mut session {
+        let hurry = matches!(result, Ok(exit::INTERRUPTED | exit::TERMINATED));
+        session.output.finish(if hurry { HURRY } else { LAST_WORDS }).await;
+        if let (Ok(exit::OK), Some(failure)) = (&result, session.output.failure()) {
+            return Err(failure);
+        }
+    }
+    result
+}
+
+async fn connections<'a>(
+    options: &'a Options,
+    interactive: bool,
+    signals: &mut Signals,
+    session: &mut Option<Session<'a>>,
+) -> Result<u8, Failure> {
+    let mut pause = RECONNECT.0;
     loop {
+        // It connects first: what is typed or piped early waits in the terminal, or the pipe.
+        let (output, typed) = match session {
+            Some(session) => {
+                (Some(&session.output), Some((&mut session.typed, &mut session.early)))
+            }
+            None => (None, None),
+        };
         let dialed = tokio::select! {
-            dialed = dial(options) => dialed,
-            _ = interrupt.recv() => return Ok(exit::INTERRUPTED),
+            dialed = dial(options, output) => dialed,
+            code = left(signals, typed) => return Ok(code),
         };
         let end = match dialed {
-            Ok((socket, response)) => {
-                pause = RECONNECT.0;
-                let session = match &mut session {
+            Ok((socket, answer)) => {
+                let session = match session {
                     Some(session) => session,
-                    none => none.insert(Session::start(options, interactive)?),
+                    None => session.insert(Session::start(options, interactive)?),
                 };
-                let protocol = response.headers().get("sec-websocket-protocol");
+                let protocol = answer.headers.get("sec-websocket-protocol");
                 let protocol = protocol
                     .and_then(|p| p.to_str().ok())
                     .map_or(String::new(), |p| format!(" (subprotocol {})", escape(p)));
                 let url = escape(&options.target.url).into_owned();
                 session.output.chat(&format!("connected to {url}{protocol}")).await;
-                let headers = header_lines(response.headers(), "");
-                let end = tokio::select! {
-                    end = session.connection(socket, &headers) => end,
-                    _ = interrupt.recv() => End::Leave(exit::INTERRUPTED),
-                };
+                let opened = Instant::now();
+                let headers = header_lines(&answer.headers, "");
+                let end = session.connection(socket, &headers, signals).await;
+                if opened.elapsed() > GOOD {
+                    pause = RECONNECT.0;
+                }
                 session.finish(end).await
             }
-            Err(failure) if options.reconnect && failure.exit != exit_usage() => Err(failure),
-            Err(failure) => {
-                if let Some(mut session) = session {
-                    session.output.finish().await;
-                }
-                return Err(failure);
-            }
+            Err(failure) => Err(failure),
         };
         let failure = match end {
-            Ok(Some(code)) => {
-                if let Some(mut session) = session {
-                    session.output.finish().await;
-                }
-                return Ok(code);
-            }
+            Ok(Some(code)) => return Ok(code),
             Ok(None) => continue,
-            Err(failure) => failure,
-        };
-        if !options.reconnect {
-            if let Some(mut session) = session {
-                session.output.finish().await;
+            Err(failure) if options.reconnect && failure.exit != crate::error::exit::USAGE => {
+                failure
             }
-            return Err(failure);
-        }
+            Err(failure) => return Err(failure),
+        };
         let text = format!("{}; trying again in {:.1} s", failure.message, pause.as_secs_f64());
-        match &session {
+        match session {
             Some(session) => session.output.info(&text).await,
             None => complain(&format!("* {text}")),
         }
+        let typed = session.as_mut().map(|session| (&mut session.typed, &mut session.early));
         tokio::select! {
             () = sleep(pause) => {}
-            _ = interrupt.recv() => return Ok(exit::INTERRUPTED),
-            typed = quit_typed(session.as_mut()) => return Ok(typed),
+            code = left(signals, typed) => return Ok(code),
         }
         // Up to a tenth more, so that many clients do not come back at once.
         pause = (pause * 2).min(RECONNECT.1).mul_f64(1.0 + fastrand::f64() / 10.0);
     }
 }
 
-fn exit_usage() -> u8 {
-    crate::error::exit::USAGE
-}
-
-/// Between two connections one can leave, too.
-async fn quit_typed(session: Option<&mut Session<'_>>) -> u8 {
-    let typed = session.and_then(|s| s.typed.as_mut());
-    let Some(typed) = typed else { return std::future::pending().await };
-    loop {
-        match typed.recv().await {
-            Some(Typed::Interrupt) => return exit::INTERRUPTED,
-            Some(Typed::End) | None => return exit::OK,
-            Some(Typed::Line(line)) if command::parse(&line) == Line::Quit => return exit::OK,
-            Some(Typed::Line(_)) => {}
+/// Without a connection one can leave, too; other lines that one types wait for it.
+async fn left(
+    signals: &mut Signals,
+    typed: Option<(&mut Option<mpsc::UnboundedReceiver<Typed>>, &mut VecDeque<String>)>,
+) -> u8 {
+    let leaves = async {
+        let Some((Some(typed), early)) = typed else { return std::future::pending().await };
+        loop {
+            match typed.recv().await {
+                Some(Typed::Interrupt) => return exit::INTERRUPTED,
+                Some(Typed::End) | None => return exit::OK,
+                Some(Typed::Line(line)) => match command::parse(&line) {
+                    Line::Quit | Line::Close(..) => return exit::OK,
+                    _ => early.push_back(line),
+                },
+            }
         }
+    };
+    tokio::select! {
+        code = leaves => code,
+        code = signals.next() => code,
     }
 }
 
@@ -177,6 +192,7 @@ impl<'a> Session<'a> {
             bulk: reads.then(|| input::read(options.binary)),
             rest: VecDeque::new(),
             typed,
+            early: VecDeque::new(),
             counts: Counts::default(),
             executed: false,
             pings: VecDeque::new(),
@@ -186,50 +202,54 @@ impl<'a> Session<'a> {
 
     /// What an end means: an exit code, nothing (connect again), or a failure.
     async fn finish(&mut self, end: End) -> Result<Option<u8>, Failure> {
-        let short = |code: u8| match self.options.count {
-            Some(n) if self.counts.received.get() < n && code != exit::INTERRUPTED => {
-                let text = format!("{} of {n} messages came (-n)", self.counts.received.get());
-                Err(Failure::new(exit::TIMEOUT, text))
-            }
-            _ => Ok(Some(code)),
+        let received = self.counts.received.get();
+        // Ctrl-D, /quit and a signal are the user's own wish.
+        let wish = match end {
+            End::Leave(exit::INTERRUPTED | exit::TERMINATED) => true,
+            End::Leave(_) => self.typed.is_some(),
+            _ => false,
         };
-        match end {
-            End::Again => Ok(None),
-            // Ctrl-D and /quit are the user's own wish.
-            End::Leave(code) if self.typed.is_some() => Ok(Some(code)),
-            End::Leave(code) => short(code),
+        let missing = self.options.count.filter(|n| received < *n && !wish);
+        let missing = missing.map(|n| format!("{received} of {n} messages came (-n)"));
+        let again = self.options.reconnect;
+        let (code, text) = match end {
+            End::Again => return Ok(None),
+            End::Leave(code) => (code, None),
             End::Closed(code, reason) => {
-                let reason = if reason.is_empty() {
-                    String::new()
-                } else {
-                    format!(" {:?}", escape(&reason))
-                };
-                let text = format!("the server closed the connection: {code}{reason}");
-                let fine = matches!(code, 1000 | 1001 | 1005);
-                if self.options.reconnect && code != 1000 {
+                let text = format!("the server closed the connection: {code} {}", escape(&reason));
+                let text = text.trim_end().to_owned();
+                if again && code != 1000 {
                     return Err(Failure::new(exit::CLOSED, text));
                 }
+                let fine = matches!(code, 1000 | 1001 | 1005);
                 if fine {
                     self.output.chat(&text).await;
-                    return short(exit::OK);
                 }
-                short(exit::CLOSED)?;
-                Err(Failure::new(exit::CLOSED, text))
+                if fine { (exit::OK, None) } else { (exit::CLOSED, Some(text)) }
             }
-            End::Lost(why) => {
-                if !self.options.reconnect {
-                    short(exit::CLOSED)?;
-                }
-                Err(Failure::new(exit::CLOSED, format!("the connection was lost: {why}")))
-            }
+            End::Lost(why) => (exit::CLOSED, Some(format!("the connection was lost: {why}"))),
             End::Broken(why) => {
-                Err(Failure::new(exit::FAILURE, format!("the server broke the protocol: {why}")))
+                let text = format!("the server broke the protocol: {why}");
+                return Err(Failure::new(exit::FAILURE, text));
             }
+        };
+        match (missing, text) {
+            (_, Some(text)) if again => Err(Failure::new(code, text)),
+            (Some(missing), None) => Err(Failure::new(exit::TIMEOUT, missing)),
+            (Some(missing), Some(text)) => {
+                Err(Failure::new(exit::TIMEOUT, format!("{text}; {missing}")))
+            }
+            (None, Some(text)) => Err(Failure::new(code, text)),
+            (None, None) if code == exit::OK && self.counts.unsent.get() > 0 => {
+                Err(Failure::new(exit::FAILURE, "not all of stdin was sent"))
+            }
+            (None, None) => Ok(Some(code)),
         }
     }
 
     /// One connection from its opening to its end.
-    async fn connection(&mut self, socket: Socket, headers: &str) -> End {
+    async fn connection(&mut self, socket: Socket, headers: &str, signals: &mut Signals) -> End {
+        self.pings.clear();
         let (sink, stream) = socket.split();
         let (urgent, urgent_in) = mpsc::unbounded_channel();
         let drained = Notify::new();
@@ -270,6 +290,17 @@ impl<'a> Session<'a> {
                         Err(_) => End::Lost(failed.unwrap_or_else(|| "no answer to our Close".to_owned())),
                     }
                 }
+                code = signals.next() => {
+                    say_close(&urgent, code, 1000, "");
+                    // Whatever comes of it; a second signal means at once.
+                    tokio::select! {
+                        _ = &mut reading => {}
+                        _ = &mut writing => {}
+                        () = sleep(HURRY) => {}
+                        _ = signals.next() => {}
+                    }
+                    End::Leave(code)
+                }
             }
         };
         self.counts = counts;
@@ -287,20 +318,32 @@ impl<'a> Session<'a> {
         headers: &str,
     ) -> End {
         let opened = Instant::now();
+        // Echoes that an earlier connection took with it are waited for no more.
+        let behind = echoes(counts);
+        while let Some(line) = self.early.pop_front() {
+            let mut leaving = None;
+            let end = self.typed_line(&line, urgent, counts, opened, headers, &mut leaving).await;
+            if end.is_some() {
+                break;
+            }
+        }
         let mut ping = self.options.ping.map(|every| interval_at(Deadline::now() + every, every));
         // Set once the input is at its end.
         let mut silence: Option<Deadline> = None;
         // Set once we say Close.
         let mut leaving: Option<(u8, Deadline)> = None;
         let mut input_ended = false;
+        let stdout_breaks = self.output.breaks();
         loop {
             let deadline = leaving.map(|(_, at)| at).or(silence);
             tokio::select! {
                 message = stream.next() => {
-                    let message = match message {
-                        None => return End::Lost("the server closed the socket without a Close".to_owned()),
-                        Some(Err(error)) => return self.failed(error, urgent, &mut stream).await,
-                        Some(Ok(message)) => message,
+                    let message = match (message, leaving) {
+                        (Some(Ok(message)), _) => message,
+                        // We have said Close: how the server takes it is its own affair.
+                        (_, Some((code, _))) => return End::Leave(code),
+                        (None, None) => return End::Lost("the server closed the socket without a Close".to_owned()),
+                        (Some(Err(error)), None) => return self.failed(error, urgent, &mut stream).await,
                     };
                     match message {
                         Message::Close(frame) => {
@@ -310,6 +353,10 @@ impl<'a> Session<'a> {
                                 return End::Leave(code);
                             }
                             return match frame {
+                                // The library's name for a code that may not be sent; it has answered.
+                                Some(CloseFrame { code: CloseCode::Protocol, reason }) if reason == "Protocol violation" => {
+                                    End::Broken("a close code that may not be sent".to_owned())
+                                }
                                 Some(frame) => End::Closed(frame.code.into(), frame.reason.to_string()),
                                 None => End::Closed(1005, String::new()),
                             };
@@ -317,6 +364,8 @@ impl<'a> Session<'a> {
                         Message::Ping(_) => {}
                         Message::Pong(payload) => self.pong(&payload).await,
                         Message::Frame(_) => {}
+                        // What is more than -n asked for.
+                        _ if self.options.count.is_some_and(|n| counts.received.get() >= n) => {}
                         message => {
                             add(&counts.received, 1);
                             add(&counts.received_bytes, message.len());
@@ -327,7 +376,7 @@ impl<'a> Session<'a> {
                             if self.options.echo {
                                 let _ = urgent.send(message);
                                 // A peer that writes and does not read is not read for ever.
-                                while urgent_waits(counts) > ECHOES && leaving.is_none() {
+                                while echoes(counts) > behind + ECHOES && leaving.is_none() {
                                     sleep(Duration::from_millis(1)).await;
                                 }
                             }
@@ -356,9 +405,11 @@ impl<'a> Session<'a> {
                         }
                     }
                 }
+                () = stdout_breaks.notified(), if leaving.is_none() => {
+                    leaving = Some(say_close(urgent, exit::OK, 1000, ""));
+                }
                 _ = async { match &mut ping { Some(ping) => ping.tick().await, None => std::future::pending().await } } => {
-                    self.pings.push_back(Instant::now());
-                    let _ = urgent.send(Message::Ping(Vec::new().into()));
+                    self.ping(urgent, "");
                 }
                 typed = async { match &mut self.typed { Some(typed) => typed.recv().await, None => std::future::pending().await } },
                     if leaving.is_none() =>
@@ -412,104 +463,15 @@ impl<'a> Session<'a> {
         .await;
         End::Broken(escape(&why).into_owned())
     }
-
-    async fn pong(&mut self, payload: &[u8]) {
-        if let Some(sent) = self.pings.pop_front() {
-            self.round_trip = Some(sent.elapsed());
-            let text = String::from_utf8_lossy(payload);
-            let ms = sent.elapsed().as_secs_f64() * 1_000.0;
-            self.output.chat(format!("pong {} ({ms:.1} ms)", escape(&text)).trim_end()).await;
-        }
-    }
-
-    /// A line that was typed.
-    async fn typed_line(
-        &mut self,
-        line: &str,
-        urgent: &mpsc::UnboundedSender<Message>,
-        counts: &Counts,
-        opened: Instant,
-        headers: &str,
-        leaving: &mut Option<(u8, Deadline)>,
-    ) -> Option<End> {
-        let send = |message| drop(urgent.send(message));
-        match command::parse(line) {
-            Line::Send(text) if text.is_empty() => {}
-            Line::Send(text) if self.options.binary => {
-                send(Message::Binary(text.into_bytes().into()))
-            }
-            Line::Send(text) => send(Message::Text(text.into())),
-            Line::Ping(text) => {
-                self.pings.push_back(Instant::now());
-                send(Message::Ping(text.into_bytes().into()));
-            }
-            Line::Close(code, reason) => {
-                *leaving = Some(say_close(urgent, exit::OK, code, &reason))
-            }
-            Line::Binary(bytes) => send(Message::Binary(bytes.into())),
-            Line::File(path, binary) => match tokio::fs::read(&path).await {
-                Err(e) => {
-                    self.output.info(&format!("{}: {e}; nothing was sent", escape(&path))).await
-                }
-                Ok(bytes) if binary => send(Message::Binary(bytes.into())),
-                Ok(bytes) => match String::from_utf8(bytes) {
-                    Ok(text) => send(Message::Text(text.into())),
-                    Err(_) => {
-                        let text =
-                            format!("{} is not UTF-8: /binary @FILE sends bytes", escape(&path));
-                        self.output.info(&text).await;
-                    }
-                },
-            },
-            Line::Headers => self.output.info(headers.trim_end()).await,
-            Line::Stats => {
-                let round_trip = self.round_trip.map_or(String::new(), |time| {
-                    format!(", last ping {:.1} ms", time.as_secs_f64() * 1_000.0)
-                });
-                let text = format!(
-                    "open {} s, sent {} messages ({} bytes), received {} ({} bytes){round_trip}",
-                    opened.elapsed().as_secs(),
-                    counts.sent.get(),
-                    counts.sent_bytes.get(),
-                    counts.received.get(),
-                    counts.received_bytes.get(),
-                );
-                self.output.info(&text).await;
-            }
-            Line::Pretty => {
-                self.output.pretty = !self.output.pretty;
-                let text =
-                    if self.output.pretty { "JSON is indented" } else { "JSON is left as it is" };
-                self.output.info(text).await;
-            }
-            Line::Reconnect => {
-                say_close(urgent, exit::OK, 1000, "");
-                // Its Close goes out, nobody waits for the answer.
-                sleep(Duration::from_millis(20)).await;
-                return Some(End::Again);
-            }
-            Line::Help => {
-                let lines: Vec<String> = COMMANDS
-                    .iter()
-                    .map(|(name, more, what)| format!("{:<24}{what}", format!("{name} {more}")))
-                    .collect();
-                let text = format!("{}\n{:<24}sends /x", lines.join("\n"), "//x");
-                self.output.info(&text).await;
-            }
-            Line::Quit => *leaving = Some(say_close(urgent, exit::OK, 1000, "")),
-            Line::Wrong(why) => self.output.info(&escape(&why)).await,
-        }
-        None
-    }
 }
 
 /// Messages that were received and not yet echoed, as far as the counts show.
-fn urgent_waits(counts: &Counts) -> u64 {
+fn echoes(counts: &Counts) -> u64 {
     counts.received.get().saturating_sub(counts.sent.get())
 }
 
 /// Sends our Close; the server has some time to answer.
-fn say_close(
+pub(super) fn say_close(
     urgent: &mpsc::UnboundedSender<Message>,
     exit: u8,
     code: u16,
@@ -519,79 +481,4 @@ fn say_close(
     // A writer that is gone has said Close already.
     let _ = urgent.send(Message::Close(Some(frame)));
     (exit, Deadline::now() + CLOSE_WAIT)
-}
-
-/// The sending half: what was asked for goes first, piped input as the server takes it.
-struct Writer<'a> {
-    sink: SplitSink<Socket, Message>,
-    urgent: mpsc::UnboundedReceiver<Message>,
-    bulk: &'a mut Option<mpsc::Receiver<Input>>,
-    rest: &'a mut VecDeque<Message>,
-    counts: &'a Counts,
-    drained: &'a Notify,
-}
-
-impl Writer<'_> {
-    /// Ends with our Close, or with what failed.
-    async fn run(mut self) -> Option<String> {
-        match self.write().await {
-            // A Close is out: the reader decides when it is over.
-            Ok(()) => std::future::pending().await,
-            Err(error) => Some(error.to_string()),
-        }
-    }
-
-    async fn feed(&mut self, message: Message) -> Result<(), Error> {
-        if message.is_text() || message.is_binary() {
-            add(&self.counts.sent, 1);
-            add(&self.counts.sent_bytes, message.len());
-        }
-        self.sink.feed(message).await
-    }
-
-    async fn write(&mut self) -> Result<(), Error> {
-        while let Some(message) = self.rest.pop_front() {
-            self.feed(message).await?;
-        }
-        // What -x wants sent counts as input.
-        while let Ok(message) = self.urgent.try_recv() {
-            self.feed(message).await?;
-        }
-        self.sink.flush().await?;
-        if self.bulk.is_none() {
-            self.drained.notify_one();
-        }
-        loop {
-            tokio::select! {
-                biased;
-                message = self.urgent.recv() => {
-                    let Some(message) = message else { return Ok(()) };
-                    let last = message.is_close();
-                    self.feed(message).await?;
-                    if self.urgent.is_empty() || last {
-                        self.sink.flush().await?;
-                    }
-                    if last {
-                        return Ok(());
-                    }
-                }
-                input = async { match self.bulk.as_mut() { Some(bulk) => bulk.recv().await, None => std::future::pending().await } } => {
-                    match input {
-                        Some(Input::Messages(messages)) => {
-                            self.rest.extend(messages);
-                            while let Some(message) = self.rest.pop_front() {
-                                self.feed(message).await?;
-                            }
-                            self.sink.flush().await?;
-                        }
-                        Some(Input::Bad(text)) => complain(&format!("wsgw: {text}")),
-                        None => {
-                            *self.bulk = None;
-                            self.drained.notify_one();
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

@@ -8,6 +8,7 @@ use crate::cli::ControlArgs;
 use crate::control::client::Client;
 use crate::control::discovery::Wanted;
 use crate::error::Failure;
+use crate::escape;
 
 /// Connects to the control port that the flags, the environment or the files name.
 pub fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failure> {
@@ -41,10 +42,10 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints the control port's JSON as it came.
+/// Prints JSON, the control port's as it came: only what could act on a terminal is written out.
 pub fn print_json(body: &[u8]) -> Result<(), Failure> {
     let text = String::from_utf8_lossy(body);
-    print(&format!("{}\n", text.trim_end()))
+    print(&format!("{}\n", escape::json(text.trim_end())))
 }
 
 /// Reads JSON that the control port sent.
@@ -62,21 +63,6 @@ pub fn segment(text: &str) -> String {
         } else {
             // Writing to a String cannot fail.
             let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
-
-/// Text from clients and listeners with what could move a terminal's cursor, or turn the direction
-/// of what is read, escaped.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        let turns = matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if char.is_control() || turns {
-            out.extend(char.escape_default());
-        } else {
-            out.push(char);
         }
     }
     out
@@ -136,8 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_raw() {
-        assert_eq!(escaped("a\u{1b}[2Jä\r\u{9b}\u{202e}"), r"a\u{1b}[2Jä\r\u{9b}\u{202e}");
+    fn a_segment_is_percent_encoded() {
         assert_eq!(segment("a/b ä"), "a%2Fb%20%C3%A4");
     }
 }

@@ -14,6 +14,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Failure, complain};
+use crate::escape;
 
 /// Parses the command line, runs the command, and turns its result into the exit code.
 pub fn main() -> ExitCode {
@@ -34,7 +35,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            complain(&format!("wsgw: {failure}"));
+            complain(&format!("wsgw: {}", escape::lines(&failure.message)));
             ExitCode::from(failure.exit)
         }
     }

@@ -15,7 +15,8 @@ use crate::control::MAX_STRUCT;
 use crate::control::client::Client;
 use crate::control::endpoint::Endpoint;
 use crate::control::failure::RemoteError;
-use crate::error::{Failure, exit};
+use crate::error::{Failure, complain, exit};
+use crate::escape::escape;
 use crate::protocol::json::{self, Members};
 use crate::protocol::push::Push;
 
@@ -35,14 +36,14 @@ pub fn run(args: &SendArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, retry)?;
     let path = messages_path(&mut client, args, false)?;
     let answer = client.call("POST", &path, Some(&body))?;
-    let outcome: Outcome = read(&answer)?;
+    let outcome = Outcome::read(&answer)?;
     if !args.quiet {
         if args.json {
             print_json(&answer)?;
         } else {
             print(&format!("delivered {}\n", outcome.delivered))?;
             if outcome.dropped > 0 {
-                eprintln!("wsgw: dropped {}: their queues are full", outcome.dropped);
+                complain(&format!("wsgw: dropped {}: their queues are full", outcome.dropped));
             }
         }
     }
@@ -50,20 +51,45 @@ pub fn run(args: &SendArgs) -> Result<u8, Failure> {
         return Err(Failure::new(exit::NO_GATEWAY, why));
     }
     if !args.quiet && !args.json && !outcome.gone.is_empty() {
-        eprintln!("wsgw: gone: {}", outcome.gone.join(", "));
+        complain(&format!("wsgw: gone: {}", names(&outcome.gone)));
     }
     Ok(exit::OK)
 }
 
 /// What became of one message; in a stream, also that it failed.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
 struct Outcome {
+    #[serde(default)]
     matched: u64,
+    #[serde(default = "unsaid")]
     delivered: u64,
+    #[serde(default)]
     dropped: u64,
+    #[serde(default)]
     gone: Vec<String>,
     error: Option<RemoteError>,
+}
+
+/// What no answer says.
+fn unsaid() -> u64 {
+    u64::MAX
+}
+
+impl Outcome {
+    /// Reads an answer; one that says neither what became of the message nor that it failed is not
+    /// from a control port, and must not pass for a success.
+    fn read(json: &[u8]) -> Result<Outcome, Failure> {
+        let outcome: Outcome = read(json)?;
+        if outcome.error.is_none() && outcome.delivered == unsaid() {
+            return Err(Failure::other("the control port's answer is not understood"));
+        }
+        Ok(outcome)
+    }
+}
+
+/// Names of connections, as a listener may have made them up.
+fn names(gone: &[String]) -> String {
+    escape(&gone.join(", ")).into_owned()
 }
 
 /// Why it is a failure that nobody got it, where it is one.
@@ -75,7 +101,7 @@ fn nobody(args: &SendArgs, outcome: &Outcome) -> Option<String> {
     Some(if outcome.dropped > 0 {
         "nobody got it: the queues are full".to_owned()
     } else if !outcome.gone.is_empty() {
-        format!("nobody got it: {} gone", outcome.gone.join(", "))
+        format!("nobody got it: {} gone", names(&outcome.gone))
     } else {
         "nobody got it".to_owned()
     })

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::control::{self, escaped, print, print_json, read, segment, table};
+use super::control::{self, print, print_json, read, segment, table};
 use crate::cli::StatusArgs;
 use crate::error::{Failure, exit};
+use crate::escape::escape;
 
 /// What a status line needs of a gateway.
 #[derive(Debug, Deserialize)]
@@ -90,7 +91,7 @@ pub fn gateways_table(gateways: &[Gateway]) -> String {
 
 /// Several lines (a listener's last words), each escaped.
 pub fn lines_escaped(text: &str) -> String {
-    text.lines().map(escaped).collect::<Vec<_>>().join("\n  ")
+    text.lines().map(escape).collect::<Vec<_>>().join("\n  ")
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,7 +128,7 @@ pub fn connections(args: &StatusArgs) -> Result<u8, Failure> {
             }
         }
         if args.json {
-            print(&format!("{}\n", Value::from(all)))?;
+            print_json(Value::from(all).to_string().as_bytes())?;
             return Ok(exit::OK);
         }
     }
@@ -163,10 +164,10 @@ fn connections_table(list: &[Connection], now: SystemTime) -> String {
             vec![
                 c.gateway.clone(),
                 c.conn.clone(),
-                escaped(&c.remote),
+                escape(&c.remote).into_owned(),
                 age(&c.opened_at, now),
                 c.queued_bytes.to_string(),
-                escaped(&c.path),
+                escape(&c.path).into_owned(),
             ]
         })
         .collect();
@@ -175,7 +176,9 @@ fn connections_table(list: &[Connection], now: SystemTime) -> String {
 
 /// `3h12m`: the two largest units.
 fn age(opened_at: &str, now: SystemTime) -> String {
-    let Ok(opened) = humantime::parse_rfc3339_weak(opened_at) else { return escaped(opened_at) };
+    let Ok(opened) = humantime::parse_rfc3339_weak(opened_at) else {
+        return escape(opened_at).into_owned();
+    };
     let seconds = now.duration_since(opened).unwrap_or_default().as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -198,7 +201,7 @@ mod tests {
             ("2026-11-24T11:58:57.123456Z", "1m2s"),
             ("2026-11-24T09:30:00Z", "2h30m"),
             ("2026-11-20T11:00:00Z", "4d1h"),
-            ("soon\u{1b}", "soon\\u{1b}"),
+            ("soon\u{1b}", "soon\\x1b"),
         ] {
             assert_eq!(age(opened, now), want);
         }
@@ -215,6 +218,6 @@ mod tests {
             queued_bytes: 0,
         }];
         let text = connections_table(&list, SystemTime::UNIX_EPOCH);
-        assert!(!text.contains('\u{1b}') && text.contains(r"/\u{1b}[2J"), "{text}");
+        assert!(!text.contains('\u{1b}') && text.contains(r"/\x1b[2J"), "{text}");
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::control::{self, print, print_json, read, segment};
-use super::status::{Gateway, gateways_table, lines_escaped};
+use super::status::{Gateway, gateways_table};
 use crate::cli::{CloseArgs, ControlArgs, ReloadArgs, RestartArgs, VerbArgs};
-use crate::error::{Failure, exit};
+use crate::error::{Failure, complain, exit};
+use crate::escape;
 use crate::protocol::close;
 
 /// `wsgw start ID`.
@@ -27,7 +28,7 @@ pub fn restart(args: &RestartArgs) -> Result<u8, Failure> {
 fn verb(args: &ControlArgs, id: &str, verb: &str, json: bool) -> Result<u8, Failure> {
     let mut client = control::open(args, Duration::ZERO)?;
     let path = format!("/v1/gateways/{}/{verb}", segment(id));
-    let body = client.call("POST", &path, None).map_err(escaped_failure)?;
+    let body = client.call("POST", &path, None)?;
     if json {
         print_json(&body)?;
     } else {
@@ -43,10 +44,10 @@ pub fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
     let answer = client.request("POST", "/v1/reload", None)?;
     if answer.status != 200 {
-        return Err(escaped_failure(client.refused(answer.status, &answer.body)));
+        return Err(client.refused(answer.status, &answer.body));
     }
     if let Some(notice) = &answer.notice {
-        eprintln!("wsgw: {}", lines_escaped(notice));
+        complain(&format!("wsgw: {}", escape::lines(notice)));
     }
     let body = answer.body;
     if args.json {
@@ -83,9 +84,4 @@ pub fn close(args: &CloseArgs) -> Result<u8, Failure> {
     client.call("DELETE", &path, None)?;
     print(&format!("closed {}\n", args.conn))?;
     Ok(exit::OK)
-}
-
-/// The reason of a failed verb may quote a listener.
-fn escaped_failure(failure: Failure) -> Failure {
-    Failure::new(failure.exit, lines_escaped(&failure.message))
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -291,8 +291,7 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let _ = fs::remove_file(&temporary);
-    let socket =
-        UnixListener::bind(&temporary).map_err(|e| failed(format!("cannot be bound: {e}")))?;
+    let socket = bind_closed(&temporary).map_err(|e| failed(format!("cannot be bound: {e}")))?;
     let made = (|| {
         socket.set_nonblocking(true)?;
         if group.is_some() {
@@ -315,6 +314,17 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
     let published = Arc::new(Mutex::new(publish(settings, &name, content)?));
     let socket = BoundSocket::Unix(socket, file);
     Ok(Bound { socket, guard: Guard::unix(), url, published, renewal: None })
+}
+
+/// Binds with a mode that lets nobody else in, whatever the umask: who connected before the right
+/// mode is set would stay. (On Linux the file gets the mode of the socket; elsewhere it is the
+/// umask's until [`bind_unix`] sets it.)
+fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// A group's number; the name is looked up in `/etc/group`, then by `getent`, which knows others'
@@ -383,4 +393,18 @@ fn read_token(file: &Path) -> Result<String, Failure> {
         )));
     }
     Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_is_closed_to_others_from_its_first_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sock");
+        let _socket = bind_closed(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -20,6 +20,8 @@ pub struct Client {
     target: Target,
     source: Source,
     timeout: Duration,
+    /// When all of it, connecting too, has to be done.
+    deadline: Instant,
 }
 
 /// A response that was read whole.
@@ -35,7 +37,7 @@ pub struct Response {
 
 impl Client {
     /// Finds the control port and connects; keeps trying for `retry`, looking again each time.
-    /// `timeout` is for connecting and for each answer.
+    /// `timeout` is for connecting and all answers together; with a stream, for its progress.
     ///
     /// # Errors
     /// Exit codes 2 and 3.
@@ -58,6 +60,7 @@ impl Client {
     }
 
     fn connect(target: Target, timeout: Duration) -> Result<Client, Failure> {
+        let deadline = Instant::now() + timeout;
         let socket = Socket::connect(&target, timeout).map_err(|e| {
             let note = target.note.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
             Failure::new(
@@ -65,7 +68,7 @@ impl Client {
                 format!("cannot reach the control port {}: {e}{note}", target.endpoint),
             )
         })?;
-        Ok(Client { target, source: Source::new(socket), timeout })
+        Ok(Client { target, source: Source::new(socket), timeout, deadline })
     }
 
     /// Where it is connected to.
@@ -88,7 +91,6 @@ impl Client {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Response, Failure> {
-        let deadline = Instant::now() + self.timeout;
         let mut message = self.head(method, path);
         if let Some(body) = body {
             let head =
@@ -97,7 +99,7 @@ impl Client {
         }
         message.extend_from_slice(b"\r\n");
         message.extend_from_slice(body.unwrap_or_default());
-        self.source.deadline = Some(deadline);
+        self.source.deadline = Some(self.deadline);
         // A refusal may come before all was sent, and the connection be closed behind it: what was
         // answered counts.
         let sent = self.source.send(&message);

@@ -241,6 +241,7 @@ impl GivenToken {
 
     fn for_endpoint(self, path: &Path, endpoint: Endpoint) -> Result<Target, NotFound> {
         let token_from = path.display().to_string();
+        let mut note = None;
         let token = match self {
             GivenToken::Bare(token) => Some(token),
             GivenToken::File(file) => {
@@ -251,10 +252,11 @@ impl GivenToken {
                         file.url
                     ))));
                 }
+                note = (!file.is_live()).then(|| stale(path, &file));
                 file.token
             }
         };
-        Ok(Target { endpoint, token, token_from, certificate: None, note: None })
+        Ok(Target { endpoint, token, token_from, certificate: None, note })
     }
 }
 
@@ -270,8 +272,12 @@ impl Found {
     }
 
     fn stale(&self) -> String {
-        format!("{} is stale: process {} is gone", self.path.display(), self.content.pid)
+        stale(&self.path, &self.content)
     }
+}
+
+fn stale(path: &Path, content: &ControlFile) -> String {
+    format!("{} is stale: process {} is gone", path.display(), content.pid)
 }
 
 #[derive(Default)]

@@ -36,7 +36,11 @@ impl Endpoint {
             )
         };
         let text = url.trim();
-        if let Some(path) = text.strip_prefix("http+unix://").or(text.strip_prefix("unix:")) {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            // As `serve --control` takes it: from the current directory.
+            return std::path::absolute(path).map(Endpoint::Unix).map_err(|e| bad(&e.to_string()));
+        }
+        if let Some(path) = text.strip_prefix("http+unix://") {
             if !path.starts_with('/') {
                 return Err(bad("the path of a socket starts with /"));
             }
@@ -112,7 +116,16 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(url).unwrap().to_string(), want);
         }
-        for bad in ["", "ftp://x:1", "http://", "http://x:1/v1", "http://u@x:1", "unix:x", "x"] {
+        for bad in [
+            "",
+            "ftp://x:1",
+            "http://",
+            "http://x:1/v1",
+            "http://u@x:1",
+            "unix:",
+            "x",
+            "http+unix://x",
+        ] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }

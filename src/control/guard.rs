@@ -20,7 +20,25 @@ pub struct Guard {
     token: Option<String>,
     /// `None` on a unix socket, which no web page can reach.
     bound: Option<IpAddr>,
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
+}
+
+/// A name or an address that a `Host` may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Host {
+    /// From `host`, lower case; an IPv6 literal with its brackets or without.
+    fn new(host: &str) -> Host {
+        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        match literal.parse::<IpAddr>() {
+            Ok(address) => Host::Address(address.to_canonical()),
+            Err(_) => Host::Name(host.to_owned()),
+        }
+    }
 }
 
 impl Guard {
@@ -29,7 +47,9 @@ impl Guard {
     pub fn tcp(token: String, address: IpAddr, hosts: &[String]) -> Guard {
         let hosts = hosts
             .iter()
-            .map(|h| split_host(h.trim()).map_or_else(|| h.to_ascii_lowercase(), |(host, _)| host))
+            .map(|h| h.trim())
+            .map(|h| split_host(h).map_or_else(|| h.to_ascii_lowercase(), |(host, _)| host))
+            .map(|h| Host::new(&h))
             .collect();
         Guard { token: Some(token), bound: Some(address.to_canonical()), hosts }
     }
@@ -72,12 +92,11 @@ impl Guard {
 
     fn is_ours(&self, authority: &str, bound: IpAddr) -> bool {
         let Some((host, _)) = split_host(authority) else { return false };
-        if is_loopback(&host) || self.hosts.contains(&host) {
+        let named = Host::new(&host);
+        if is_loopback(&host) || self.hosts.contains(&named) {
             return true;
         }
-        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
-        let Ok(address) = literal.parse::<IpAddr>() else { return false };
-        let address = address.to_canonical();
+        let Host::Address(address) = named else { return false };
         address == bound || (bound.is_unspecified() && is_of_this_machine(address))
     }
 
@@ -126,7 +145,11 @@ mod tests {
     }
 
     fn guard(address: IpAddr) -> Guard {
-        Guard::tcp("secret".to_owned(), address, &["Control.Example:443".to_owned()])
+        Guard::tcp(
+            "secret".to_owned(),
+            address,
+            &["Control.Example:443".to_owned(), "fd00::7".to_owned()],
+        )
     }
 
     fn status(result: Result<(), ApiError>) -> u16 {
@@ -144,6 +167,10 @@ mod tests {
             ("[::1]:10124", 200),
             ("192.0.2.7:10124", 200),
             ("control.example", 200),
+            ("[fd00::7]:1", 200),
+            ("[FD00:0::7]", 200),
+            ("[::ffff:127.0.0.1]", 403),
+            ("[fd00::8]", 403),
             ("CONTROL.example:10124", 200),
             ("192.0.2.8", 403),
             ("evil.example", 403),

@@ -1,19 +1,26 @@
 //! The requests of the control port, each turned into one call of the backend.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::NOTICE;
 use super::backend::Backend;
 use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
-use super::results::{self, Totals};
+use super::results::{self, Results, Totals};
 use super::stream;
 use crate::protocol::{close, push::Push};
 use crate::server::api::{ApiError, ErrorCode};
@@ -30,8 +37,17 @@ pub struct Api<B> {
     pub tasks: TaskTracker,
 }
 
-/// Keeps a connection from being thought idle while it lives.
-pub type Busy = Box<dyn Send>;
+/// A connection's request that is at work: the connection is not thought idle while this lives.
+pub trait AtWork: Send + Sync {
+    /// Closes the connection, whatever is under way on it.
+    fn cut(&self);
+}
+
+/// The mark of a request that is at work.
+pub type Busy = Box<dyn AtWork>;
+
+/// How long the client of a stream that failed has to read as far as the response's breaking off.
+const LAST_READ: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Api<B> {
     /// Answers one request. `busy` makes the mark of a connection that is at work; only requests
@@ -62,12 +78,21 @@ impl<B: Backend> Api<B> {
         };
         let reply = match answer {
             Ok(Answer::Done(reply)) => reply,
-            Ok(Answer::Stream { id, hook, busy }) => return self.stream_each(id, hook, body, busy),
+            Ok(Answer::Stream { id, hook, busy }) => {
+                let first = match parts.headers.contains_key(EXPECT) {
+                    true => go_on(&mut body).await,
+                    false => Ok(None),
+                };
+                match first {
+                    Ok(first) => return self.stream_each(id, hook, first, body, busy),
+                    Err(e) => body::error(&e),
+                }
+            }
             Err(e) => body::error(&e),
         };
         // Who waits for a word before sending the body has one now, and need not send it.
         let comes = !parts.headers.contains_key(EXPECT);
-        if comes && !hyper::body::Body::is_end_stream(&body) {
+        if comes && !body.is_end_stream() {
             self.tasks.spawn(body::drain(body));
         }
         reply
@@ -198,7 +223,7 @@ impl<B: Backend> Api<B> {
                 return Ok(Answer::Stream { id, hook, busy });
             }
             let mut totals = Totals::default();
-            stream::run(&*self.backend, &id, hook, request, share, &mut totals).await?;
+            stream::run(&*self.backend, &id, hook, None, request, share, &mut totals).await?;
             return Ok(Answer::Done(body::json(&totals)));
         }
         let json = body::read_struct(request, &mut share).await?;
@@ -216,22 +241,45 @@ impl<B: Backend> Api<B> {
         self: Arc<Self>,
         id: String,
         hook: bool,
+        first: Option<Bytes>,
         mut body: Incoming,
         busy: Busy,
     ) -> Reply {
         let (results, response) = results::pair();
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
-            let _busy = busy;
             let mut sink = results.handle();
             let share = self.budget.share();
-            let work = stream::run(&*self.backend, &id, hook, &mut body, share, &mut sink);
+            let work = stream::run(&*self.backend, &id, hook, first, &mut body, share, &mut sink);
             tokio::select! {
-                done = work => results.end(done.map_err(|e| io::Error::other(e.message))),
+                done = work => end(&results, done, &*busy).await,
                 () = results.gone() => {}
             }
         });
         body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Results(response))
+    }
+}
+
+/// Has a client that asked first told to go on: it would take the start of a response that comes
+/// before this for the end of the matter. Gives what there is of the body already.
+async fn go_on(request: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
+    let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut *request).poll_frame(cx))).await;
+    // The connection sees that the body is wanted when it is at its turn, before our response.
+    yield_now().await;
+    match first {
+        Poll::Ready(Some(Err(e))) => Err(body::broken(&e)),
+        Poll::Ready(Some(Ok(frame))) => Ok(frame.into_data().ok()),
+        Poll::Ready(None) | Poll::Pending => Ok(None),
+    }
+}
+
+/// Ends a stream's response. One that failed is broken off; a client that does not read, and so
+/// would not see it but go on writing to nobody, is cut.
+async fn end(results: &Results, done: Result<(), ApiError>, busy: &dyn AtWork) {
+    let failed = done.is_err();
+    results.end(done.map_err(|e| io::Error::other(e.message)));
+    if failed && timeout(LAST_READ, results.gone()).await.is_err() {
+        busy.cut();
     }
 }
 
@@ -365,7 +413,37 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[derive(Default)]
+    struct Connection(AtomicBool);
+
+    impl AtWork for Connection {
+        fn cut(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_that_the_stream_failed_is_cut() {
+        let failed = || Err(ApiError::new(ErrorCode::BadRequest, "not read for too long"));
+        for (done, reads, cut) in
+            [(failed(), false, true), (failed(), true, false), (Ok(()), false, false)]
+        {
+            let (results, body) = results::pair();
+            let connection = Connection::default();
+            if reads {
+                drop(body);
+                end(&results, done, &connection).await;
+            } else {
+                end(&results, done, &connection).await;
+                drop(body);
+            }
+            assert_eq!(connection.0.into_inner(), cut);
+        }
+    }
 
     #[test]
     fn queries() {

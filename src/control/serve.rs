@@ -2,11 +2,14 @@
 //!
 //! At most [`MAX_CONNECTIONS`] are open. Where a new one comes beyond that, the oldest that is not
 //! at work on an authorized request makes room, so nobody can starve the port by holding
-//! connections open; only if all are at work the new one waits in the backlog.
+//! connections open; only if all are at work the new one waits in the backlog. Where the process
+//! may have few descriptors there are fewer connections, and one that takes one of the last goes in
+//! another's place, so that the log and a restart of a listener find some.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,18 +28,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
-use super::routes::{Api, Busy};
+use super::routes::{self, Api, Busy};
 use super::tls::Renewable;
 
 /// Connections at a time. More than the 1,024 pushes that the server lets wait, so that the next
 /// one is told so (429).
 const MAX_CONNECTIONS: usize = 2048;
+/// The least number of connections, and one for so many descriptors that the process may have.
+const MIN_CONNECTIONS: usize = 16;
+const DESCRIPTORS_EACH: usize = 8;
+/// The last descriptors: a new connection does not add to the number of those that are in use.
+const KEPT_BACK: usize = 24;
 /// Time to receive a request's head, and of idleness between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A request's head.
 const MAX_HEADERS: usize = 100;
-/// Read buffer of a connection at most, the head's bound, too.
-const MAX_BUFFER: usize = 128 << 10;
+/// Read buffer of a connection at most, the head's bound, too: with [`MAX_CONNECTIONS`] heads that
+/// never end it is 64 MiB.
+const MAX_BUFFER: usize = 32 << 10;
 /// How long requests under way may take when the port closes.
 const GRACE: Duration = Duration::from_millis(300);
 /// Pause after a failed accept (no descriptors, say).
@@ -75,10 +84,12 @@ impl Accepted {
 }
 
 impl Acceptor {
-    async fn accept(&self) -> io::Result<Accepted> {
+    /// The next connection, and its descriptor's number.
+    async fn accept(&self) -> io::Result<(Accepted, RawFd)> {
         match self {
             Acceptor::Tcp(acceptor, tls) => {
                 let (socket, _) = acceptor.accept().await?;
+                let number = socket.as_raw_fd();
                 // Answers are small and waited for.
                 let _ = socket.set_nodelay(true);
                 // A peer that vanished without a word would hold an open stream for good.
@@ -86,14 +97,25 @@ impl Acceptor {
                     .with_time(Duration::from_secs(60))
                     .with_interval(Duration::from_secs(10));
                 let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&probes);
-                Ok(match tls {
+                let accepted = match tls {
                     Some(tls) => Accepted::Handshake(Box::new(tls.now().accept(socket))),
                     None => Accepted::Open(Box::new(socket)),
-                })
+                };
+                Ok((accepted, number))
             }
-            Acceptor::Unix(acceptor) => Ok(Accepted::Open(Box::new(acceptor.accept().await?.0))),
+            Acceptor::Unix(acceptor) => {
+                let (socket, _) = acceptor.accept().await?;
+                let number = socket.as_raw_fd();
+                Ok((Accepted::Open(Box::new(socket)), number))
+            }
         }
     }
+}
+
+/// How many descriptors the process may have.
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
 }
 
 /// Accepts and serves until `stop`, then lets requests under way finish within [`GRACE`].
@@ -103,22 +125,29 @@ pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: Cancell
     let cut = CancellationToken::new();
     let mut warned: Option<Instant> = None;
     loop {
+        let descriptors = descriptors();
+        let most = (descriptors / DESCRIPTORS_EACH).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
         tokio::select! {
             () = stop.cancelled() => break,
-            () = table.make_room() => {}
+            () = table.make_room(most) => {}
         }
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => {
+            Ok((accepted, number)) => {
+                // The lowest free number is taken: nearly all below it are in use.
+                if usize::try_from(number).is_ok_and(|n| n + KEPT_BACK >= descriptors) {
+                    table.evict_idle();
+                }
                 let entry = table.enter();
                 let connection =
                     serve(accepted, Arc::clone(&api), entry, stop.clone(), cut.clone());
                 connections.spawn(connection);
             }
             Err(e) => {
+                table.evict_idle();
                 if warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
                     tracing::warn!("control port: cannot accept a connection: {e}");
                     warned = Some(Instant::now());
@@ -216,6 +245,12 @@ impl ConnState {
 /// One request under way.
 struct AtWork(Arc<ConnState>);
 
+impl routes::AtWork for AtWork {
+    fn cut(&self) {
+        self.0.evicted.cancel();
+    }
+}
+
 impl Drop for AtWork {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
@@ -242,20 +277,21 @@ impl Table {
         Entry { number, state }
     }
 
-    /// Waits until one more may be open, evicting where that helps.
-    async fn make_room(&self) {
-        loop {
-            {
-                let open = self.open();
-                if open.by_age.len() < MAX_CONNECTIONS {
-                    return;
-                }
-                let idle = open.by_age.values().find(|c| c.requests.load(Ordering::Relaxed) == 0);
-                if let Some(idle) = idle {
-                    idle.evicted.cancel();
-                }
-            }
+    /// Waits until there are fewer than `most`, evicting where that helps.
+    async fn make_room(&self, most: usize) {
+        while self.open().by_age.len() >= most {
+            self.evict_idle();
             self.changed.notified().await;
+        }
+    }
+
+    /// Ends the oldest connection that is not at work.
+    fn evict_idle(&self) {
+        let idle = |c: &&Arc<ConnState>| {
+            c.requests.load(Ordering::Relaxed) == 0 && !c.evicted.is_cancelled()
+        };
+        if let Some(oldest) = self.open().by_age.values().find(idle) {
+            oldest.evicted.cancel();
         }
     }
 }

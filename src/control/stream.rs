@@ -36,7 +36,8 @@ enum Pending<R> {
     Refused(ApiError),
 }
 
-/// Handles one stream, from its body's first byte to its last receipt.
+/// Handles one stream, from its body's first byte (`first` is what was read of it) to its last
+/// receipt.
 ///
 /// # Errors
 /// The body broke off. The receipts that were still out are dropped, which withdraws their pushes.
@@ -44,12 +45,14 @@ pub async fn run<B: Backend, S: Sink>(
     backend: &B,
     id: &str,
     hook: bool,
+    first: Option<Bytes>,
     body: &mut Incoming,
     share: Share,
     sink: &mut S,
 ) -> Result<(), ApiError> {
     let mut stream = Stream { backend, id, hook, sink, pending: VecDeque::new(), pending_bytes: 0 };
     let mut lines = Lines::new(share);
+    lines.feed(first.unwrap_or_default());
     let mut ended = false;
     loop {
         stream.settle();

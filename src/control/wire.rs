@@ -3,7 +3,10 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Type};
 
 use super::NOTICE;
 use super::client::Response;
@@ -246,7 +249,7 @@ impl Socket {
     /// Connects, TLS and all.
     pub fn connect(target: &Target, timeout: Duration) -> io::Result<Socket> {
         let (tls, host, port) = match &target.endpoint {
-            Endpoint::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path)?)),
+            Endpoint::Unix(path) => return connect_unix(path, timeout).map(Socket::Unix),
             Endpoint::Tcp { tls, host, port } => (*tls, host.as_str(), *port),
         };
         let deadline = Instant::now() + timeout;
@@ -297,6 +300,17 @@ impl Socket {
             Socket::Tls(tls) => tls.socket().set_write_timeout(timeout),
             Socket::Unix(socket) => socket.set_write_timeout(timeout),
         }
+    }
+}
+
+/// Connects within the time, also where nobody accepts and the backlog is full.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // On a unix socket this bounds the wait for a place in the backlog, too.
+    socket.set_write_timeout(Some(timeout))?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Err(e) if is_timeout(&e) => Err(io::ErrorKind::TimedOut.into()),
+        connected => connected.map(|()| socket.into()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Frames to clients: encoded once, sent to each socket directly; what a socket does not take goes
 //! to its connection's outbox. Nobody waits for anybody.
 //!
-//! Consecutive frames for everybody become one *run*, which costs each connection one `send`: that
-//! is what makes a burst cheap. A long run yields to the event loop now and then.
+//! Consecutive frames for everybody become one [run](super::run), which costs each connection one
+//! `send`: that is what makes a burst cheap. A long run yields to the event loop now and then.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,17 +14,12 @@ use bytes::Bytes;
 
 use super::Recipients;
 use super::engine::{Delivery, Msg};
+use super::run::Run;
 use super::shard::Ctx;
 use super::slice::{Job, Slice};
 use super::tally::Tally;
 use super::uring::{BATCH, LARGEST};
 use crate::protocol::connid::ConnId;
-
-/// Bytes that a run joins at most; a larger single frame is a run of its own.
-const RUN_BYTES: usize = 256 * 1024;
-
-/// Frames that a run joins at most.
-const RUN_FRAMES: usize = 256;
 
 /// What a shard still has to send for a gateway, in order.
 #[derive(Default)]
@@ -32,15 +27,15 @@ pub struct Fanout {
     /// Frames and closes.
     pub jobs: VecDeque<Job>,
     seq: u64,
-    run: Option<Run>,
+    pub(super) run: Option<Run>,
     /// Connections whose outbox has to be flushed at the end of the turn.
     dirty: Vec<u32>,
     /// Until when a run is put off.
     linger_until: Option<Instant>,
     /// Frames of the last run.
-    last_run: usize,
+    pub(super) last_run: usize,
     /// Connections that the frame at hand goes to with one system call.
-    batch: Vec<u32>,
+    pub(super) batch: Vec<u32>,
 }
 
 impl Fanout {
@@ -74,37 +69,11 @@ const LINGER_MAX: Duration = Duration::from_millis(1);
 /// Recipients from which on one system call for all of them is worth it.
 const WORTH_A_RING: usize = 8;
 
-/// One frame of a run.
-struct Part {
-    frame: Bytes,
-    seq: u64,
-    from: Option<ConnId>,
-    /// Who does not get it, sorted.
-    but: Option<Arc<[ConnId]>>,
-    tally: Option<Arc<Tally>>,
-    /// Deliveries beside those of the whole run.
-    delivered: u64,
-    dropped: u64,
-}
-
 /// What became of a frame for some connections.
 #[derive(Default)]
 struct Counts {
     delivered: u64,
     dropped: u64,
-}
-
-/// Frames for everybody, on their way through the connections.
-struct Run {
-    /// All frames, back to back.
-    bytes: Bytes,
-    parts: Vec<Part>,
-    /// Those who do not get some frame, sorted.
-    special: Vec<ConnId>,
-    /// The next slot.
-    cursor: usize,
-    /// Connections that took the run whole.
-    whole: u64,
 }
 
 impl Slice {
@@ -171,139 +140,18 @@ impl Slice {
         true
     }
 
-    /// Joins a frame for everybody with those behind it.
-    fn form_run(&mut self, seq: u64, delivery: Delivery) -> Run {
-        let mut parts = Vec::new();
-        let mut special: Vec<ConnId> = Vec::new();
-        let mut size = 0;
-        let mut add = |seq, delivery: Delivery| {
-            let but = match delivery.to {
-                Recipients::AllBut(but) => {
-                    special.extend_from_slice(&but);
-                    Some(but)
-                }
-                _ => None,
-            };
-            let Delivery { frame, tally, from, .. } = delivery;
-            parts.push(Part { frame, seq, from, but, tally, delivered: 0, dropped: 0 });
-        };
-        size += delivery.frame.len();
-        add(seq, delivery);
-        let mut count = 1;
-        while count < RUN_FRAMES
-            && let Some(Job::Frame(_, next)) = self.fanout.jobs.front()
-            && !matches!(next.to, Recipients::Only(_))
-            && size + next.frame.len() <= RUN_BYTES
-        {
-            if let Some(Job::Frame(seq, next)) = self.fanout.jobs.pop_front() {
-                size += next.frame.len();
-                add(seq, next);
-                count += 1;
-            }
-        }
-        let bytes = match &parts[..] {
-            [part] => part.frame.clone(),
-            parts => {
-                let mut all = Vec::with_capacity(size);
-                parts.iter().for_each(|part| all.extend_from_slice(&part.frame));
-                Bytes::from(all)
-            }
-        };
-        special.sort_unstable();
-        special.dedup();
-        self.fanout.last_run = parts.len();
-        Run { bytes, parts, special, cursor: 0, whole: 0 }
-    }
-
-    /// Takes a run on through the connections.
-    fn run(&mut self, mut run: Run, budget: &mut usize, ctx: &mut Ctx) {
-        let first = run.parts.first().map_or(0, |p| p.seq);
-        let slots = self.conns.capacity();
-        let batched = batched(self.conns.len(), &run.bytes, ctx);
-        while run.cursor < slots {
-            if *budget == 0 {
-                self.run_batch(&mut run, ctx);
-                self.fanout.run = Some(run);
-                return;
-            }
-            let slot = run.cursor;
-            run.cursor += 1;
-            let Some(conn) = self.conns.get_mut(slot) else { continue };
-            if !conn.receives() {
-                continue;
-            }
-            *budget -= 1;
-            let plain = conn.out.is_none()
-                && conn.joined <= first
-                && (run.special.is_empty() || run.special.binary_search(&conn.id).is_err());
-            let slot = slot as u32;
-            if !plain {
-                self.run_by_parts(slot, &mut run, 0, 0, ctx);
-                continue;
-            }
-            if batched && conn.stream.plain().is_some() {
-                self.fanout.batch.push(slot);
-                if self.fanout.batch.len() == BATCH {
-                    self.run_batch(&mut run, ctx);
-                }
-                continue;
-            }
-            match ctx.write(&mut conn.stream, &run.bytes) {
-                Ok(n) if n == run.bytes.len() => {
-                    conn.last_message = ctx.now;
-                    run.whole += 1;
-                }
-                Ok(n) => self.run_partly(slot, &mut run, n, ctx),
-                Err(_) => self.lost(slot, ctx),
-            }
-        }
-        self.run_batch(&mut run, ctx);
-        let count = run.parts.len();
-        for part in &run.parts {
-            self.through(part.from, part.frame.len(), ctx);
-        }
-        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
-        for part in run.parts {
-            let delivered = run.whole + part.delivered;
-            deliveries += delivered;
-            drops += part.dropped;
-            bytes += delivered * part.frame.len() as u64;
-            if let Some(tally) = part.tally {
-                tally.add(delivered, part.dropped);
-                tally.finish();
-            }
-        }
-        let metrics = &self.shared.metrics;
-        metrics.messages_out.add(deliveries);
-        metrics.bytes_out.add(bytes);
-        metrics.deliveries_dropped.add(drops);
-        self.sent(count, ctx);
-    }
-
-    /// Sends a run to the connections of the batch.
-    fn run_batch(&mut self, run: &mut Run, ctx: &mut Ctx) {
-        for (slot, took) in self.send_batch(&run.bytes, ctx) {
-            match took {
-                Ok(n) if n == run.bytes.len() => {
-                    run.whole += 1;
-                    if let Some(conn) = self.conn(slot) {
-                        conn.last_message = ctx.now;
-                    }
-                }
-                Ok(n) => self.run_partly(slot, run, n, ctx),
-                Err(_) => self.lost(slot, ctx),
-            }
-        }
-    }
-
     /// Sends `bytes` to each connection of the batch, and empties it: what each socket took, which
     /// may be nothing, or the connection's end.
-    fn send_batch(&mut self, bytes: &[u8], ctx: &mut Ctx) -> Vec<(u32, io::Result<usize>)> {
+    pub(super) fn send_batch(
+        &mut self,
+        bytes: &[u8],
+        ctx: &mut Ctx,
+    ) -> Vec<(u32, io::Result<usize>)> {
         if self.fanout.batch.is_empty() {
             return Vec::new();
         }
         let mut batch = std::mem::take(&mut self.fanout.batch);
-        let Some(ring) = ctx.ring() else { return Vec::new() };
+        let Some(ring) = &mut ctx.ring else { return Vec::new() };
         let sockets: Vec<_> = batch
             .iter()
             .filter_map(|slot| self.conns.get(*slot as usize)?.stream.plain())
@@ -322,52 +170,8 @@ impl Slice {
         results
     }
 
-    /// The socket took `n` bytes of a run: the rest goes to the outbox.
-    fn run_partly(&mut self, slot: u32, run: &mut Run, mut n: usize, ctx: &mut Ctx) {
-        let mut index = 0;
-        while let Some(part) = run.parts.get_mut(index) {
-            if n < part.frame.len() {
-                break;
-            }
-            n -= part.frame.len();
-            part.delivered += 1;
-            index += 1;
-        }
-        self.run_by_parts(slot, run, index, n, ctx);
-    }
-
-    /// Queues the frames of a run from `from` on that are for this connection, `sent` bytes of the
-    /// first of them being out already; then writes what the socket takes.
-    fn run_by_parts(&mut self, slot: u32, run: &mut Run, from: usize, sent: usize, ctx: &mut Ctx) {
-        let was_empty = self.conns.get(slot as usize).is_some_and(|c| c.out.is_none());
-        let mut sent = sent;
-        for index in from..run.parts.len() {
-            let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-            let part = &mut run.parts[index];
-            let excluded = part.but.as_ref().is_some_and(|b| b.binary_search(&conn.id).is_ok());
-            if !conn.receives() || part.seq < conn.joined || excluded {
-                // Nothing of it was sent either.
-                continue;
-            }
-            let (id, joined) = (conn.id, conn.joined);
-            if self.queue(slot, part.frame.clone(), std::mem::take(&mut sent), ctx) {
-                part.delivered += 1;
-            } else {
-                for rest in &mut run.parts[index..] {
-                    let excluded = rest.but.as_ref().is_some_and(|b| b.binary_search(&id).is_ok());
-                    rest.dropped += u64::from(rest.seq >= joined && !excluded);
-                }
-                self.slow_consumer(slot, ctx);
-                return;
-            }
-        }
-        if was_empty && from == 0 {
-            self.flush_now(slot, ctx);
-        }
-    }
-
     /// Puts a frame into a connection's outbox; false if there is no room.
-    fn queue(&mut self, slot: u32, frame: Bytes, sent: usize, ctx: &mut Ctx) -> bool {
+    pub(super) fn queue(&mut self, slot: u32, frame: Bytes, sent: usize, ctx: &mut Ctx) -> bool {
         let max = self.settings.max_queue;
         let Some(conn) = self.conns.get_mut(slot as usize) else { return true };
         conn.last_message = ctx.now;
@@ -398,7 +202,7 @@ impl Slice {
         true
     }
 
-    fn flush_now(&mut self, slot: u32, ctx: &mut Ctx) {
+    pub(super) fn flush_now(&mut self, slot: u32, ctx: &mut Ctx) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         match super::slice::flush(conn, ctx) {
             Ok(()) => self.flushed(slot, ctx),
@@ -507,7 +311,7 @@ impl Slice {
     }
 
     /// A message that no listener was asked about is sent: its sender may be read on.
-    fn through(&mut self, from: Option<ConnId>, bytes: usize, ctx: &Ctx) {
+    pub(super) fn through(&mut self, from: Option<ConnId>, bytes: usize, ctx: &Ctx) {
         let Some(from) = from.filter(|from| ctx.core.shard_of(*from) == ctx.index) else { return };
         let Some(slot) = self.slot(from) else { return };
         if let Some(conn) = self.conn(slot) {
@@ -517,7 +321,7 @@ impl Slice {
     }
 
     /// Frames are out: clients that wait for that may be read again.
-    fn sent(&self, frames: usize, ctx: &Ctx) {
+    pub(super) fn sent(&self, frames: usize, ctx: &Ctx) {
         self.shared.backlog.fetch_sub(frames, Ordering::SeqCst);
         self.open_gate(ctx);
     }
@@ -537,6 +341,6 @@ impl Slice {
 }
 
 /// Whether so many bytes go to so many connections with one system call for many.
-fn batched(connections: usize, bytes: &[u8], ctx: &mut Ctx) -> bool {
-    connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring().is_some()
+pub(super) fn batched(connections: usize, bytes: &[u8], ctx: &Ctx) -> bool {
+    connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring.is_some()
 }

@@ -80,8 +80,9 @@ const BUCKETS: [u64; 12] =
 /// The time from an event's last byte in the listener's stdin to its answer.
 #[derive(Debug, Default)]
 pub struct Latency {
-    buckets: [Count; BUCKETS.len()],
-    count: Count,
+    /// The last one is for what is above all bounds. Their sum is the count: a scrape between two
+    /// counters could find a bucket with more than all of them.
+    buckets: [Count; BUCKETS.len() + 1],
     sum_us: Count,
 }
 
@@ -89,10 +90,8 @@ impl Latency {
     /// Records one answer.
     pub fn record(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        if let Some(bucket) = BUCKETS.iter().position(|bound| us <= *bound) {
-            self.buckets[bucket].inc();
-        }
-        self.count.inc();
+        let bucket = BUCKETS.iter().position(|bound| us <= *bound).unwrap_or(BUCKETS.len());
+        self.buckets[bucket].inc();
         self.sum_us.add(us);
     }
 }
@@ -250,14 +249,13 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
     );
     for s in gateways {
         let latency = &s.metrics.latency;
-        let mut below = 0;
-        for (bound, bucket) in BUCKETS.iter().zip(&latency.buckets) {
-            below += bucket.get();
-            let le = *bound as f64 / 1e6;
-            let _ = writeln!(out, "{name}_bucket{{gateway=\"{}\",le=\"{le}\"}} {below}", s.id);
+        let bounds = BUCKETS.iter().map(|bound| (*bound as f64 / 1e6).to_string());
+        let mut count = 0;
+        for (le, bucket) in bounds.chain(["+Inf".to_owned()]).zip(&latency.buckets) {
+            count += bucket.get();
+            let _ = writeln!(out, "{name}_bucket{{gateway=\"{}\",le=\"{le}\"}} {count}", s.id);
         }
-        let (count, sum) = (latency.count.get(), latency.sum_us.get() as f64 / 1e6);
-        let _ = writeln!(out, "{name}_bucket{{gateway=\"{}\",le=\"+Inf\"}} {count}", s.id);
+        let sum = latency.sum_us.get() as f64 / 1e6;
         let _ = writeln!(out, "{name}_sum{{gateway=\"{}\"}} {sum}", s.id);
         let _ = writeln!(out, "{name}_count{{gateway=\"{}\"}} {count}", s.id);
     }
@@ -273,6 +271,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.latency.record(Duration::from_micros(90));
         metrics.latency.record(Duration::from_millis(3));
+        metrics.latency.record(Duration::from_secs(11));
         metrics.refused.add("origin", 2);
         let text =
             render(&[Scrape { id: "chat", running: true, listener_up: false, metrics: &metrics }]);
@@ -280,7 +279,9 @@ mod tests {
         assert!(text.contains("refused_total{gateway=\"chat\",reason=\"origin\"} 2\n"));
         assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"0.0001\"} 1\n"));
         assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"0.005\"} 2\n"));
-        assert!(text.contains("seconds_count{gateway=\"chat\"} 2\n"));
+        assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"10\"} 2\n"));
+        assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"+Inf\"} 3\n"));
+        assert!(text.contains("seconds_count{gateway=\"chat\"} 3\n"));
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
             let family = ["_bucket", "_sum", "_count"]

@@ -7,6 +7,7 @@
 //! (`engine`); what they share is atomic ([`metrics`], `Shared`).
 
 pub mod bind;
+pub mod clocks;
 pub mod conn;
 pub mod engine;
 pub mod exchange;
@@ -21,6 +22,7 @@ pub mod outbox;
 pub mod process;
 pub mod reader;
 pub mod reading;
+pub mod run;
 pub mod shard;
 pub mod slice;
 pub mod stderr;

@@ -147,13 +147,7 @@ impl Slice {
             let mut buffer = std::mem::take(&mut ctx.buffer);
             let asks = self.settings.listener.is_some();
             let room = if asks { ASKED_READ.min(buffer.len()) } else { buffer.len() };
-            let read = loop {
-                match conn.stream.read(&mut buffer[..room]) {
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    read => break read,
-                }
-            };
-            let gone = match read {
+            let gone = match conn.stream.read(&mut buffer[..room]) {
                 Ok(0) => true,
                 Ok(n) => {
                     // A short read has emptied the socket, but for the end that was announced.
@@ -167,6 +161,7 @@ impl Slice {
                     conn.readable = false;
                     false
                 }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => false,
                 Err(_) => true,
             };
             ctx.buffer = buffer;

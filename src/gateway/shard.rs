@@ -88,7 +88,9 @@ pub struct Ctx {
     pub instant: Instant,
     #[allow(clippy::vec_box)] // the boxes themselves are what is kept
     spares: Vec<Box<Outbox>>,
-    ring: Option<io::Result<Ring>>,
+    /// What sends one frame to many sockets at once; `None` where the kernel has no such thing for
+    /// us.
+    pub ring: Option<Ring>,
 }
 
 impl Ctx {
@@ -112,15 +114,6 @@ impl Ctx {
                 Err(e) => return Err(e),
             }
         }
-    }
-
-    /// What sends one frame to many sockets at once, made at the first call; `None` where the
-    /// kernel has no such thing for us.
-    pub fn ring(&mut self) -> Option<&mut Ring> {
-        let made = self.ring.get_or_insert_with(|| {
-            Ring::new().inspect_err(|error| tracing::debug!(%error, "no io_uring"))
-        });
-        made.as_mut().ok()
     }
 
     /// An empty outbox.
@@ -170,6 +163,9 @@ impl Shard {
 
     /// Works until it is told to quit.
     pub fn run(mut self) {
+        // Made here, for it belongs to the thread that makes it.
+        let ring = Ring::new().inspect_err(|error| tracing::debug!(%error, "no io_uring"));
+        self.ctx.ring = ring.ok();
         let mut events = Events::with_capacity(1024);
         let mut inbox = Vec::new();
         loop {

@@ -1,8 +1,8 @@
 //! One gateway's connections on one shard: where they are kept, and how their lives end.
 //!
 //! Owned by its shard's thread; nothing here is shared. Its other parts: `opening` (handshakes),
-//! `reading` (frames from clients), `fanout` (frames to clients), `home` (acceptor and listener,
-//! on one shard of each gateway).
+//! `reading` (frames from clients), `fanout` (frames to clients), `clocks` (time-outs and pings),
+//! `home` (acceptor and listener, on one shard of each gateway).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -21,7 +21,6 @@ use super::fanout::Fanout;
 use super::home::Home;
 use super::outbox::{Flush, Outbox};
 use super::shard::{Ctx, Kind, token};
-use super::timers::Due;
 use crate::protocol::close::{self, Closing};
 use crate::protocol::connid::ConnId;
 use crate::protocol::frame;
@@ -32,20 +31,14 @@ use crate::settings::GatewaySettings;
 const ANSWERS_WAIT: u64 = 1_000;
 
 /// How long the client's Close is awaited once ours is out.
-const CLOSE_WAIT: u64 = 2_000;
+pub const CLOSE_WAIT: u64 = 2_000;
 
 /// The same where the gateway stops or the client is a slow consumer.
 const SHORT_WAIT: u64 = 1_000;
 
 /// How long the client may take to close its socket when all is said, or to take some more of what
 /// still waits for it.
-const LINGER: u64 = 1_000;
-
-/// How long a client that takes what waits for it, little by little, may be at it after a close.
-const LINGER_MOST: u64 = 30_000;
-
-/// How often a connection that is not read is looked at at most.
-const BLOCKED_CHECK: u64 = 250;
+pub const LINGER: u64 = 1_000;
 
 /// What happens to connections in the order of deliveries.
 pub enum Job {
@@ -82,7 +75,8 @@ pub struct Slice {
     /// Acceptor and listener, on the gateway's home.
     pub home: Option<Box<Home>>,
     when_empty: Vec<oneshot::Sender<()>>,
-    jitter: u64,
+    /// Spreads the pings.
+    pub jitter: u64,
 }
 
 impl Slice {
@@ -145,7 +139,7 @@ impl Slice {
     }
 
     /// A connection's end, behind everything that was delivered before.
-    fn finish_later(&mut self, conn: ConnId, ctx: &mut Ctx) {
+    pub fn finish_later(&mut self, conn: ConnId, ctx: &mut Ctx) {
         if ctx.core.shards() == 1 {
             self.fanout.jobs.push_back(Job::Finish(conn));
         } else {
@@ -194,6 +188,15 @@ impl Slice {
             conn.over_since = 0;
             let id = conn.id;
             self.over.retain(|(_, over)| *over != id);
+        }
+        let cut = conn.ending.as_ref().is_some_and(|e| e.reset);
+        if conn.out.is_none() && !cut && !self.shared.stopping.load(Ordering::Relaxed) {
+            // All is on its way: what the client has to do about it takes its time from now on.
+            match conn.state {
+                State::Leaving => conn.state_by = ctx.now + CLOSE_WAIT,
+                State::Lingering => conn.state_by = ctx.now + LINGER,
+                _ => {}
+            }
         }
         if conn.state == State::Lingering && conn.out.is_none() {
             self.shut(slot, ctx);
@@ -341,7 +344,7 @@ impl Slice {
     }
 
     /// Says that a connection is gone: to the listener, the log and the counters. Once.
-    fn announce_close(&mut self, slot: u32, both: bool, ctx: &mut Ctx) {
+    pub fn announce_close(&mut self, slot: u32, both: bool, ctx: &mut Ctx) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         if conn.info.take().is_none() {
             return;
@@ -410,6 +413,8 @@ impl Slice {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
             let _ = socket2::SockRef::from(&*conn.stream.tcp())
                 .set_linger(Some(std::time::Duration::ZERO));
+        } else {
+            conn.stream.farewell();
         }
         // Closing the socket takes it out of epoll.
         drop(conn);
@@ -484,10 +489,9 @@ impl Slice {
     /// Closes one part in `parts` of the open connections; those that are owed answers come later.
     pub fn close_share(&mut self, closing: Closing, parts: u32, ctx: &mut Ctx) {
         let open = self.conns.iter().filter(|(_, c)| c.state == State::Open && c.unanswered == 0);
-        let open: Vec<u32> = open.map(|(slot, _)| slot as u32).collect();
         // Rounded at random: a few connections are spread over many steps, too.
-        let due = open.len() as f64 / f64::from(parts.max(1)) + fastrand::f64();
-        for slot in open.into_iter().take(due as usize) {
+        let due = open.clone().count() as f64 / f64::from(parts.max(1)) + fastrand::f64();
+        for slot in fastrand::choose_multiple(open.map(|(slot, _)| slot as u32), due as usize) {
             self.close_now(slot, closing, SHORT_WAIT, true, ctx);
         }
     }
@@ -533,111 +537,7 @@ impl Slice {
         }
     }
 
-    // ---- time ----------------------------------------------------------------------------
-
-    /// Sets a connection's timer to its next deadline, if none is set that comes before.
-    pub fn arm(&mut self, slot: u32, ctx: &mut Ctx) {
-        let idle = self.settings.idle_timeout.as_millis() as u64;
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        let mut at = conn.next_deadline(idle);
-        if at > 0 && conn.blocked {
-            at = at.max(ctx.now + BLOCKED_CHECK);
-        }
-        if at > 0 && (conn.timer == 0 || at < conn.timer) {
-            let due = Due { gateway: self.shared.slot as u32, slot, conn: conn.id };
-            conn.timer = ctx.timers.set(at, ctx.now, due);
-        }
-    }
-
-    /// A timer went off.
-    pub fn timer(&mut self, due: Due, at: u64, ctx: &mut Ctx) {
-        let now = ctx.now;
-        let idle = self.settings.idle_timeout.as_millis() as u64;
-        let pong_timeout = self.settings.pong_timeout.as_millis() as u64;
-        let half = self.settings.max_queue / 2;
-        let Some(conn) = self.conns.get_mut(due.slot as usize) else { return };
-        if conn.id != due.conn || conn.timer != at {
-            return;
-        }
-        conn.timer = 0;
-        if conn.state_by > 0 && conn.state_by <= now {
-            conn.state_by = 0;
-            let cut = conn.ending.as_ref().is_some_and(|e| e.reset)
-                || self.shared.stopping.load(Ordering::Relaxed);
-            // It takes what waits for it: that is not to be destroyed.
-            let taking = conn.queued() > 0
-                && now < conn.took_at + LINGER
-                && now < conn.last_message + LINGER_MOST;
-            match conn.state {
-                State::Handshake => {
-                    let text = "The request did not arrive in time.\n";
-                    let response = super::handshake::answer(408, "", text);
-                    return self.refuse(due.slot, response, "timeout", ctx);
-                }
-                State::Closing => {
-                    let id = conn.id;
-                    self.finish_later(id, ctx);
-                }
-                State::Leaving | State::Lingering if taking && !cut => {
-                    conn.state_by = now + LINGER;
-                }
-                State::Leaving => {
-                    let reset = conn.ending.as_ref().is_some_and(|e| e.reset);
-                    self.announce_close(due.slot, false, ctx);
-                    return self.drop_conn(due.slot, reset, ctx);
-                }
-                State::Lingering => {
-                    let reset = conn.queued() > 0;
-                    return self.drop_conn(due.slot, reset, ctx);
-                }
-                State::Asking | State::Open => {}
-            }
-        } else if conn.state == State::Open {
-            // While pressure keeps it from being read, its clocks stand still; not so when it is its
-            // own queue that does.
-            let stands = conn.blocked && conn.queue_cost() <= half;
-            if stands {
-                conn.stood_still(now, self.settings.max_rate);
-            }
-            if conn.pong_by > 0 {
-                // The ping may have waited behind what the client has only just taken.
-                conn.pong_by = conn.pong_by.max(conn.took_at + pong_timeout);
-            }
-            if !stands && conn.pong_by > 0 && conn.pong_by <= now {
-                tracing::info!(
-                    gateway = %self.shared.id, conn = %conn.id,
-                    "no pong within pong-timeout: closed"
-                );
-                self.announce_close(due.slot, false, ctx);
-                return self.drop_conn(due.slot, false, ctx);
-            }
-            if !stands && idle > 0 && conn.last_message + idle <= now {
-                return self.close_now(due.slot, close::IDLE, CLOSE_WAIT, false, ctx);
-            }
-            if conn.ping_at > 0 && conn.ping_at <= now {
-                if conn.pong_by == 0 && pong_timeout > 0 {
-                    conn.pong_by = now + pong_timeout;
-                }
-                self.set_ping(due.slot, now);
-                self.send_always(due.slot, frame::ping(b""), ctx);
-            }
-        }
-        self.arm(due.slot, ctx);
-    }
-
-    /// When the next ping goes: the interval, less up to a tenth, so that connections which came
-    /// together are not pinged together for ever.
-    pub fn set_ping(&mut self, slot: u32, now: u64) {
-        let interval = self.settings.ping_interval.as_millis() as u64;
-        // xorshift: any spread will do.
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let less = self.jitter % (interval / 10 + 1);
-        if let Some(conn) = self.conns.get_mut(slot as usize) {
-            conn.ping_at = if interval == 0 { 0 } else { now + interval - less };
-        }
-    }
+    // ---- settings -------------------------------------------------------------------------
 
     /// The settings changed.
     pub fn set_settings(&mut self, ctx: &mut Ctx) {

@@ -63,6 +63,9 @@ pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>)
     Ok((config, first))
 }
 
+/// Reads of a TLS socket that bring no byte for us, one after the other: records can be empty.
+const EMPTY_READS: usize = 16;
+
 /// One client's socket.
 #[derive(Debug)]
 pub struct Transport {
@@ -132,6 +135,17 @@ impl Transport {
         Ok(true)
     }
 
+    /// Ends TLS in order before the socket is closed, as far as the socket takes it.
+    pub fn farewell(&mut self) {
+        if let Some(tls) = &mut self.tls
+            && !tls.session.is_handshaking()
+        {
+            tls.session.send_close_notify();
+            // The socket is closed in any case.
+            let _ = self.push();
+        }
+    }
+
     /// Says that nothing more comes from us, behind what was written.
     ///
     /// # Errors
@@ -149,8 +163,9 @@ impl Transport {
 }
 
 impl Read for Transport {
+    /// `Interrupted`: there may be more, after the others had their turn.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
+        for _ in 0..EMPTY_READS {
             let Some(tls) = &mut self.tls else { return self.tcp.read(buffer) };
             match tls.session.reader().read(buffer) {
                 // A client that cuts the line without a close_notify has left all the same.
@@ -168,6 +183,7 @@ impl Read for Transport {
                 return Err(io::Error::other(error));
             }
         }
+        Err(io::ErrorKind::Interrupted.into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! One frame to many sockets in one system call, by io_uring, where the kernel lets us: a third of
 //! the CPU time of a fan-out of small messages is the entry into the kernel for each socket.
 //!
-//! Owned by one shard's thread, which makes it at its first large fan-out. Nothing is ever under
+//! Owned by one shard's thread, which makes it. Nothing is ever under
 //! way between two calls: [`Ring::send`] returns when every send is done or refused, exactly as if
 //! each had been a nonblocking `send(2)`.
 //!

@@ -27,6 +27,9 @@ use crate::settings::{GatewaySettings, Startup};
 /// How long clients have for their Close, and the listener to take its last events.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+/// The same where a stop is cut short.
+const CUT_WAIT: Duration = Duration::from_millis(100);
+
 /// Steps in which closes are spread over `close-spread`.
 const SPREAD_STEP: Duration = Duration::from_millis(50);
 
@@ -405,6 +408,10 @@ impl Gateway {
 
         core.post_all(|| Msg::CloseAll(shared.slot, Some(closing)));
         self.wait_empty(&host, shared, CLOSE_WAIT + Duration::from_millis(200), cut).await;
+        if cut.is_cancelled() {
+            // However short: a client that answers at once is told the truth.
+            self.wait_empty(&host, shared, CUT_WAIT, &CancellationToken::new()).await;
+        }
         core.post_all(|| Msg::CloseAll(shared.slot, None));
         self.wait_empty(&host, shared, CLOSE_WAIT, &CancellationToken::new()).await;
 
@@ -504,6 +511,7 @@ impl Gateway {
         }
         let more = match &state.error {
             Some(error) => format!(" ({error})"),
+            None if state.settings.startup == Startup::Disabled => " and disabled".to_owned(),
             None => format!("; `wsgw start {}` starts it", self.id),
         };
         let text = format!("gateway {:?} is {}{more}", self.id, state.phase.name());

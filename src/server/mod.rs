@@ -43,15 +43,21 @@ const STREAM_PAUSE: Duration = Duration::from_secs(1);
 /// How often it looks.
 const STREAM_LOOK: Duration = Duration::from_millis(2);
 
+/// Reads the configuration again.
+pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
+
+/// Applies what a reload brings beside the gateways: the log's level, the control port's
+/// certificate. Tells what could not be.
+pub type Apply = Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>;
+
 /// What a server does outside of itself.
 pub struct Outside {
     /// Says what was bound.
     pub announce: Box<dyn Fn(&str) + Send + Sync>,
     /// Reads the configuration again.
-    pub load: Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>,
-    /// Applies what a reload brings beside the gateways: the log's level, the control port's
-    /// certificate. Tells what could not be.
-    pub apply: Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>,
+    pub load: Load,
+    /// Applies the rest of it.
+    pub apply: Apply,
     /// Sockets that were handed over.
     pub inherited: Inherited,
 }
@@ -100,8 +106,8 @@ pub struct Server {
     control: ControlSettings,
     log: LogSettings,
     config_file: Option<PathBuf>,
-    load: Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>,
-    apply: Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>,
+    load: Load,
+    apply: Apply,
     reloading: tokio::sync::Mutex<()>,
     waiting: Arc<Waiting>,
 }
@@ -215,8 +221,7 @@ impl Server {
         let all = self.all();
         all.iter().find(|g| g.id == *id).cloned().ok_or_else(|| {
             let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();
-            let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let text = format!("no gateway {id:?}; known: {list}");
+            let text = format!("no gateway {id:?}");
             ApiError { code: ErrorCode::UnknownGateway, message: text, known: Some(known) }
         })
     }
@@ -343,9 +348,18 @@ impl Server {
         }
     }
 
+    /// Nothing is started any more once all of it stops: it would wait for the end of the stop.
+    fn goes_on(&self) -> Result<(), ApiError> {
+        if self.host.is_stopping() {
+            return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
+        }
+        Ok(())
+    }
+
     /// Starts a gateway; done when it runs (already so: fine).
     pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.start().await }).await
     }
 
@@ -362,12 +376,14 @@ impl Server {
     /// Stops and starts a gateway.
     pub async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.restart().await }).await
     }
 
     /// Replaces the listener alone; the clients stay.
     pub async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
+        self.goes_on()?;
         run(&gateway, |g| async move { g.restart_listener().await }).await
     }
 
@@ -376,6 +392,7 @@ impl Server {
     /// # Errors
     /// What was not carried out; an invalid config changes nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
+        self.goes_on()?;
         // A requester that goes away does not leave a reload half done.
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
@@ -431,7 +448,7 @@ impl Server {
         reason: &str,
     ) -> Result<ConnectionInfo, ApiError> {
         use crate::protocol::close;
-        let (_, running) = self.find_running(id)?;
+        let gateway = self.find(id)?;
         if !close::may_be_sent(code) {
             let text = format!(
                 "the close code {code} may not be sent: take 1000, 1001, 1008, 1011, or one of \
@@ -440,6 +457,8 @@ impl Server {
             return Err(ApiError::new(ErrorCode::BadRequest, text));
         }
         let unknown = || unknown_connection(id, conn);
+        // A gateway that does not run has no connections.
+        let running = gateway.running().ok_or_else(unknown)?;
         let name = ConnId::parse(conn).ok_or_else(unknown)?;
         let core = self.host.engine.core();
         let (reply, row) = oneshot::channel();

@@ -83,6 +83,7 @@ type Change = (Arc<Gateway>, Option<GatewaySettings>);
 
 /// Carries changes out, all at once. Those that found their port taken come back with the reason;
 /// the other failures are told.
+#[allow(clippy::type_complexity)] // each is named where it is used
 async fn carry_out(
     work: Vec<Change>,
 ) -> (Vec<(Arc<Gateway>, Option<GatewaySettings>, String)>, Vec<String>) {

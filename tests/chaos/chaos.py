@@ -142,7 +142,7 @@ class Chaos:
             elif fate == "torn":
                 client.torn()
             else:
-                await asyncio.sleep(rng.uniform(0.5, 4))
+                await asyncio.sleep(rng.choice([0.5, 2, 6]))
                 if fate == "stall-leave":
                     client.go_on()
                     with contextlib.suppress(asyncio.TimeoutError):
@@ -282,14 +282,19 @@ class Chaos:
         fill.unlink(missing_ok=True)
 
     async def fault_burst(self, rng):
-        for _ in range(20):
+        """Enough to fill the queue of one that does not read."""
+        for _ in range(40):
             await self.say(self.clients[0], rng, "all", 60_000)
+
+    async def fault_poison(self, rng):
+        """A message that no incarnation survives; the others stay."""
+        await self.say(self.clients[1], rng, "poison", 10)
 
     async def faults(self):
         rng = self.rng("faults")
         every = {name[6:]: getattr(self, name) for name in dir(self) if name.startswith("fault_")}
         names = self.options.only.split(",") if self.options.only else sorted(every)
-        weights = [5 if name == "kill" else 2 for name in names]
+        weights = [{"kill": 10, "poison": 1}.get(name, 4) for name in names]
         deadline = time.monotonic() + self.options.seconds
         while time.monotonic() < deadline:
             await asyncio.sleep(rng.uniform(0.05, 0.6))
@@ -377,6 +382,8 @@ class Chaos:
         missing = self.audit.messages(self.seen, witness, self.sent, labels, self.modes)
         self.audit.check(len(missing) <= dropped, len(missing), "messages are missing,", dropped,
                          "were counted as dropped:", missing[:5])
+        poison = sum(1 for key in missing if self.modes[key] == "poison")
+        self.audit.check(poison == self.done.get("poison", 0), poison, "poisonous ones were dropped")
         if dropped and not self.has_disk:
             self.audit.check("dropped" in self.log(), "what was dropped was not logged")
         got = {key[1] for key in witness.keys if key[0] == "push"}
@@ -390,7 +397,8 @@ class Chaos:
         faults = int(metrics.get("wsgw_listener_faults_total", 0))
         restarts = int(metrics["wsgw_listener_restarts_total"])
         print(f"received {received}, seen {taken}, dropped {dropped}, pushes {len(self.pushes)}, "
-              f"restarts {restarts}, faults {faults}, rss {server.rss_kib()} KiB", flush=True)
+              f"restarts {restarts}, faults {faults}, "
+              f"slow consumers {int(metrics['wsgw_slow_consumers_total'])}, rss {server.rss_kib()} KiB", flush=True)
 
     def audit_journal_denied(self):
         denied = set()

@@ -69,6 +69,11 @@ class Listener:
                 entry["message"] = text[:60]
                 answers.append(self.answer(event, raw))
             entries.append(entry)
+            if ":poison:" in entry.get("message", ""):
+                # What came before it in this batch is answered.
+                self.note(entries)
+                self.out(b"".join(answers[:-1]))
+                os._exit(4)
         self.note(entries)
         slow = self.slowness()
         for answer in answers:

@@ -49,7 +49,7 @@ port = 0
 listener = {json.dumps(command)}
 window = {window}
 listener-timeout = "60s"
-max-queue = "16MiB"
+max-queue = "4MiB"
 ping-interval = "1s"
 {self.keys}
 

@@ -1,5 +1,6 @@
 """Fixtures of the black-box tests."""
 
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402
+
+# Some tests hold thousands of sockets.
+_, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 
 # Under nohup SIGHUP is ignored, and children inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

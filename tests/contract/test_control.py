@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from harness import wait_until
+
 EVERY = [
     ("GET", "/v1/gateways"), ("GET", "/v1/gateways/default"),
     ("POST", "/v1/gateways/default/messages"), ("POST", "/v1/gateways/default/start"),
@@ -162,12 +164,171 @@ def test_the_metrics_of_a_message(scripted):
     (a, _), (b, _) = server.named(), server.named()
     a.send("xyz")
     assert a.recv() == b.recv() == "xyz"
+    server.await_metric("wsgw_deliveries_total", 4)
+    # What is told of a push is in the counters then.
     server.push(message="p")
-    assert server.metric("wsgw_messages_received_total") == 3
     assert server.metric("wsgw_deliveries_total") == 2 + 2 + 2
+    assert server.metric("wsgw_messages_received_total") == 3
     assert server.metric("wsgw_pushes_total") == 1
     assert server.metric("wsgw_connections_open") == 2
     assert server.metric("wsgw_connections_accepted_total") == 2
     assert server.metric("wsgw_listener_up") == 1
     a.close(4321)
     server.await_metric("wsgw_connections_closed_total", 1, code="4321")
+
+
+def test_nothing_is_started_once_all_of_it_stops(scripted):
+    server = scripted("--drain", "3s", "--listener-timeout", "20s")
+    a = server.connect()
+    a.send("!none")
+    server.record.wait("onMessage")
+    server.signal()
+    wait_until(lambda: server.http("GET", "/healthz")[0] == 503, "the start of the stop")
+    for path in ("/v1/gateways/default/start", "/v1/gateways/default/restart",
+                 "/v1/gateways/default/restart?listener=true", "/v1/reload"):
+        status, answer = server.api("POST", path)
+        assert (status, answer["error"]["code"]) == (503, "stopping"), path
+    assert server.cli("restart", "default").returncode == 4
+    assert server.wait() == 0
+    assert len(server.record.pids()) == 1
+
+
+# The metrics, as Prometheus wants them.
+
+
+def lint(text):
+    """What promtool would complain about, and what its parser would not take."""
+    families, current, series = {}, None, set()
+    assert text.endswith("\n") and "\r" not in text
+    for line in text.splitlines():
+        if found := re.fullmatch(r"# HELP (\w+) (\S.*)", line):
+            current = found[1]
+            assert current not in families, f"{current} twice"
+            assert found[2].endswith("."), line
+            families[current] = {"type": None, "samples": []}
+            continue
+        if found := re.fullmatch(r"# TYPE (\w+) (counter|gauge|histogram)", line):
+            assert found[1] == current and families[current]["type"] is None, line
+            families[current]["type"] = found[2]
+            continue
+        found = re.fullmatch(r'([a-z_]+)((?:\{(?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*\})?) (\S+)', line)
+        assert found, line
+        assert found[1] + found[2] not in series, f"{line} twice"
+        series.add(found[1] + found[2])
+        value, kind = float(found[3]), families[current]["type"]
+        assert value >= 0 and kind
+        suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+        assert found[1] in [current + s for s in suffixes], line
+        labels = dict(re.findall(r'([a-z]+)="([^"]*)"', found[2]))
+        assert ("le" in labels) == found[1].endswith("_bucket")
+        families[current]["samples"].append((found[1], labels, value))
+    for name, family in families.items():
+        assert re.fullmatch(r"(wsgw|process)_[a-z_]+", name)
+        assert name.endswith("_total") == (family["type"] == "counter"), name
+        assert not re.search(r"(milli|micro|nano|kilo|_ms|_us|_kb|_mb|counter|gauge)", name)
+        if family["type"] != "histogram":
+            continue
+        for gateway in {labels["gateway"] for _, labels, _ in family["samples"]}:
+            mine = [s for s in family["samples"] if s[1]["gateway"] == gateway]
+            buckets = [(float(l["le"]), v) for n, l, v in mine if n == name + "_bucket"]
+            assert buckets == sorted(buckets) and buckets[-1][0] == float("inf")
+            assert [v for _, v in buckets] == sorted(v for _, v in buckets)
+            assert buckets[-1][1] == [v for n, _, v in mine if n == name + "_count"][0]
+            assert len([v for n, _, v in mine if n == name + "_sum"]) == 1
+    return families
+
+
+def test_the_metrics_are_what_prometheus_wants(serve):
+    server = serve(config="""
+        [gateways.chat]
+        port = 0
+        listener = "cat"
+        [gateways."a.b-c_1"]
+        port = 0
+        allow-origin = ["https://x"]
+        [gateways.off]
+        port = 0
+        startup = "manual"
+    """)
+    a, b = server.connect(gateway="chat"), server.connect(gateway="a.b-c_1")
+    for n in range(20):
+        a.send("xyz")
+        b.send("xyz")
+        assert a.recv() == b.recv() == "xyz"
+    b.close(3999, 'a "reason"')
+    server.await_metric("wsgw_connections_closed_total", 1, "a.b-c_1", code="3999")
+    with pytest.raises(Exception):
+        server.connect(gateway="a.b-c_1", origin="http://y")
+    status, headers, text = server.http("GET", "/metrics", token=False)
+    headers = {k.lower(): v for k, v in headers.items()}
+    assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = lint(text)
+    gateways = {l["gateway"] for _, l, _ in families["wsgw_gateway_running"]["samples"]}
+    assert gateways == {"chat", "a.b-c_1", "off"}
+    answers = [v for n, l, v in families["wsgw_listener_answer_seconds"]["samples"]
+               if n.endswith("_count") and l["gateway"] == "chat"]
+    assert answers == [20]
+    assert server.metric("wsgw_connections_refused_total", "a.b-c_1", reason="origin") == 1
+
+
+def test_without_a_gateway_the_metrics_are_still_whole(serve):
+    server = serve(config="[gateways]\n")
+    lint(server.http("GET", "/metrics", token=False)[2])
+    assert server.api("GET", "/v1/gateways") == (200, [])
+    assert server.cli("send", "x").returncode == 4
+
+
+def test_the_connections_of_a_stopped_gateway_are_gone(serve):
+    server = serve()
+    server.connect()
+    (conn,) = server.await_connections(1)
+    server.api("POST", "/v1/gateways/default/stop")
+    path = f"/v1/gateways/default/connections/{conn['conn']}"
+    for method in ("GET", "DELETE"):
+        status, answer = server.api(method, path)
+        assert (status, answer["error"]["code"]) == (404, "unknown_connection")
+    assert server.connections() == []
+    done = server.cli("close", "default", conn["conn"])
+    assert done.returncode == 4 and conn["conn"] in done.stderr
+
+
+def test_only_a_code_that_may_be_sent_closes(serve):
+    server = serve()
+    a = server.connect()
+    (conn,) = server.await_connections(1)
+    path = f"/v1/gateways/default/connections/{conn['conn']}"
+    for code in ("", "x", "0", "999", "1004", "1005", "1006", "1015", "2999", "5000", "99999", "-1"):
+        status, answer = server.api("DELETE", f"{path}?code={code}")
+        assert (status, answer["error"]["code"]) == (400, "bad_request"), code
+    assert server.api("DELETE", f"{path}?reason=%zz")[0] == 400
+    status, answer = server.api("DELETE", f"{path}?code=4999&reason=" + "%C3%A4" * 80)
+    assert (status, answer["conn"]) == (200, conn["conn"])
+    # 123 bytes at most, and no half character.
+    assert a.await_close() == (4999, "ä" * 61)
+    wait_until(lambda: server.api("DELETE", path)[0] == 404, "the end of the connection")
+
+
+@pytest.mark.parametrize("query", ["", "?results=each"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_stream_that_asks_first_is_told_to_go_on(serve, query, early):
+    """A response that began before the word would be taken for the end of the matter."""
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    body = b'15\r\n{"message":"one"}\n{"m\r\ne\r\nessage":"two"}\r\n0\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", server.control_port), 10) as link:
+        head = (f"POST /v1/gateways/default/messages{query} HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {server.token}\r\nExpect: 100-continue\r\n"
+                "Content-Type: application/x-ndjson\r\nConnection: close\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n").encode()
+        link.sendall(head + body if early else head)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += link.recv(65536)
+        if not early:
+            assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+            link.sendall(body)
+        while piece := link.recv(65536):
+            answer += piece
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+    assert a.recv_many(2) == ["one", "two"]

@@ -22,10 +22,7 @@ HEAD = (
 @pytest.fixture
 def crowd_size():
     """Clients at a time: 5,000, or what the descriptors allow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield max(100, min(5000, hard - 500))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(100, min(5000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500))
 
 
 def threads(pid):

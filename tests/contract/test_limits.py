@@ -129,7 +129,7 @@ def test_a_handshake_that_takes_too_long_is_a_408(serve):
 def test_many_that_never_end_do_not_keep_a_good_client_out(serve):
     server = serve("--handshake-timeout", "60s")
     slow = []
-    for _ in range(500):
+    for _ in range(2000):
         slow.append(server.raw())
         slow[-1].write(b"GET / HT")
     a = server.connect()
@@ -195,6 +195,24 @@ def test_remote(scripted, trusted, headers, remote):
     (opened,) = server.record.wait("onClientOpen")
     found = opened["remote"]
     assert found.startswith(remote) if remote.endswith(":") else found == remote
+
+
+def test_ipv6(scripted):
+    server = scripted("--host", "::1", "--max-connections-per-ip", "1")
+    port = int(server.await_out(r"gateway default listening on ws://\[::1\]:(\d+)\n")[1])
+
+    def ask(origin):
+        with socket.create_connection(("::1", port), 10) as sock:
+            sock.sendall(f"GET / HTTP/1.1\r\nHost: [::1]:{port}\r\nUpgrade: websocket\r\n"
+                         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+                         f"dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: {origin}\r\n\r\n".encode())
+            return sock.getsockname()[1], sock.recv(1000)[9:12]
+
+    local, status = ask("http://[::1]")
+    assert status == b"101"
+    (opened,) = server.record.wait("onClientOpen")
+    assert opened["remote"] == f"[::1]:{local}"
+    assert ask("http://[2001:db8::1]")[1] == b"403"
 
 
 # Origins.

@@ -1,6 +1,8 @@
 """Pressure: who is not read for how long, whose clocks stand still, who is cut and who is not."""
 
+import contextlib
 import socket
+import threading
 import time
 
 import pytest
@@ -19,13 +21,13 @@ def narrow(server, size=4096):
 
 
 def fill(link, data, idle=0.5):
-    """Writes until nothing has been taken for so long; returns the bytes that were taken."""
+    """Writes until nothing is taken for so long, or it is cut; returns the bytes that were taken."""
     link.sock.settimeout(idle)
     sent = 0
     while True:
         try:
             sent += link.sock.send(data[sent % len(data):])
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             return sent
 
 
@@ -65,22 +67,30 @@ def test_a_client_that_does_not_read_its_own_echoes_is_found_dead(serve, listene
 
 def test_a_slow_reader_is_not_dead(serve):
     """The ping waits behind much that it takes little by little."""
-    server = serve("--ping-interval", "200ms", "--pong-timeout", "800ms", "--max-queue", "64MiB")
+    server = serve("--ping-interval", "200ms", "--pong-timeout", "1500ms", "--max-queue", "64MiB")
     link = narrow(server, 65_536)
+    got = []
+
+    def read():
+        with contextlib.suppress(OSError):
+            while data := link.sock.recv(100_000):
+                got.append(len(data))
+                time.sleep(0.015)
+
     server.await_connections(1)
+    reader = threading.Thread(target=read)
+    reader.start()
+    begun = time.monotonic()
     good = server.connect()
     for _ in range(20):
         good.send(b"x" * 1_000_000)
         assert len(good.recv()) == 1_000_000
-    begun = time.monotonic()
-    while max(c["queued_bytes"] for c in server.connections()):
-        for _ in range(5):
-            assert link.sock.recv(100_000), "closed"
-        pause = time.monotonic() + 0.08
-        wait_until(lambda: time.monotonic() > pause, "a little")
-    assert time.monotonic() - begun > 1.5, "slow enough to tell"
+    wait_until(lambda: not any(c["queued_bytes"] for c in server.connections()), "its reading")
+    assert time.monotonic() - begun > 2, "slow enough to tell"
     # It answers no ping, which counts from now on.
     server.await_connections(1)
+    reader.join()
+    assert sum(got) > 20_000_000
 
 
 def test_what_piled_up_is_not_held_against_the_rate(serve):
@@ -219,3 +229,23 @@ def test_an_origin_that_can_never_match_is_an_error(tmp_path, origin):
 
     done = run_cli(tmp_path, "serve", "--port", "0", "--control", "off", "--allow-origin", origin)
     assert done.returncode == 2 and "allow-origin" in done.stderr and origin in done.stderr
+
+
+def test_a_close_by_us_waits_for_a_client_that_still_reads(serve):
+    """What was delivered before it arrives first, however long the client takes over it."""
+    server = serve("--ping-interval", "0", "--max-queue", "64MiB")
+    link = narrow(server, 65_536)
+    (row,) = server.await_connections(1)
+    for _ in range(8):
+        assert server.push(message="x" * 1_000_000)[1]["delivered"] == 1
+    begun = time.monotonic()
+    assert server.api("DELETE", f"/v1/gateways/default/connections/{row['conn']}?code=4001")[0] == 200
+    for _ in range(8):
+        _, opcode, payload = link.read_frame()
+        assert (opcode, len(payload)) == (1, 1_000_000)
+        pause = time.monotonic() + 0.4
+        wait_until(lambda: time.monotonic() > pause, "a little")
+    assert link.read_close()[0] == 4001
+    assert time.monotonic() - begun > 2.5, "slow enough to tell"
+    link.frame(8, close_payload(4001))
+    assert link.at_eof()

@@ -342,7 +342,8 @@ def test_status(scripted):
     a, _ = server.named()
     a.send("x")
     a.recv()
-    one = server.status()
+    # It is counted behind the write: the client may be quicker.
+    one = server.await_status(messages_out=2)
     assert {"id", "state", "listener", "address", "connections", "messages_in", "messages_out",
             "restarts", "listener_pid", "error"} <= set(one)
     assert (one["state"], one["listener"], one["connections"]) == ("running", "up", 1)

@@ -1,5 +1,6 @@
 """The end of a gateway and of `serve`, and the listener's process (contract: sections 1 and 2)."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import threading
 import time
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from harness import FAKE, Serve, alive, group_members, wait_until
 
@@ -302,3 +304,76 @@ def test_two_serves_and_one_log(serve, tmp_path):
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z +(INFO|WARN|ERROR) ", line) for line in lines)
     for name in ("one", "two"):
         assert sum(f" {name} k" in line and "opened" in line for line in lines) == 30
+
+
+# `close-spread`.
+
+
+def close_times(clients):
+    """When each client was told to go away, in order."""
+    times, lock = [], threading.Lock()
+
+    def wait(client):
+        assert client.await_close()[0] == 1001
+        with lock:
+            times.append(time.monotonic())
+
+    threads = [threading.Thread(target=wait, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    return times, threads
+
+
+def test_closes_are_spread_over_close_spread(scripted):
+    server = scripted("--close-spread", "2s")
+    clients = [server.connect() for _ in range(30)]
+    server.record.wait("onClientOpen", 30)
+    times, threads = close_times(clients)
+    begun = time.monotonic()
+    server.signal()
+    # From the first moment on nobody new is let in, and it says so.
+    wait_until(lambda: server.http("GET", "/healthz")[0] == 503, "the stop")
+    assert time.monotonic() - begun < 1
+    assert server.push(message="x")[1]["error"]["code"] == "stopping"
+    with pytest.raises((OSError, EOFError)):
+        server.raw().request().response()
+    assert server.wait() == 0
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - begun < 2 + 1 + 9
+    assert times[-1] - begun < 4
+    # Not at once: a quarter of the time closes by no means most of them.
+    gaps = [time_ - begun for time_ in times]
+    assert sum(gap < 0.5 for gap in gaps) < 20
+    assert gaps[-1] > 1
+    assert len(server.record.events("onClientClose")) == 30
+    assert all(e["clean"] for e in server.record.events("onClientClose"))
+
+
+def test_who_is_not_closed_yet_is_served(scripted):
+    server = scripted("--close-spread", "40s")
+    clients = [server.connect() for _ in range(20)]
+    server.record.wait("onClientOpen", 20)
+    times, threads = close_times(clients[10:])
+    server.signal()
+    wait_until(lambda: times, "the first close")
+    served = 0
+    for client in clients[:10]:
+        with contextlib.suppress(ConnectionClosed):
+            client.send("!whoami")
+            served += client.recv().startswith("k")
+    assert served
+    # A second signal cuts it short.
+    begun = time.monotonic()
+    server.signal()
+    assert server.wait() == 0
+    assert time.monotonic() - begun < 5
+    for thread in threads:
+        thread.join()
+
+
+def test_without_clients_there_is_nothing_to_spread(serve):
+    server = serve("--close-spread", "1h")
+    begun = time.monotonic()
+    server.stop()
+    assert time.monotonic() - begun < 5

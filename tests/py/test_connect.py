@@ -220,10 +220,11 @@ def test_ctrl_c_and_a_reader_that_has_gone(tmp_path):
 class Terminal:
     """`wsgw connect` at a pseudo-terminal."""
 
-    def __init__(self, home, *args):
+    def __init__(self, home, *args, command=(BINARY, "connect"), **env):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(BINARY, [BINARY, "connect", *args], dict(environment(home), TERM="xterm", NO_COLOR="1"))
+            command = [*command, *args]
+            os.execvpe(command[0], command, {**environment(home), "TERM": "xterm", "NO_COLOR": "1", **env})
         self.text = ""
         self.status = None
 
@@ -267,7 +268,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path):
-    return lambda *args: Terminal(tmp_path, *args)
+    return lambda *args, **more: Terminal(tmp_path, *args, **more)
 
 
 def test_interactive_commands(terminal, tmp_path):

@@ -13,6 +13,9 @@ from websockets.sync.client import connect
 
 from conftest import wait_for
 
+REQUEST = ("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode()
+
 
 def certificate(directory, name):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -140,3 +143,175 @@ def test_stop_says_going_away_over_tls(secure):
             ws.recv(5)
         assert closed.value.rcvd.code == 1001
     assert s.process.wait(10) == 0
+
+
+def shaken(s, context=None, size=None):
+    """A client that has its 101, as a plain TLS socket."""
+    sock = socket.socket()
+    if size:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    sock.settimeout(10)
+    sock.connect(("127.0.0.1", s.port()))
+    tls = (context or s.context).wrap_socket(sock, server_hostname="127.0.0.1")
+    tls.sendall(REQUEST)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += tls.recv(1)
+    assert b" 101 " in head
+    return tls
+
+
+def frame(payload, opcode=1):
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xff" + size.to_bytes(8, "big")
+    return bytes([0x80 | opcode]) + length + bytes(4) + payload
+
+
+def message(tls):
+    """The next binary message."""
+    first, short = exactly(tls, 2)
+    assert first == 0x82
+    length = short if short < 126 else int.from_bytes(exactly(tls, 2 if short == 126 else 8), "big")
+    return exactly(tls, length)
+
+
+def exactly(tls, count):
+    data = bytearray()
+    while len(data) < count:
+        more = tls.recv(count - len(data))
+        assert more, "closed too early"
+        data += more
+    return bytes(data)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_both_versions(secure, version):
+    s = secure()
+    s.context.minimum_version = s.context.maximum_version = ssl.TLSVersion[version]
+    with shaken(s) as tls:
+        assert tls.version() == version.replace("_", ".")
+        tls.sendall(frame(b"hi"))
+        assert exactly(tls, 4) == b"\x81\x02hi"
+
+
+def test_old_versions_are_refused(secure):
+    s = secure()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection(("127.0.0.1", s.port()), 5) as sock, pytest.raises((ssl.SSLError, OSError)):
+        context.wrap_socket(sock)
+
+
+def test_what_came_with_the_handshake_is_handled(secure):
+    """The request and the first messages in one record, and a request byte by byte."""
+    s = secure()
+    sock = socket.create_connection(("127.0.0.1", s.port()), 5)
+    with s.context.wrap_socket(sock, server_hostname="127.0.0.1") as tls:
+        tls.sendall(REQUEST + frame(b"a") + frame(b"b"))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += tls.recv(1)
+        assert exactly(tls, 6) == b"\x81\x01a\x81\x01b"
+    sock = socket.create_connection(("127.0.0.1", s.port()), 5)
+    with s.context.wrap_socket(sock, server_hostname="127.0.0.1") as tls:
+        for byte in REQUEST:
+            tls.sendall(bytes([byte]))
+        assert b" 101 " in tls.recv(1000)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 5, 100])
+def test_a_slow_tls_handshake_falls_under_the_time_out(secure, sent):
+    s = secure("--handshake-timeout", "400ms")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    half = s.context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with pytest.raises(ssl.SSLWantReadError):
+        half.do_handshake()
+    hello = outgoing.read()
+    with socket.create_connection(("127.0.0.1", s.port()), 10) as sock:
+        sock.sendall(hello[:sent])
+        begun = time.monotonic()
+        assert sock.recv(100) == b""
+        assert 0.2 < time.monotonic() - begun < 5
+    # One that shakes hands and says nothing then is told so.
+    with s.context.wrap_socket(socket.create_connection(("127.0.0.1", s.port()), 10),
+                               server_hostname="127.0.0.1") as tls:
+        assert b" 408 " in tls.recv(1000)
+
+
+def test_big_messages_to_slow_readers_come_whole(secure):
+    """Sockets take a record in part again and again; nobody sees a torn frame."""
+    s = secure("--max-queue", "64MiB", "--max-message", "2MiB", "--max-line", "16MiB")
+    slow = [shaken(s, size=4096) for _ in range(4)]
+    sizes = [10, 70_000, 1_000_000, 3, 200_000] * 3
+    with shaken(s) as sender:
+        for i, size in enumerate(sizes):
+            sender.sendall(frame(bytes([i]) * size, 2))
+            assert message(sender) == bytes([i]) * size
+        for tls in slow:
+            for i, size in enumerate(sizes):
+                assert message(tls) == bytes([i]) * size
+            tls.close()
+
+
+def test_a_close_is_answered_and_the_record_layer_closed_in_order(secure):
+    s = secure()
+    # Without this, Python takes an end without close_notify for one in order.
+    s.context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    tls = shaken(s)
+    tls.suppress_ragged_eofs = False
+    tls.sendall(frame(b"\x03\xe8", 8))
+    assert exactly(tls, 4) == b"\x88\x02\x03\xe8"
+    # SSLEOFError would be an end without close_notify.
+    assert tls.recv(10) == b""
+    tls.close()
+    # A client's own close_notify without a Close is an end, too.
+    tls = shaken(s)
+    wait_for(lambda: s.status()["connections"] == 1)
+    tls.unwrap()
+    wait_for(lambda: s.status()["connections"] == 0)
+
+
+def test_a_key_that_is_another_certificates(serve, tmp_path):
+    cert, _ = certificate(tmp_path, "one")
+    _, key = certificate(tmp_path, "two")
+    for bad, said in ((key, "not that of the certificate"), (cert, "no private key"), ("/nope", "No such file")):
+        s = serve("--tls-cert", str(cert), "--tls-key", str(bad), wait=False)
+        assert s.process.wait(10) == 1
+        s.stop()
+        assert said in "\n".join(s.errors)
+    assert not s.lines
+
+
+def test_the_control_ports_certificate_is_reloaded(serve, tmp_path):
+    cert, key = certificate(tmp_path, "c")
+    config = tmp_path / "w.toml"
+    config.write_text('[control]\nlisten = "127.0.0.1:0"\ntls-cert = "c.pem"\ntls-key = "c.key"\n[gateways.a]\nport = 0\n')
+    s = serve("--config", str(config), port=None, control=None, wait=False)
+    wait_for(lambda: s.control_url)
+    port = int(s.control_url.rsplit(":", 1)[1])
+    assert s.control_url.startswith("https://")
+    assert s.run("status").returncode == 0
+    old = ssl.get_server_certificate(("127.0.0.1", port))
+    # One that is open while it changes stays.
+    open_one = ssl.create_default_context(cafile=str(cert)).wrap_socket(
+        socket.create_connection(("127.0.0.1", port), 10), server_hostname="127.0.0.1")
+    open_one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b" 200 " in open_one.recv(1000)
+    new_cert, new_key = certificate(tmp_path, "d")
+    (tmp_path / "c.key").write_bytes(new_key.read_bytes())
+    (tmp_path / "c.pem").write_bytes(new_cert.read_bytes())
+    s.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: ssl.get_server_certificate(("127.0.0.1", port)) != old)
+    open_one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b" 200 " in open_one.recv(1000)
+    open_one.close()
+    # Clients of this machine trust the new one.
+    wait_for(lambda: s.run("status").returncode == 0)
+    (tmp_path / "c.pem").write_text("nonsense")
+    done = s.run("reload")
+    assert done.returncode == 1 and "c.pem" in done.stderr
+    assert s.run("status").returncode == 0
+    s.stop()
+    assert not list((s.home / "state/wsgw").glob("control-*.json"))

@@ -16,10 +16,11 @@ use serde::Serialize;
 use super::input::write_start;
 use super::{Outcome, messages_path, nobody, targets};
 use crate::cli::SendArgs;
-use crate::commands::control::{self, print};
+use crate::commands::control::{self, print, print_json};
 use crate::control::MAX_STRUCT;
 use crate::control::client::{StreamReader, StreamWriter};
-use crate::error::{Failure, exit};
+use crate::error::{Failure, complain, exit};
+use crate::escape;
 
 /// What is read of stdin at a time.
 const PIECE: usize = 64 << 10;
@@ -60,7 +61,7 @@ pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
     if !args.quiet {
         if args.json {
             let json = serde_json::to_string(&tally.total).unwrap_or_default();
-            print(&format!("{json}\n"))?;
+            print_json(json.as_bytes())?;
         } else {
             print(&format!("delivered {}\n", tally.total.delivered))?;
         }
@@ -274,7 +275,7 @@ struct Tally<'a> {
 
 impl Tally<'_> {
     fn result(&mut self, json: &[u8]) -> Result<(), Failure> {
-        let outcome: Outcome = control::read(json)?;
+        let outcome = Outcome::read(json)?;
         let line = self.next_line();
         if let Some(error) = outcome.error {
             self.fail(line, &error.code, error.exit(), &error.text());
@@ -315,7 +316,7 @@ impl Tally<'_> {
                 self.fail(line, "bad_request", failure.exit, &failure.message);
             }
             Told::Input(failure) => {
-                eprintln!("wsgw: {failure}");
+                complain(&format!("wsgw: {failure}"));
                 self.exit.get_or_insert(failure.exit);
             }
         }
@@ -332,7 +333,7 @@ impl Tally<'_> {
     }
 
     fn fail(&mut self, line: u64, code: &str, exit: u8, why: &str) {
-        eprintln!("wsgw: line {line}: {why}");
+        complain(&format!("wsgw: line {line}: {}", escape::lines(why)));
         self.exit.get_or_insert(exit);
         self.total.failures += 1;
         if self.total.failed.len() < FAILED {

@@ -1,0 +1,185 @@
+"""Runs the Autobahn testsuite against the three of wsgw's faces; tests/autobahn.sh sets it up."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import re
+import socket
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = HERE.parents[1] / "target/autobahn"
+BINARY = os.environ["WSGW_BIN"]
+SECTIONS = [f"{n}.*" for n in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
+LIMITS = ["--max-message", "16MiB", "--max-queue", "64MiB", "--max-line", "128MiB"]
+# Cases that run at the same time; a debug build must still meet the time limits of section 9.
+PARALLEL = 4
+# The longest case is given 100 s by Autobahn.
+CASE_LIMIT = 120
+
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "WSGW_"))}
+ENVIRONMENT["HOME"] = str(TARGET / "home")
+
+
+@contextlib.asynccontextmanager
+async def serve(*listener):
+    """A running `wsgw serve`; its address."""
+    process = await asyncio.create_subprocess_exec(
+        BINARY, "serve", "--port", "0", "--control", "off", "-q", "--route", "sender", *LIMITS, *listener,
+        stdout=asyncio.subprocess.PIPE, env=ENVIRONMENT)
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+        yield re.search(r"ws://(\S+)", line)[1]
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def connect(*args):
+    """`wsgw connect`; what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        BINARY, "connect", *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL, env=ENVIRONMENT)
+    try:
+        return (await asyncio.wait_for(process.communicate(), CASE_LIMIT))[0]
+    except asyncio.TimeoutError:
+        process.kill()
+        await process.wait()
+        return b""
+
+
+async def all_cases(url):
+    """One echoing client for each case of a fuzzing server."""
+    count = int(await connect("-n", "1", f"{url}/getCaseCount"))
+    running = asyncio.Semaphore(PARALLEL)
+
+    async def case(number):
+        async with running:
+            # A case may send 16 MiB thousands of times over; nobody wants to read it.
+            await connect("--echo", f"{url}/runCase?case={number}&agent=connect")
+
+    await asyncio.gather(*(case(number) for number in range(1, count + 1)))
+    await connect("-w", "-1", f"{url}/updateReports?agent=connect")
+
+
+class Kosoku:
+    """Autobahn's cases, driven by Rust."""
+
+    async def server(self, address, name, cases):
+        import kosoku
+        try:
+            results = await kosoku.run_fuzzingclient(address, cases, None, concurrency=PARALLEL)
+        except kosoku.FailureError as failure:
+            results = failure.results
+        return self.told(results, name)
+
+    async def client(self, cases):
+        import kosoku
+        async with kosoku.run_fuzzingserver(cases, None, host="127.0.0.1", port=0) as server:
+            await all_cases(f"ws://127.0.0.1:{server.port}")
+            try:
+                results = await asyncio.wait_for(server.get_result(), 20)
+            except kosoku.FailureError as failure:
+                results = failure.results
+        return self.told(results, "connect")
+
+    @staticmethod
+    def told(results, name):
+        from kosoku._report import write_reports
+        write_reports(results, str(TARGET / "reports" / name))
+        return {one.case_id: (one.behavior.value, one.behavior_close.value) for one in results}
+
+
+class Original:
+    """Autobahn's own runner."""
+
+    @contextlib.asynccontextmanager
+    async def wstest(self, mode, name, spec):
+        reports = TARGET / "reports" / name
+        file = TARGET / f"{name}.json"
+        file.write_text(json.dumps({"outdir": str(reports), "exclude-cases": [], "exclude-agent-cases": {}, **spec}))
+        # As a site directory, for the .pth files of its namespace packages.
+        start = ("import site, sys; site.addsitedir(sys.argv.pop(1)); import autobahntestsuite.wstest; "
+                 "sys.exit(autobahntestsuite.wstest.run())")
+        reports.mkdir(parents=True, exist_ok=True)
+        (reports / "index.json").unlink(missing_ok=True)
+        with open(TARGET / f"{name}.log", "wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                os.environ["PYTHON27"], "-c", start, str(TARGET / "py27"), "-m", mode, "-s", str(file),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT)
+            try:
+                yield process, reports / "index.json"
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                    await process.wait()
+
+    @staticmethod
+    def told(index, name):
+        return {case: (one["behavior"], one["behaviorClose"]) for case, one in json.loads(index.read_text())[name].items()}
+
+    async def server(self, address, name, cases):
+        spec = {"servers": [{"agent": name, "url": f"ws://{address}"}], "cases": cases}
+        async with self.wstest("fuzzingclient", name, spec) as (process, index):
+            await process.wait()
+            return self.told(index, name)
+
+    async def client(self, cases):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        url = f"ws://127.0.0.1:{port}"
+        async with self.wstest("fuzzingserver", "connect", {"url": url, "cases": cases}) as (process, index):
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline and process.returncode is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                await asyncio.sleep(0.1)
+            await all_cases(url)
+            return self.told(index, "connect")
+
+
+async def everything(runner, cases):
+    async with serve() as alone, serve("--", "cat") as cat:
+        names = ["serve", "serve-cat", "connect"]
+        runs = [runner.server(alone, "serve", cases), runner.server(cat, "serve-cat", cases), runner.client(cases)]
+        return dict(zip(names, await asyncio.gather(*runs)))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--original", action="store_true")
+    parser.add_argument("-i", "--include", action="append")
+    args = parser.parse_args()
+    cases = args.include or SECTIONS
+    started = time.monotonic()
+    told = asyncio.run(everything(Original() if args.original else Kosoku(), cases))
+
+    expected = {}
+    for line in (HERE / "expected.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            case, behaviour, close = line.split()
+            expected[case] = (behaviour, close)
+    passed = failed = 0
+    for name, results in told.items():
+        print(f"{name}: {len(results)} cases, reports in {TARGET / 'reports' / name}")
+        missing = [] if args.include else [(case, "was not run") for case in expected if case not in results]
+        # Better than expected is good.
+        wrong = [(case, f"{got[0]}, close {got[1]}; expected {expected.get(case)}") for case, got in results.items()
+                 if got != expected.get(case) and got != ("OK", "OK")]
+        for case, why in missing + wrong:
+            print(f"  {name} {case}: {why}")
+        failed += len(missing) + len(wrong)
+        passed += len(results) - len(wrong)
+        if not results:
+            failed += 1
+    print(f"in {time.monotonic() - started:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+main()

@@ -1,0 +1,160 @@
+"""`WebSocket.log` (contract: section 6)."""
+
+import datetime
+import os
+import pty
+import re
+import resource
+import subprocess
+
+from harness import WSGW, private_env, wait_until
+
+
+def days(directory):
+    return sorted(p.name for p in directory.glob("WebSocket.????-??-??.log"))
+
+
+def test_a_restart_on_the_same_day_removes_nothing(serve, tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for day in range(1, 20):
+        (logs / f"WebSocket.2020-01-{day:02}.log").write_text(f"{day}\n")
+    (logs / "WebSocketServer.log").write_text("another program's")
+    for _ in range(3):
+        server = serve("--log-dir", logs, log_dir=False)
+        server.stop()
+        kept = days(logs)
+        assert len(kept) == 14
+        assert kept[0] == "WebSocket.2020-01-07.log"
+    assert (logs / "WebSocketServer.log").read_text() == "another program's"
+
+
+def test_the_link_leads_to_todays_file(serve, tmp_path):
+    server = serve()
+    link = server.log_dir / "WebSocket.log"
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    assert link.is_symlink()
+    assert link.resolve().name == f"WebSocket.{today}.log"
+    # The directory may be moved, or mounted elsewhere.
+    assert "/" not in os.readlink(link)
+    server.stop()
+    moved = tmp_path / "moved"
+    server.log_dir.rename(moved)
+    assert "gateway stopped" in (moved / "WebSocket.log").read_text()
+
+
+def test_a_file_in_the_links_place_is_kept(serve, tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "WebSocket.log").write_text("mine\n")
+    server = serve("--log-dir", logs, log_dir=False)
+    server.stop()
+    assert (logs / "WebSocket.log").is_symlink()
+    assert [p.read_text() for p in logs.glob("WebSocket.log.*.old")] == ["mine\n"]
+
+
+def test_which_level_counts(serve):
+    """--log-level, then RUST_LOG, then the file."""
+    config = "[log]\nlevel = 'error'\n[gateways.a]\nport = 0\n"
+    server = serve(config=config)
+    assert " INFO " not in server.log()
+    server = serve(config=config, env={"RUST_LOG": "info"})
+    server.await_log(" INFO ")
+    server = serve("--log-level", "error", config=config, env={"RUST_LOG": "info"})
+    assert " INFO " not in server.log()
+    server = serve(env={"RUST_LOG": ""})
+    server.await_log(" INFO ")
+    server = serve(env={"RUST_LOG": "wsgw=loudest"})
+    server.await_log("WARN RUST_LOG is not heeded")
+    server.connect()
+
+
+def test_a_wrong_level_in_the_file_names_its_line(serve):
+    server = serve(config="[gateways.a]\nport = 0\n[log]\nlevel = 'loud'\n", wait=False)
+    assert server.wait() == 1
+    assert "wsgw.toml:4: log.level" in server.err()
+
+
+def test_no_line_is_lost_at_the_end(scripted):
+    """A flood up to the last moment: what was said last is there."""
+    server = scripted("--log-level", "debug", "--hooks", "onClientOpen,onMessage")
+    clients = [server.connect() for _ in range(50)]
+    for client in clients:
+        client.send("x")
+    server.await_metric("wsgw_messages_received_total", 50)
+    server.signal()
+    assert server.wait() == 0
+    log = server.log()
+    assert len(re.findall(r" k\w+ closed", log)) == 50
+    assert "gateway stopped" in log.splitlines()[-1]
+    # The same on stderr.
+    assert "gateway stopped" in server.err().splitlines()[-1]
+
+
+def test_what_a_full_disk_cost_is_counted_and_said(serve):
+    """A limit on the size of files stands for the disk."""
+    server = serve("-q", wrap=("sh", "-c", 'trap "" XFSZ; exec "$@"', "sh"))
+    path = (server.log_dir / "WebSocket.log").resolve()
+    server.connect()
+    server.await_log("k1 opened")
+    size = path.stat().st_size
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    for _ in range(3):
+        client = server.connect()
+        client.send("x")
+        assert client.recv() == "x"
+    # Nothing of it holds a gateway up.
+    wait_until(lambda: server.status()["connections"] == 4, "four clients")
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE,
+                     (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    server.connect()
+    server.await_log("k5 opened")
+    log = server.log()
+    (lost,) = re.findall(r"WARN (\d+) lines of the log were lost", log)
+    assert int(lost) == 3
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z ", line) for line in log.splitlines())
+
+
+def test_control_characters_are_written_out(scripted):
+    evil = "a\x1b[31mb\rc\x07d\x9be\u2028f\u202eg"
+    server = scripted("--log-level", "trace")
+    client = server.connect()
+    client.send(evil)
+    assert client.recv() == evil
+    server.await_log("a.x1b")
+    for text in (server.log(), server.err()):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", text)
+
+
+def test_what_the_listener_says_is_marked(serve):
+    code = ("import sys; print('oops \\x1b[2J\\x9b', file=sys.stderr, flush=True); "
+            "sys.stdin.read()")
+    server = serve(listener=["python3", "-c", code])
+    (line,) = server.await_log(r".*oops.*")
+    assert re.search(r" INFO default listener: oops \\x1b\[2J\\x9b$", line)
+    assert "\x1b" not in server.err()
+
+
+def test_a_colour_only_on_a_terminal(tmp_path):
+    main, side = pty.openpty()
+    env = {**private_env(tmp_path), "TERM": "xterm"}
+    command = [WSGW, "serve", "--port", "0", "--control", "off"]
+    with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=side) as proc:
+        proc.stdout.readline()
+        proc.terminate()
+        assert proc.wait(20) == 0
+    os.close(side)
+    shown = b""
+    while True:
+        try:
+            data = os.read(main, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+    os.close(main)
+    assert b"\x1b[32m INFO\x1b[0m" in shown
+    log = (tmp_path / "state/wsgw/logs/WebSocket.log").read_text()
+    assert "\x1b" not in log and "gateway stopped" in log

@@ -1,0 +1,307 @@
+"""`wsgw connect` at a pseudo-terminal: what one types, what one sees, and how the terminal is left."""
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+
+import pytest
+
+from conftest import BINARY, environment, wait_for
+from test_connect import echo, server, terminal  # noqa: F401 (a fixture)
+from test_connect_wire import Odd, Peer, close_and_wait, frame
+
+# What may do something to a terminal, but for the line's end.
+CONTROLS = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def test_execute_is_not_interactive_but_with_wait_minus_one(terminal):
+    with server(echo) as url:
+        for flags in (["-n", "1"], [], ["-w", "0.1"], ["-n", "1", "--echo"]):
+            t = terminal("-x", "hi", *flags, url)
+            assert t.exit() == 0 and t.text == "hi\r\n", (flags, t.text)
+        t = terminal("-x", "/quit", "-w", "-1", url)
+        t.wait("< /quit").type("more\r").wait("< more").type("\x04")
+        assert t.exit() == 0
+
+
+def test_nothing_acts_on_a_terminal_without_a_prompt_either(terminal):
+    evil = "\x1b[2J\x9b1m\x07\r\nnext"
+    with server(echo) as url:
+        for flags in ([], ["-b"]):
+            t = terminal(*flags, "-x", evil, "-n", "1", url)
+            assert t.exit() == 0
+            assert "\\x1b[2J" in t.text and not CONTROLS.search(t.text.removesuffix("\r\n").replace("\r\n", "\n")), t.text
+            assert t.text.count("\n") <= 1
+        t = terminal("--pretty", "-x", '{"a":"\\u001b","b":"\x9b"}', "-n", "1", url)
+        assert t.exit() == 0 and t.text == '{\r\n  "a": "\\u001b",\r\n  "b": "\\x9b"\r\n}\r\n'
+
+
+def test_piped_input_and_a_terminal_for_output(tmp_path):
+    ours, theirs = pty.openpty()
+    with server(echo) as url:
+        done = subprocess.run([BINARY, "connect", "-n", "1", url], input=b"a\x1b[2Jb\n/quit\n", stdout=theirs, stderr=subprocess.PIPE,
+                              env=environment(tmp_path), timeout=10)
+    os.close(theirs)
+    assert done.returncode == 0 and os.read(ours, 1000) == b"a\\x1b[2Jb\r\n"
+    os.close(ours)
+
+
+def test_typed_input_and_a_pipe_for_output(tmp_path):
+    ours, theirs = pty.openpty()
+    with server(echo) as url:
+        process = subprocess.Popen([BINARY, "connect", url], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=environment(tmp_path))
+        os.write(ours, b"/help\nx\n")
+        assert process.stdout.readline() + process.stdout.readline() == b"/help\nx\n"
+        os.write(ours, b"\x04")
+        assert process.wait(10) == 0 and process.stderr.read() == b""
+    for fd in (ours, theirs):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("how, exit", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_the_terminal_as_it_was(terminal, how, exit):
+    with server(echo) as url:
+        t = terminal(url)
+        before = termios.tcgetattr(t.fd)[3]
+        t.wait("> ").type("half").wait("half")
+        wait_for(lambda: not termios.tcgetattr(t.fd)[3] & termios.ICANON)
+        fd = os.dup(t.fd)
+        os.kill(t.pid, how)
+        assert t.exit() == exit
+        assert termios.tcgetattr(fd)[3] == before and "\x1b[?2004l" in t.text
+        os.close(fd)
+
+
+def test_ctrl_z_and_fg(terminal):
+    with server(echo) as url:
+        t = terminal("--norc", "-i", command=["bash"], PS1="PROMPT")
+        t.wait("PROMPT").type(f"{BINARY} connect {url}\r").wait("* connected").type("ha").wait("\rha")
+        t.type("\x1a").wait("Stopped")
+        t.type("fg\r").wait("connect " + url)
+        # The line that was half typed is there again.
+        wait_for(lambda: t.read() and t.plain.count("ha") > 1)
+        t.type("lf\r").wait("< half").type("\x04")
+        wait_for(lambda: t.read() and t.plain.count("PROMPT") == 3)
+        t.type("echo $?$?\r").wait("00")
+        t.type("exit\r")
+        assert t.exit() == 0
+
+
+def test_resizing(terminal):
+    with server(echo) as url:
+        t = terminal(url)
+        t.wait("> ").type("half ").wait("half ")
+        for columns in (20, 3, 200):
+            fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            t.read()
+        t.type("line\r").wait("< half line").type("\x04")
+        assert t.exit() == 0
+
+
+def test_a_terminal_that_knows_no_escapes(terminal):
+    with server(echo) as url:
+        t = terminal(url, TERM="dumb", NO_COLOR="")
+        t.wait("* connected").type("hi\r").wait("< hi").type("/stats\r").wait("sent 1 messages").type("\x04")
+        assert t.exit() == 0 and "\x1b" not in t.text
+
+
+def test_colours(terminal):
+    with server(echo) as url:
+        for flags, env, coloured in [([], {"NO_COLOR": ""}, True), ([], {"NO_COLOR": "1"}, False), (["--color", "always"], {"NO_COLOR": "1"}, True),
+                                     (["--color", "never"], {"NO_COLOR": ""}, False)]:
+            t = terminal(*flags, url, **env)
+            t.wait("* connected").type("hi\r").wait("< hi").type("\x04")
+            assert t.exit() == 0 and ("\x1b[32m<" in t.text) == coloured, (flags, env, t.text)
+
+
+def test_a_pasted_block_is_a_message_whatever_it_begins_with(terminal):
+    got = []
+
+    def handler(ws):
+        for message in ws:
+            got.append(message)
+            ws.send("ok")
+    blocks = ["/quit\nnow", "// a comment\n\tand more"]
+    with server(handler) as url:
+        t = terminal(url)
+        t.wait("> ")
+        for i, block in enumerate(blocks):
+            t.type(f"\x1b[200~{block}\x1b[201~\r")
+            wait_for(lambda: t.read() and len(got) > i)
+        # One line is a line.
+        t.type("\x1b[200~/quit\x1b[201~\r")
+        assert t.exit() == 0
+    assert [m.expandtabs(4).strip() for m in got] == [b.expandtabs(4).strip() for b in blocks]
+
+
+def test_an_unknown_command_sends_nothing(terminal):
+    got = []
+    with server(lambda ws: got.extend(ws)) as url:
+        t = terminal(url)
+        t.wait("> ")
+        for line in ("/", "/nope \x1b[A", "/Quit", "/quit now", "/close 1006", "/close 1000 " + "x" * 124, "/ping " + "x" * 126, "/binary zz",
+                     "/binary @/no/such", "/file /no/such"):
+            t.type(line.replace("\x1b[A", "") + "\r")
+        t.wait("unknown command /nope").wait("unknown command /Quit").wait("takes nothing").wait("1006").wait("123 bytes").wait("125 bytes")
+        wait_for(lambda: t.read() and t.plain.count("/no/such: ") == 2)
+        t.type("end\r/quit\r")
+        assert t.exit() == 0
+    assert got == ["end"]
+
+
+def test_tab_completes_commands_and_files(terminal, tmp_path):
+    (tmp_path / "a-file.txt").write_text("from a file")
+    with server(echo) as url:
+        t = terminal(url)
+        t.wait("> ").type("/he\t").wait("/he").type("\t")
+        t.type("\x03/st\t\r").wait("* open 0 s")
+        t.type(f"/file {tmp_path}/a-f\t\r").wait("< from a file")
+        t.type(f"/binary @{tmp_path}/a-f\t\r").wait("< binary, 11 bytes: 66 72")
+        t.type("/qu\t\r")
+        assert t.exit() == 0
+
+
+def test_what_is_typed_without_a_connection_is_sent_later(terminal):
+    with socket.socket() as acceptor:
+        acceptor.bind(("127.0.0.1", 0))
+        acceptor.listen()
+        t = terminal("--reconnect", "-v", f"127.0.0.1:{acceptor.getsockname()[1]}")
+
+        def accept():
+            sock, _ = acceptor.accept()
+            return sock
+        first = accept()
+        Peer(first).accept()
+        t.wait("* connected")
+        first.close()
+        t.wait("trying again").type("while away\r")
+        second = accept()
+        peer = Peer(second)
+        t.type("in the handshake\r").wait("in the handshake")
+        peer.accept()
+        assert [peer.read(), peer.read()] == [(1, b"while away"), (1, b"in the handshake")]
+        # What -v shows is shown above the line, too.
+        t.wait("* > GET / HTTP/1.1\n  > ".replace("\n", "\r\n")).wait("* < HTTP/1.1 101")
+        second.close()
+        t.wait("lost")
+        third = accept()
+        t.type("half\x03\x03")
+        assert t.exit() == 130
+        third.close()
+        t = terminal("--reconnect", f"127.0.0.1:{acceptor.getsockname()[1]}")
+        fourth = accept()
+        Peer(fourth).accept()
+        t.wait("* connected")
+        acceptor.close()
+        fourth.close()
+        t.wait("trying again").type("/quit\r")
+        assert t.exit() == 0
+
+
+def test_history_is_bounded_private_and_shared(terminal, tmp_path):
+    file = tmp_path / "state/wsgw/history"
+    file.parent.mkdir(parents=True)
+    file.write_text("#V2\n" + "".join(f"line {i}\n" for i in range(1500)))
+    file.chmod(0o644)
+    with server(echo) as url:
+        one, two = terminal(url), terminal(url)
+        for t, line in ((one, "from one"), (two, "from two"), (one, "one again")):
+            t.wait("> ").type(line + "\r").wait("< " + line)
+        one.type(" \x1b[A\x03 not this\r").wait("not this")
+        for t in (one, two):
+            t.type("\x04")
+            assert t.exit() == 0
+    entries = [line for line in file.read_text().splitlines() if line != "#V2"]
+    assert len(entries) == 1000 and entries[-3:] == ["from one", "from two", "one again"]
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("end, exit", [(lambda p: p.bye(1000), 0), (lambda p: p.bye(1001), 0), (lambda p: p.send(frame(8)), 0),
+                                       (lambda p: p.bye(1011, b"no\x07"), 5), (lambda p: None, 5), (lambda p: p.send(b"\xc1\x00"), 1)])
+def test_exit_codes_at_a_terminal(terminal, end, exit):
+    def handler(peer):
+        end(peer.accept())
+        peer.read_close()
+    with Odd(handler if exit != 5 else lambda peer: end(peer.accept())) as odd:
+        t = terminal(odd.url)
+        assert t.exit() == exit, t.text
+        assert "\x07" not in t.text
+
+
+def test_failures_to_connect_at_a_terminal(terminal):
+    refusal = b"HTTP/1.1 403 No\r\nX-Evil: \x9b2J\r\nContent-Length: 5\r\n\r\n\x1b[2Jb"
+    with Odd(lambda peer: peer.send(refusal)) as odd:
+        t = terminal(odd.url)
+        assert t.exit() == 4 and "403 No" in t.text and "\\x1b[2Jb" in t.text and not CONTROLS.search(t.text.replace("\r\n", "\n"))
+    assert terminal("127.0.0.1:1").exit() == 3
+    assert terminal("--nope").exit() == 2
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        assert terminal("--timeout", "0.2", f"127.0.0.1:{silent.getsockname()[1]}").exit() == 6
+
+
+def test_ones_own_close(terminal):
+    codes = []
+
+    def handler(peer):
+        codes.append(peer.accept().read_close())
+        if len(codes) != 2:
+            peer.bye()
+    with Odd(handler) as odd:
+        for line in ("/close 4001 bye\r", "/close\r", "/quit\r", "\x04", "\x03"):
+            t = terminal(odd.url)
+            t.wait("> ").type(line)
+            assert t.exit() == (130 if line == "\x03" else 0)
+    assert codes == [4001, 1000, 1000, 1000, 1000]
+
+
+def test_count_and_timestamps_at_a_terminal(terminal):
+    with Odd(lambda peer: close_and_wait(peer.accept().send(frame(1, b"a\n< b") + frame(2, b"\0") + frame(1, b"c")))) as odd:
+        t = terminal("--timestamps", "-n", "2", odd.url)
+        assert t.exit() == 0
+    stamp = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
+    assert re.search(rf"< {stamp} a\\n< b\r\n", t.plain) and re.search(rf"< {stamp} binary, 1 byte: 00\r\n", t.plain), t.plain
+    assert "c" not in t.plain.rsplit("binary", 1)[1].replace("closed", "")
+
+
+def test_a_flood_neither_tears_nor_loses_a_line(terminal):
+    stop, got = threading.Event(), []
+
+    def flood(peer):
+        peer.accept()
+
+        def push():
+            i = 0
+            while not stop.wait(0.0005):
+                try:
+                    peer.send(frame(1, b"n%d " % i + b"w" * (i % 200)))
+                except OSError:
+                    return
+                i += 1
+        pusher = threading.Thread(target=push)
+        pusher.start()
+        while len(got) < 20:
+            got.append(peer.read()[1].decode())
+        stop.set()
+        pusher.join()
+        close_and_wait(peer)
+    with Odd(flood) as odd:
+        t = terminal(odd.url)
+        t.wait("> ")
+        for i in range(20):
+            for key in f"typed {i}\r":
+                t.type(key).read(0.001)
+        assert t.exit(20) == 0
+    assert got == [f"typed {i}" for i in range(20)]
+    for line in t.plain.split("\n"):
+        if "< n" in line:
+            assert re.search(r"< n\d+ w*\r?$", line), line
