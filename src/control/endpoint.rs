@@ -73,10 +73,12 @@ impl Endpoint {
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             None => host,
             // The zone behind a % is the resolver's to know.
-            Some(v6) => match v6.split('%').next().unwrap_or_default().parse::<Ipv6Addr>() {
-                Ok(_) => v6.to_owned(),
-                Err(_) => return Err(bad("its brackets hold no IPv6 address")),
-            },
+            Some(v6) => {
+                let (address, zone) = v6.split_at(v6.find('%').unwrap_or(v6.len()));
+                let address = address.parse::<Ipv6Addr>();
+                let address = address.map_err(|_| bad("its brackets hold no IPv6 address"))?;
+                format!("{address}{zone}")
+            }
         };
         Ok(Endpoint::Tcp { tls, host, port })
     }
@@ -152,5 +154,6 @@ mod tests {
         }
         let zone = Endpoint::parse("http://[fe80::1%lo]:1").unwrap();
         assert_eq!(zone.to_string(), "http://[fe80::1%lo]:1");
+        assert_eq!(Endpoint::parse("[::0]:1"), Endpoint::parse("[::]:1"), "one address, one URL");
     }
 }
