@@ -16,8 +16,9 @@
 //!    pipe takes at a time goes into the listener's stdin; [`gateway::supervisor`] owns the process.
 //! 4. Lines from its stdout ([`protocol::answer`]) find their events in the exchange, which says
 //!    who gets what, in the order of the lines.
-//! 5. The [`gateway::fanout`] of each shard writes the frame to its recipients, one system call
-//!    each. What a socket does not take waits in that connection's [`gateway::outbox`].
+//! 5. The [`gateway::fanout`] of each shard writes the frame to its recipients, to many with one
+//!    system call where the kernel lets it. What a socket does not take waits in that connection's
+//!    [`gateway::outbox`].
 //!
 //! A push enters at 3, from the control port ([`control`]) through [`server`], which has the
 //! lifecycle of all gateways. `wsgw send` and the verbs ([`commands`]) are clients of that port;
@@ -44,8 +45,8 @@
 //! kilobytes and microseconds that a million idle connections and a fan-out to all of them pay each
 //! time. A shard is a thread with an event loop of its own over a slab of connections of a few
 //! hundred bytes, which no other thread touches; shards speak by messages. Readiness is
-//! edge-triggered and registered once, so a delivery is a write and nothing else, and a message for
-//! everybody is one entry for each shard. The control port, processes and signals are few and
+//! edge-triggered and registered once, so a delivery is a write at most, and a message for everybody
+//! is one entry for each shard. The control port, processes and signals are few and
 //! wait for many things at once: they run on tokio.
 //!
 //! # Where to read first

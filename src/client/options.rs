@@ -163,7 +163,8 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
         _ => return Err(wrong("its scheme is neither ws nor wss")),
     };
     let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = authority.host();
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
     if host.is_empty() {
         return Err(wrong("it has no host"));
     }
@@ -171,6 +172,10 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
         Some((user, rest)) => (Some(user), rest.to_owned()),
         None => (None, authority.to_string()),
     };
+    let behind = authority_text.split_once(']').map_or("", |(_, rest)| rest);
+    if host.contains(['[', ']']) || !(behind.is_empty() || behind.starts_with(':')) {
+        return Err(wrong("its host is neither a name nor an address"));
+    }
     let port_text = authority_text.rsplit(']').next().and_then(|rest| rest.split_once(':'));
     if port_text.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
         return Err(wrong("its port is no number up to 65535"));
@@ -305,6 +310,13 @@ mod tests {
             assert_eq!((target.url.as_str(), target.host.as_str(), target.port), (url, host, port));
         }
         for bad in ["", "ws://", "ftp://x", "ws://h:99999/", "ws://h:x/", "ws://a b/"] {
+            assert_eq!(parse(bad).unwrap_err().exit, 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn brackets_stand_around_an_address_or_nowhere() {
+        for bad in ["ws[::1]/", "ws://x[::1]/", "ws://[::1]x/"] {
             assert_eq!(parse(bad).unwrap_err().exit, 2, "{bad}");
         }
     }

@@ -1,7 +1,7 @@
 //! The URL of a control port: `http://ADDR:PORT`, `https://ADDR:PORT` or `http+unix://PATH`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::gateway::origin::split_host;
@@ -70,7 +70,16 @@ impl Endpoint {
             }
             None => return Err(bad("no port")),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            None => host,
+            // The zone behind a % is the resolver's to know.
+            Some(v6) => {
+                let (address, zone) = v6.split_at(v6.find('%').unwrap_or(v6.len()));
+                let address = address.parse::<Ipv6Addr>();
+                let address = address.map_err(|_| bad("its brackets hold no IPv6 address"))?;
+                format!("{address}{zone}")
+            }
+        };
         Ok(Endpoint::Tcp { tls, host, port })
     }
 
@@ -80,6 +89,7 @@ impl Endpoint {
             Endpoint::Unix(_) => "localhost".to_owned(),
             Endpoint::Tcp { host, port, .. } => match host.parse::<IpAddr>() {
                 Ok(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
+                _ if host.contains(':') => format!("[{host}]:{port}"),
                 _ => format!("{host}:{port}"),
             },
         }
@@ -135,5 +145,15 @@ mod tests {
         for bad in ["a\tb:1", "http://a\r\nx-a: b:1", "a\u{85}:1", "a\u{a0}b:1"] {
             assert!(Endpoint::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn brackets_hold_an_address_and_a_zone_keeps_them() {
+        for bad in ["https://[:1:]:1", "[x]:1", "http://[]:1"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+        let zone = Endpoint::parse("http://[fe80::1%lo]:1").unwrap();
+        assert_eq!(zone.to_string(), "http://[fe80::1%lo]:1");
+        assert_eq!(Endpoint::parse("[::0]:1"), Endpoint::parse("[::]:1"), "one address, one URL");
     }
 }
