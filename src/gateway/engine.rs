@@ -302,6 +302,13 @@ impl Core {
         }
     }
 
+    /// Leaves a shard's inbox room for so many messages at most, where it has fewer.
+    pub fn shrink_inbox(&self, shard: usize, room: usize) {
+        if let Some(inbox) = self.inboxes.get(shard) {
+            inbox.queue.lock().unwrap_or_else(|e| e.into_inner()).shrink_to(room);
+        }
+    }
+
     /// For a gateway's home.
     pub fn post_home(&self, gateway: &Shared, msg: HomeMsg) {
         self.post(gateway.home, Msg::Home(gateway.slot, msg));

@@ -42,6 +42,9 @@ const PAUSE: u64 = 2;
 /// How long what is left in the stdout of a listener that exited is read.
 const LEFTOVER: u64 = 1_000;
 
+/// Entries that tables keep room for when a crowd has left.
+const ROOM: usize = 64;
+
 /// Milliseconds between two complaints about the acceptor.
 const COMPLAIN: u64 = 10_000;
 
@@ -298,6 +301,15 @@ impl Slice {
     /// When the home has something to do without an event.
     pub fn home_deadline(&self, ctx: &Ctx) -> Option<Instant> {
         self.home.as_ref()?.deadline(ctx)
+    }
+
+    /// Gives back the room that a crowd of connections took.
+    pub fn home_shrink(&mut self) {
+        let Some(home) = &mut self.home else { return };
+        home.done.iter_mut().for_each(|done| done.shrink_to(ROOM));
+        if let Some(exchange) = &mut home.exchange {
+            exchange.shrink(ROOM);
+        }
     }
 
     /// Whether answers of the listener are on their way.

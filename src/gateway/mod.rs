@@ -15,6 +15,7 @@ pub mod fanout;
 pub mod handshake;
 pub mod home;
 pub mod lines;
+pub mod memory;
 pub mod metrics;
 pub mod opening;
 pub mod origin;

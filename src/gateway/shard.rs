@@ -14,6 +14,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Registry, Token};
 
 use super::engine::{Core, Msg};
+use super::memory;
 use super::outbox::Outbox;
 use super::slice::{Job, Slice, empty_outbox};
 use super::timers::Timers;
@@ -31,6 +32,15 @@ const SENDS: usize = 1024;
 
 /// Empty outboxes that are kept for the next socket that is full.
 const SPARES: usize = 64;
+
+/// Connections whose memory is worth giving back.
+const CROWD: usize = 512;
+
+/// Milliseconds after which it is.
+const TRIM_AFTER: u64 = 2_000;
+
+/// Messages that an inbox keeps room for.
+const INBOX: usize = 1024;
 
 /// How long a recipient that takes no byte still counts as taking.
 const TAKING: u64 = 250;
@@ -91,6 +101,8 @@ pub struct Ctx {
     /// What sends one frame to many sockets at once; `None` where the kernel has no such thing for
     /// us.
     pub ring: Option<Ring>,
+    /// When the allocator is to give back what a crowd left behind; 0 for never.
+    trim_at: u64,
 }
 
 impl Ctx {
@@ -113,6 +125,14 @@ impl Ctx {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// So many connections have left a gateway: what they used is given back to the system a little
+    /// later, when the listener has been told of them too.
+    pub fn crowd_left(&mut self, connections: usize) {
+        if connections >= CROWD {
+            self.trim_at = self.now + TRIM_AFTER;
         }
     }
 
@@ -156,6 +176,7 @@ impl Shard {
             instant: Instant::now(),
             spares: Vec::new(),
             ring: None,
+            trim_at: 0,
         };
         ctx.tick();
         Ok(Shard { poll, slices: Vec::new(), ctx })
@@ -170,6 +191,13 @@ impl Shard {
         let mut inbox = Vec::new();
         loop {
             self.ctx.tick();
+            if self.ctx.trim_at > 0 && self.ctx.trim_at <= self.ctx.now {
+                self.ctx.trim_at = 0;
+                inbox.shrink_to(INBOX);
+                self.ctx.core.shrink_inbox(self.ctx.index, INBOX);
+                self.slices.iter_mut().flatten().for_each(|slice| slice.home_shrink());
+                memory::trim();
+            }
             let more = self.turn();
             let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut events, timeout) {
@@ -312,7 +340,9 @@ impl Shard {
 
     fn timeout(&self) -> Option<Duration> {
         let ctx = &self.ctx;
-        let timer = ctx.timers.next().map(|at| Duration::from_millis(at.saturating_sub(ctx.now)));
+        let trim = (ctx.trim_at > 0).then_some(ctx.trim_at);
+        let timer = [ctx.timers.next(), trim].into_iter().flatten().min();
+        let timer = timer.map(|at| Duration::from_millis(at.saturating_sub(ctx.now)));
         let home = self
             .slices
             .iter()

@@ -421,6 +421,7 @@ impl Slice {
         ctx.core.give_socket();
         if self.conns.is_empty() {
             // A crowd that left gives its memory back.
+            ctx.crowd_left(self.conns.capacity());
             self.conns = Slab::new();
             self.by_id = HashMap::new();
             self.blocked = VecDeque::new();

@@ -418,6 +418,16 @@ impl Exchange {
         self.restart.up && !self.asked.is_empty()
     }
 
+    /// Leaves its tables room for so many entries at most, where they have fewer.
+    pub fn shrink(&mut self, room: usize) {
+        self.peers.shrink(room);
+        self.wire.shrink(room);
+        self.fifo.shrink_to(room);
+        self.ring.shrink_to(room);
+        self.asked.shrink_to(room);
+        self.effects.shrink_to(room);
+    }
+
     /// Whether lines are on their way to the pipe.
     pub fn flushed(&self) -> bool {
         self.fifo.is_empty() && self.wire.unwritten().is_empty()

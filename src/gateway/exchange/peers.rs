@@ -150,6 +150,11 @@ impl Peers {
         }
     }
 
+    /// Leaves room for so many at most, where there are fewer.
+    pub fn shrink(&mut self, room: usize) {
+        self.map.shrink_to(room);
+    }
+
     /// Takes all waiting messages away.
     pub fn drop_waiting(&mut self) -> Vec<(ConnId, VecDeque<Message>)> {
         self.waiting = 0;

@@ -43,6 +43,14 @@ impl Wire {
         self.buffer.get(at..).unwrap_or_default()
     }
 
+    /// Leaves room for so many lines at most, where there are fewer.
+    pub fn shrink(&mut self, room: usize) {
+        self.marks.shrink_to(room);
+        if self.unwritten().is_empty() {
+            self.buffer.shrink_to(room);
+        }
+    }
+
     /// The bytes to write.
     pub fn unwritten(&self) -> &[u8] {
         &self.buffer[self.taken..]
