@@ -98,6 +98,8 @@ struct Model {
     /// Each with its ticket, which the exchange drops when it is through.
     pushes: Vec<(Outcome, Arc<()>)>,
     handshakes: BTreeSet<ConnId>,
+    /// Handshakes that there were.
+    asked_in: u64,
     owed: BTreeMap<u64, Owed>,
     over: BTreeSet<u64>,
     /// Ids that some incarnation was sent, or the beginning of their lines.
@@ -164,6 +166,7 @@ impl Model {
             messages: Vec::new(),
             pushes: Vec::new(),
             handshakes: BTreeSet::new(),
+            asked_in: 0,
             owed: BTreeMap::new(),
             over: BTreeSet::new(),
             sent: BTreeSet::new(),
@@ -272,12 +275,12 @@ impl Model {
 
     fn handshake(&mut self) {
         // Of connections that are never opened here: names apart from the others'.
-        let id = ConnId(1_000_000 + self.handshakes.len() as u64 + self.over.len() as u64);
-        if self.handshakes.insert(id) {
-            let request = Request { path: "/", query: "", remote: "", headers: &[] };
-            let members = event::request_members(request, Subprotocol::Offered(&[]));
-            self.exchange.handshake(id, members, Vec::new(), self.now);
-        }
+        self.asked_in += 1;
+        let id = ConnId(1_000_000 + self.asked_in);
+        self.handshakes.insert(id);
+        let request = Request { path: "/", query: "", remote: "", headers: &[] };
+        let members = event::request_members(request, Subprotocol::Offered(&[]));
+        self.exchange.handshake(id, members, Vec::new(), self.now);
     }
 
     fn push(&mut self) {
