@@ -5,6 +5,8 @@ pub mod api;
 mod change;
 pub mod gateway;
 mod reload;
+mod starting;
+mod stopping;
 
 use std::path::PathBuf;
 use std::pin::Pin;
