@@ -179,7 +179,7 @@ impl Slice {
             gateway = %self.shared.id, conn = %id, code = closed.code,
             reason = %crate::escape::escape(&closed.reason), clean = closed.clean, "closed"
         );
-        if self.tells() {
+        if self.settings.tells() {
             self.tell_home(HomeMsg::Closed(id, closed), ctx);
         }
     }

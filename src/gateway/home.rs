@@ -189,7 +189,7 @@ impl Slice {
             self.carry_out(&mut left, ctx);
         }
         // In front of the first message that the listener is asked about.
-        if self.tells() && !told {
+        if self.settings.tells() && !told {
             self.announce(ctx);
         }
     }

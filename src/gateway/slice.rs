@@ -23,7 +23,6 @@ use super::outbox::{Flush, Outbox};
 use super::shard::{Ctx, Kind, token};
 use crate::protocol::close::Closing;
 use crate::protocol::connid::ConnId;
-use crate::protocol::hooks::Hook;
 use crate::settings::GatewaySettings;
 
 /// What happens to connections in the order of deliveries.
@@ -83,16 +82,6 @@ impl Slice {
             when_empty: Vec::new(),
             jitter: 0x9e37_79b9_7f4a_7c15,
         }
-    }
-
-    /// Whether messages go through the listener.
-    pub fn asks(&self) -> bool {
-        self.settings.listener.is_some() && self.settings.hooks.has(Hook::OnMessage)
-    }
-
-    /// Whether the exchange is to know of connections.
-    pub fn tells(&self) -> bool {
-        self.settings.listener.is_some() && !self.settings.hooks.is_none()
     }
 
     /// The slot of a connection.
@@ -290,7 +279,7 @@ impl Slice {
     /// The settings changed.
     pub fn set_settings(&mut self, ctx: &mut Ctx) {
         let old = std::mem::replace(&mut self.settings, self.shared.settings());
-        let told = old.listener.is_some() && !old.hooks.is_none();
+        let told = old.tells();
         if old.max_connections_per_ip == 0 && self.settings.max_connections_per_ip > 0 {
             self.count_open_ips();
         }

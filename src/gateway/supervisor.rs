@@ -18,7 +18,6 @@ pub use incarnation::{Incarnation, try_out};
 use task::Task;
 
 use super::engine::{Core, Report, Shared};
-use crate::protocol::hooks::Hook;
 use crate::settings::GatewaySettings;
 
 /// How the listener stands.
@@ -99,9 +98,4 @@ impl Supervisor {
         self.orders.send(Order::Replace(settings, done)).await.map_err(|_| ended())?;
         wait.await.map_err(|_| ended())?
     }
-}
-
-/// Whether messages of this gateway's clients go through a listener.
-pub fn asks(settings: &GatewaySettings) -> bool {
-    settings.listener.is_some() && settings.hooks.has(Hook::OnMessage)
 }

@@ -17,8 +17,8 @@ use super::{Host, Server};
 use crate::gateway::engine::{Delivery, HomeMsg, Shared};
 use crate::gateway::exchange::lines::choose;
 use crate::gateway::exchange::{PushAsk, route_recipients};
-use crate::gateway::supervisor::asks;
 use crate::gateway::tally::{Reply, Tally};
+use crate::protocol::hooks::Hook;
 use crate::protocol::push::Push;
 
 /// Pushes that may wait.
@@ -106,7 +106,7 @@ impl Server {
         let core = self.host.engine.core();
         let ticket = self.waiting.ticket(push.size())?;
         let (reply, outcome) = oneshot::channel();
-        if hook && asks(&settings) {
+        if hook && settings.asks(Hook::OnMessage) {
             if push.line_size() > settings.max_line {
                 let text = format!(
                     "the event's line would be over max-line ({} bytes)",
