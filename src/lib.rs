@@ -18,7 +18,7 @@
 //!    who gets what, in the order of the lines.
 //! 5. The [`gateway::fanout`] of each shard writes the frame to its recipients, to many with one
 //!    system call where the kernel lets it. What a socket does not take waits in that connection's
-//!    [`gateway::outbox`].
+//!    [`gateway::outbox`]. An end has its place in the same order ([`gateway::closing`]).
 //!
 //! A push enters at 3, from the control port ([`control`]) through [`server`], which has the
 //! lifecycle of all gateways. `wsgw send` and the verbs ([`commands`]) are clients of that port;
@@ -52,8 +52,8 @@
 //! # Where to read first
 //!
 //! [`protocol::answer`] and [`protocol::event`] for what is spoken; [`gateway::exchange`] for what
-//! it means; then [`gateway::slice`], one gateway's part of one shard. `docs/design.md` has the
-//! same on a page.
+//! it means; then [`gateway::slice`], one gateway's part of one shard, and [`gateway::home`], what
+//! one of these has more. `docs/design.md` has the same on a page.
 
 pub mod cli;
 pub mod client;

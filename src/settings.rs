@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::protocol::hooks::Hooks;
+use crate::protocol::hooks::{Hook, Hooks};
 
 /// Everything `wsgw serve` was told.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,6 +198,16 @@ impl GatewaySettings {
     /// The hang time-out that counts: never less than twice `listener_timeout`.
     pub fn effective_hang_timeout(&self) -> Duration {
         self.hang_timeout.max(self.listener_timeout * 2)
+    }
+
+    /// Whether there is a listener that answers for this hook.
+    pub fn asks(&self, hook: Hook) -> bool {
+        self.listener.is_some() && self.hooks.has(hook)
+    }
+
+    /// Whether there is a listener that is told of connections.
+    pub fn tells(&self) -> bool {
+        self.listener.is_some() && !self.hooks.is_none()
     }
 
     /// Whether `address` is a proxy whose `X-Forwarded-For` is believed.

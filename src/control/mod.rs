@@ -8,7 +8,8 @@
 //!
 //! The client's side: [`discovery`] finds the URL and the token, [`client`] is a small blocking
 //! HTTP/1.1 client (a `wsgw send` in a loop starts a thousand times: it must not build a runtime),
-//! [`failure`] is the one table from the API's errors to exit codes.
+//! [`failure`] is the one table from the API's errors to exit codes. Both sides add a stream's
+//! results up in [`totals`].
 
 pub mod backend;
 mod bind;
@@ -24,6 +25,7 @@ mod routes;
 mod serve;
 mod stream;
 mod tls;
+pub mod totals;
 pub mod wire;
 
 pub use bind::{Bound, bind};

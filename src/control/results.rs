@@ -4,7 +4,6 @@
 //! the end, and lines wait in a buffer of [`MAX_RESULTS`]. Only past that the stream is not read on,
 //! and given up after [`STALL`].
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,58 +17,13 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::body::ErrorJson;
+use super::totals::Totals;
 use crate::server::api::{ApiError, ErrorCode, PushOutcome};
 
-/// Failures that the totals name.
-const FAILED: usize = 100;
-/// Names of connections that the totals' `gone` holds, at most.
-const GONE: usize = 10_000;
 /// Bytes of results that wait for a client that does not read them.
 const MAX_RESULTS: usize = 16 << 20;
 /// How long a client may leave a full buffer of results unread.
 const STALL: Duration = Duration::from_secs(30);
-
-/// The answer at the end of a stream.
-#[derive(Debug, Default, Serialize)]
-pub struct Totals {
-    matched: u64,
-    delivered: u64,
-    dropped: u64,
-    gone: Vec<String>,
-    failed: Vec<FailedLine>,
-    failures: u64,
-    #[serde(skip)]
-    gone_seen: HashSet<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct FailedLine {
-    line: u64,
-    code: &'static str,
-}
-
-impl Totals {
-    fn add(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
-        match result {
-            Ok(outcome) => {
-                self.matched += outcome.matched;
-                self.delivered += outcome.delivered;
-                self.dropped += outcome.dropped;
-                for name in outcome.gone {
-                    if self.gone.len() < GONE && self.gone_seen.insert(name.clone()) {
-                        self.gone.push(name);
-                    }
-                }
-            }
-            Err(e) => {
-                self.failures += 1;
-                if self.failed.len() < FAILED {
-                    self.failed.push(FailedLine { line, code: e.code.name() });
-                }
-            }
-        }
-    }
-}
 
 /// Where the results of a stream go, in the order of its lines.
 pub trait Sink: Send {
@@ -84,7 +38,10 @@ pub trait Sink: Send {
 
 impl Sink for Totals {
     fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>) {
-        self.add(line, result);
+        match result {
+            Ok(done) => self.add(done.matched, done.delivered, done.dropped, done.gone),
+            Err(e) => self.fail(line, e.code.name()),
+        }
     }
 }
 
@@ -233,27 +190,5 @@ impl Drop for ResultsBody {
         state.lines = Vec::new();
         drop(state);
         self.0.taken.notify_waiters();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn totals_name_the_first_hundred() {
-        let mut totals = Totals::default();
-        for line in 1..=150 {
-            totals.add(line, Err(ApiError::new(ErrorCode::BadRequest, "x")));
-        }
-        let gone = PushOutcome { matched: 2, delivered: 1, dropped: 1, gone: vec!["k1".into()] };
-        totals.add(151, Ok(gone.clone()));
-        totals.add(152, Ok(gone));
-        let json = serde_json::to_value(&totals).unwrap();
-        assert_eq!(json["failures"], 150);
-        assert_eq!(json["failed"].as_array().unwrap().len(), 100);
-        assert_eq!(json["failed"][99], serde_json::json!({"line":100,"code":"bad_request"}));
-        assert_eq!((&json["matched"], &json["delivered"]), (&4.into(), &2.into()));
-        assert_eq!(json["gone"], serde_json::json!(["k1"]), "each name once");
     }
 }

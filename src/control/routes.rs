@@ -20,8 +20,9 @@ use super::NOTICE;
 use super::backend::Backend;
 use super::body::{self, Budget, Reply, ReplyBody};
 use super::guard::Guard;
-use super::results::{self, Results, Totals};
+use super::results::{self, Results};
 use super::stream;
+use super::totals::Totals;
 use crate::protocol::{close, push::Push};
 use crate::server::api::{ApiError, ErrorCode};
 

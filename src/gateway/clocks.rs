@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use super::closing::{CLOSE_WAIT, LINGER};
 use super::conn::State;
 use super::handshake;
 use super::shard::Ctx;
-use super::slice::{CLOSE_WAIT, LINGER, Slice};
+use super::slice::Slice;
 use super::timers::Due;
 use crate::protocol::{close, frame};
 

@@ -1,52 +1,35 @@
 //! A gateway's home: the shard that accepts its clients and speaks to its listener.
 //!
-//! The exchange decides, this module does: it writes the listener's stdin, reads its stdout, and
-//! carries out the effects. Reading never waits for writing.
+//! The exchange decides, this module does. What a home has is here, and its turns: what the shards
+//! and the control runtime tell it, and when it acts. How is in its parts: `accepting` (clients
+//! come in), `pipes` (the listener's stdin and stdout), `effects` (what the exchange decided). All
+//! of it is owned by one shard's thread; everybody else sends a [`HomeMsg`].
 
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+mod accepting;
+mod effects;
+mod pipes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
 use mio::net::TcpListener;
 use mio::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::engine::{CloseReply, Delivery, HomeMsg, Msg, Report, Shared};
+use super::engine::{HomeMsg, Msg, Report, Shared};
 use super::exchange::{Effect, Exchange, Verdict, route_recipients};
 use super::lines::Lines;
-use super::shard::{Ctx, Kind, token};
-use super::slice::{Job, Slice};
-use crate::protocol::close;
+use super::shard::{Ctx, Kind};
+use super::slice::Slice;
 use crate::protocol::connid::ConnId;
 use crate::server::api::{ApiError, ErrorCode};
-
-/// Clients accepted in one turn.
-const ACCEPTS: usize = 64;
-
-/// Reads of the listener's stdout in one turn.
-const READS: usize = 4;
-
-/// Frames a shard that may wait to be sent before the listener is not read on: this waits for our
-/// own CPU, never for a client.
-const BACKLOG: usize = 1024;
-
-/// Milliseconds that the acceptor rests when descriptors are short.
-const ACCEPT_REST: u64 = 50;
-
-/// Milliseconds between two looks at whether a producer may go on.
-const PAUSE: u64 = 2;
 
 /// How long what is left in the stdout of a listener that exited is read.
 const LEFTOVER: u64 = 1_000;
 
 /// Entries that tables keep room for when a crowd has left.
 const ROOM: usize = 64;
-
-/// Milliseconds between two complaints about the acceptor.
-const COMPLAIN: u64 = 10_000;
 
 /// The home's part of a gateway.
 pub struct Home {
@@ -156,128 +139,6 @@ impl Home {
         Vec::new()
     }
 
-    fn attach(&mut self, stdin: Option<OwnedFd>, stdout: OwnedFd, slot: usize, ctx: &mut Ctx) {
-        let mut stdout = pipe::Receiver::from(stdout);
-        let mut stdin = stdin.map(pipe::Sender::from);
-        let registered = ctx
-            .registry
-            .register(&mut stdout, token(slot, Kind::Stdout, 0), Interest::READABLE)
-            .and_then(|()| match &mut stdin {
-                Some(stdin) => {
-                    ctx.registry.register(stdin, token(slot, Kind::Stdin, 0), Interest::WRITABLE)
-                }
-                None => Ok(()),
-            });
-        if let Err(error) = registered {
-            tracing::error!(%error, "the listener's pipes cannot be watched");
-        }
-        self.stdin = stdin;
-        self.stdin_ready = true;
-        self.stdout = Some(stdout);
-        self.stdout_ready = true;
-        self.stdout_closed = false;
-        self.attached = true;
-        self.wrote = false;
-        self.exited = None;
-        self.paused = 0;
-        self.lines = Lines::default();
-        if let Some(exchange) = &mut self.exchange {
-            exchange.attach(ctx.instant);
-        }
-    }
-
-    /// Reads what the listener wrote.
-    fn read_stdout(&mut self, shared: &Shared, ctx: &mut Ctx) {
-        let (Some(stdout), Some(exchange)) = (&mut self.stdout, &mut self.exchange) else { return };
-        let settings = shared.settings();
-        let backlog = shared.backlog.load(Ordering::SeqCst);
-        if backlog == 0 {
-            self.ahead = 0;
-        }
-        // What a producer adds before a slow recipient is looked at again leaves that one below its
-        // `max-queue`.
-        let producer = settings.hooks.is_none();
-        let step = (settings.max_queue / 4).max(1024);
-        if backlog > BACKLOG * ctx.core.shards()
-            || producer && (self.ahead >= step || shared.any_over_half())
-        {
-            self.paused = ctx.now + PAUSE;
-            return;
-        }
-        self.paused = 0;
-        let now = ctx.instant;
-        let max = settings.max_line;
-        let (reads, room) = match producer {
-            true => (1, ctx.buffer.len().min(step)),
-            false => (READS, ctx.buffer.len()),
-        };
-        for _ in 0..reads {
-            match stdout.read(&mut ctx.buffer[..room]) {
-                Ok(0) => {
-                    self.lines.end(|line| exchange.line(line, &self.results, now));
-                    self.stdout = None;
-                    self.stdout_ready = false;
-                    if self.exited.is_none() {
-                        shared.report(Report::StdoutClosed);
-                    }
-                    return;
-                }
-                Ok(n) => {
-                    if !self.wrote {
-                        self.wrote = true;
-                        shared.report(Report::FirstOutput);
-                    }
-                    self.ahead += n;
-                    exchange.output(now);
-                    let results = &self.results;
-                    self.lines.feed(&ctx.buffer[..n], max, |line| match line {
-                        Some(line) => exchange.line(line, results, now),
-                        None => exchange.over_long(max, now),
-                    });
-                    if n < room && !self.stdout_closed {
-                        self.stdout_ready = false;
-                        return;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.stdout_ready = false;
-                    return;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::error!(gateway = %shared.id, %error, "the listener's stdout failed");
-                    self.stdout = None;
-                    self.stdout_ready = false;
-                    shared.report(Report::StdoutClosed);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Writes events as long as the listener takes them.
-    fn write_stdin(&mut self, ctx: &Ctx) {
-        let Some(exchange) = &mut self.exchange else { return };
-        let now = ctx.instant;
-        loop {
-            exchange.pump(now);
-            let bytes = exchange.unwritten();
-            if bytes.is_empty() {
-                return;
-            }
-            let Some(stdin) = self.stdin.as_mut().filter(|_| self.stdin_ready) else {
-                exchange.stuck(now);
-                return;
-            };
-            match stdin.write(bytes) {
-                Ok(n) => exchange.written(n, now),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Full; or closed by a listener that lives on, which then counts as hanging.
-                Err(_) => self.stdin_ready = false,
-            }
-        }
-    }
-
     /// Whether there is something to do now. Readiness is told once: what one turn left has to be
     /// remembered here.
     fn wants_turn(&self) -> bool {
@@ -332,29 +193,6 @@ impl Slice {
         }
     }
 
-    /// Starts or stops accepting.
-    pub fn accept_on(&mut self, acceptor: Option<std::net::TcpListener>, ctx: &mut Ctx) {
-        let Some(home) = &mut self.home else { return };
-        if let Some(mut old) = home.acceptor.take() {
-            // Its descriptor may have copies, for which closing this one would not end the watch.
-            let _ = ctx.registry.deregister(&mut old);
-        }
-        home.acceptor = acceptor.and_then(|acceptor| {
-            let mut acceptor = TcpListener::from_std(acceptor);
-            let token = token(self.shared.slot, Kind::Acceptor, 0);
-            match ctx.registry.register(&mut acceptor, token, Interest::READABLE) {
-                Ok(()) => Some(acceptor),
-                Err(error) => {
-                    tracing::error!(gateway = %self.shared.id, %error, "the acceptor cannot be watched");
-                    None
-                }
-            }
-        });
-        home.accept_ready = home.acceptor.is_some();
-        home.accept_after = 0;
-        home.dirty = true;
-    }
-
     /// The settings changed; `told` says whether the exchange knew of connections before.
     pub fn home_settings(&mut self, told: bool, ctx: &mut Ctx) {
         if let Some(home) = &mut self.home {
@@ -363,7 +201,7 @@ impl Slice {
             self.carry_out(&mut left, ctx);
         }
         // In front of the first message that the listener is asked about.
-        if self.tells() && !told {
+        if self.settings.tells() && !told {
             self.announce(ctx);
         }
     }
@@ -499,161 +337,5 @@ impl Slice {
             }
         }
         self.open_gate(ctx);
-    }
-
-    /// Carries out what the exchange decided.
-    fn effects(&mut self, ctx: &mut Ctx) {
-        let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut()) else { return };
-        let mut effects = std::mem::take(&mut exchange.effects);
-        self.carry_out(&mut effects, ctx);
-        // The vector goes back for its capacity, unless something came meanwhile.
-        if let Some(exchange) = self.home.as_mut().and_then(|h| h.exchange.as_mut())
-            && exchange.effects.is_empty()
-        {
-            effects.shrink_to(4096);
-            exchange.effects = effects;
-        }
-    }
-
-    fn carry_out(&mut self, effects: &mut Vec<Effect>, ctx: &mut Ctx) {
-        let slot = self.shared.slot;
-        let alone = ctx.core.shards() == 1;
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Deliver { frame, to, tally } => {
-                    self.deliver(Delivery { frame, to, from: None, tally }, ctx);
-                }
-                Effect::Close { conn, code, reason, reference } => {
-                    let reply = reference.map_or(CloseReply::None, CloseReply::Listener);
-                    if alone {
-                        self.fanout.jobs.push_back(Job::Close(conn, code, reason, reply));
-                    } else {
-                        let msg = Msg::Close(slot, conn, code, reason, reply);
-                        ctx.core.post(ctx.core.shard_of(conn), msg);
-                    }
-                }
-                Effect::Handshake { conn, verdict } => {
-                    if alone {
-                        self.verdict(conn, verdict, ctx);
-                    } else {
-                        ctx.core.post(ctx.core.shard_of(conn), Msg::Verdict(slot, conn, verdict));
-                    }
-                }
-                Effect::Done { conn, bytes } => {
-                    if let Some(home) = &mut self.home {
-                        home.done[ctx.core.shard_of(conn)].push((conn, bytes));
-                    }
-                }
-            }
-        }
-        // Behind the deliveries: a connection that waits for its last answer ends after it.
-        for shard in 0..ctx.core.shards() {
-            let Some(home) = &mut self.home else { return };
-            if home.done[shard].is_empty() {
-                continue;
-            }
-            let mut done = std::mem::take(&mut home.done[shard]);
-            if alone {
-                for (conn, bytes) in done.drain(..) {
-                    self.done(conn, bytes, ctx);
-                }
-                if let Some(home) = &mut self.home {
-                    home.done[shard] = done;
-                }
-            } else {
-                ctx.core.post(shard, Msg::Done(slot, done));
-            }
-        }
-    }
-
-    /// The incarnation is gone and its output handled.
-    fn detach(&mut self, ctx: &mut Ctx) {
-        let Some(home) = &mut self.home else { return };
-        home.attached = false;
-        home.exited = None;
-        home.stdin = None;
-        home.stdout = None;
-        home.stdout_ready = false;
-        home.paused = 0;
-        let Some(exchange) = &mut home.exchange else { return };
-        let exit = exchange.detach(home.wanted, ctx.instant);
-        if exit.give_up {
-            tracing::error!(
-                gateway = %self.shared.id,
-                "the listener exited again and again without a line while answers were owed: the \
-                 clients are closed with 1011, it starts clean"
-            );
-            exchange.start_clean();
-        }
-        // Before the next incarnation attaches, the effects of this one's end are out.
-        self.effects(ctx);
-        if exit.give_up {
-            let (code, reason) = close::LISTENER_FAILED;
-            ctx.core.post_all(|| Msg::CloseAll(self.shared.slot, Some((code, reason))));
-        }
-        // A listener that was taken away by a reload leaves no exchange behind.
-        if let Some(home) = &mut self.home {
-            let mut left = home.ensure_exchange(&self.shared, ctx);
-            self.carry_out(&mut left, ctx);
-        }
-        self.shared.report(Report::Drained(exit));
-    }
-
-    /// Takes clients in.
-    fn accept(&mut self, ctx: &mut Ctx) {
-        for _ in 0..ACCEPTS {
-            let Some(home) = &mut self.home else { return };
-            let Some(acceptor) = &home.acceptor else {
-                home.accept_ready = false;
-                return;
-            };
-            let complain = ctx.now >= home.complained + COMPLAIN || home.complained == 0;
-            if !ctx.core.take_socket() {
-                home.accept_after = ctx.now + ACCEPT_REST;
-                if complain {
-                    home.complained = ctx.now;
-                    tracing::warn!(
-                        gateway = %self.shared.id,
-                        "out of file descriptors: new clients wait in the backlog until one is free \
-                         (raise the hard limit, ulimit -n)"
-                    );
-                }
-                return;
-            }
-            match acceptor.accept() {
-                Ok((stream, peer)) => {
-                    home.accept_after = 0;
-                    let id = ctx.core.next_conn();
-                    let shard = ctx.core.shard_of(id);
-                    if shard == ctx.index {
-                        self.socket(stream, peer, id, ctx);
-                    } else {
-                        ctx.core.post(shard, Msg::Socket(self.shared.slot, stream, peer, id));
-                    }
-                }
-                Err(e) => {
-                    ctx.core.give_socket();
-                    match e.kind() {
-                        io::ErrorKind::WouldBlock => {
-                            home.accept_ready = false;
-                            return;
-                        }
-                        // The client has gone already, or a signal came.
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                        _ => {
-                            home.accept_after = ctx.now + ACCEPT_REST;
-                            if complain {
-                                home.complained = ctx.now;
-                                tracing::error!(
-                                    gateway = %self.shared.id, error = %e,
-                                    "a client cannot be accepted for now"
-                                );
-                            }
-                            return;
-                        }
-                    }
-                }
-            }
-        }
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod bind;
 pub mod clocks;
+pub mod closing;
 pub mod conn;
 pub mod engine;
 pub mod exchange;

@@ -83,7 +83,7 @@ impl Slice {
         if self.shared.metrics.connections.get() >= self.settings.max_connections as u64 {
             return self.refuse_full(slot, ctx);
         }
-        if self.tells() && self.shared.told_bytes.load(Ordering::Relaxed) >= TOLD_MAX {
+        if self.settings.tells() && self.shared.told_bytes.load(Ordering::Relaxed) >= TOLD_MAX {
             let response = handshake::unavailable("The listener is behind with its events.\n");
             return self.refuse(slot, response, "listener_queue", ctx);
         }
@@ -92,7 +92,7 @@ impl Slice {
             let response = handshake::answer(429, "Retry-After: 1\r\n", text);
             return self.refuse(slot, response, "max_connections_per_ip", ctx);
         }
-        let asked = self.settings.listener.is_some() && self.settings.hooks.has(Hook::OnHandshake);
+        let asked = self.settings.asks(Hook::OnHandshake);
         if !asked {
             return self.open(slot, &upgrade, upgrade.chosen.as_deref(), ctx);
         }
@@ -170,7 +170,7 @@ impl Slice {
             gateway = %self.shared.id, conn = %info.id, remote = %info.remote,
             path = info.path_json(), "opened"
         );
-        if self.tells() {
+        if self.settings.tells() {
             self.tell_home(HomeMsg::Opened(info), ctx);
         }
         self.set_ping(slot, ctx.now);

@@ -16,6 +16,7 @@ use super::{Message, Recipients};
 use crate::protocol::close;
 use crate::protocol::connid::ConnId;
 use crate::protocol::frame;
+use crate::protocol::hooks::Hook;
 
 /// Messages of a blocked connection before the next one has its turn.
 const TURN: usize = 16;
@@ -47,7 +48,7 @@ impl Slice {
         if shared.stopping.load(Ordering::Relaxed) {
             return true;
         }
-        if self.asks() {
+        if self.settings.asks(Hook::OnMessage) {
             let waiting = shared.metrics.queued.get() as usize;
             !shared.pressed.load(Ordering::SeqCst)
                 && waiting + shared.in_flight.load(Ordering::SeqCst) < self.settings.window.max(16)
@@ -251,7 +252,7 @@ impl Slice {
                 return Progress::More(at);
             }
             let gate = *budget > 0 && self.gate_open();
-            let asks = self.asks();
+            let asks = self.settings.asks(Hook::OnMessage);
             let quarter = (self.settings.window / 4).max(1) as u32;
             let half = self.settings.max_queue / 2;
             let Some(conn) = self.conns.get_mut(slot as usize) else { return Progress::Over };
@@ -322,7 +323,7 @@ impl Slice {
 
     /// A whole message.
     fn message(&mut self, slot: u32, id: ConnId, message: Message, length: usize, ctx: &mut Ctx) {
-        let asks = self.asks();
+        let asks = self.settings.asks(Hook::OnMessage);
         let rate = self.settings.max_rate as f32;
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         if rate > 0.0 {

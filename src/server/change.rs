@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::gateway::{Gateway, Phase, Running, Trouble, tls_of};
+use super::gateway::{Gateway, Phase, Running, Trouble};
+use super::starting::tls_of;
 use crate::gateway::engine::{Msg, Shared};
 use crate::gateway::supervisor::{self, Supervisor};
 use crate::protocol::close;

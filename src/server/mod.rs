@@ -1,47 +1,35 @@
-//! All gateways of one `serve`: lifecycle verbs, reload, shutdown; and the door through which
-//! pushes come in.
+//! All gateways of one `serve`: their lifecycle and what is told of them. Pushes come in by
+//! `pushes`; `connections` shows and closes those of clients; `reload` reads the configuration
+//! again. One gateway's life is in [`gateway`], `starting`, `stopping` and `change`.
+//!
+//! On the control runtime. The list of gateways is behind a lock that is never held across an
+//! await; whatever runs in the shards is asked by messages.
 
 pub mod api;
 mod change;
+mod connections;
 pub mod gateway;
+mod pushes;
 mod reload;
+mod starting;
+mod stopping;
 
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
+use api::{ApiError, ErrorCode, GatewayStatus};
 use gateway::{Gateway, Phase, Running};
+pub use pushes::PushReceipt;
+use pushes::Waiting;
 
 use crate::error::Failure;
-use crate::gateway::engine::{CloseReply, ConnRow, Delivery, Engine, HomeMsg, Msg, Shared};
-use crate::gateway::exchange::lines::choose;
-use crate::gateway::exchange::{PushAsk, route_recipients};
+use crate::gateway::engine::Engine;
 use crate::gateway::metrics::{self, Scrape};
-use crate::gateway::supervisor::{Around, Life, asks};
-use crate::gateway::tally::{Reply, Tally};
-use crate::protocol::connid::ConnId;
-use crate::protocol::push::Push;
+use crate::gateway::supervisor::{Around, Life};
 use crate::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
 use crate::systemd::{self, Inherited};
-
-/// Pushes that may wait.
-const PUSHES_MAX: usize = 1024;
-
-/// Bytes of their structs.
-const PUSH_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// How long an NDJSON stream waits at a time for a recipient that is over half of `max-queue`.
-const STREAM_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often it looks.
-const STREAM_LOOK: Duration = Duration::from_millis(2);
 
 /// Reads the configuration again.
 pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
@@ -112,74 +100,12 @@ pub struct Server {
     waiting: Arc<Waiting>,
 }
 
-/// Pushes that wait, and their bytes.
-#[derive(Default)]
-struct Waiting {
-    pushes: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-/// What one push holds of the limits, until it is dropped.
-struct Ticket(Arc<Waiting>, usize);
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.pushes.fetch_sub(1, Ordering::Relaxed);
-        self.0.bytes.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
-
-impl Waiting {
-    fn ticket(self: &Arc<Waiting>, bytes: usize) -> Result<Ticket, ApiError> {
-        let pushes = self.pushes.fetch_add(1, Ordering::Relaxed);
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // From here on its drop gives both back.
-        let ticket = Ticket(Arc::clone(self), bytes);
-        if pushes >= PUSHES_MAX || before > 0 && before + bytes > PUSH_BYTES_MAX {
-            return Err(ApiError::new(
-                ErrorCode::Busy,
-                "too many pushes wait (1024 requests or 64 MiB): try again later",
-            ));
-        }
-        Ok(ticket)
-    }
-}
-
 /// A reload that was carried out.
 pub struct Reloaded {
     /// Every gateway.
     pub gateways: Vec<GatewayStatus>,
     /// What could not be applied, and what to do about it.
     pub notice: Option<String>,
-}
-
-/// The answer to a push that was taken in; it arrives once, later. Dropped before that, the push is
-/// withdrawn if its line was not begun.
-pub struct PushReceipt {
-    outcome: oneshot::Receiver<Result<PushOutcome, ApiError>>,
-    asked: Option<(Arc<Host>, Arc<Shared>)>,
-}
-
-impl Future for PushReceipt {
-    type Output = Result<PushOutcome, ApiError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = std::task::ready!(Pin::new(&mut self.outcome).poll(cx));
-        self.asked = None;
-        Poll::Ready(outcome.unwrap_or_else(|_| {
-            let text = "the gateway stopped before the push was through";
-            Err(ApiError::new(ErrorCode::Stopping, text))
-        }))
-    }
-}
-
-impl Drop for PushReceipt {
-    fn drop(&mut self) {
-        self.outcome.close();
-        if let Some((host, shared)) = self.asked.take() {
-            host.engine.core().post_home(&shared, HomeMsg::Withdrawn);
-        }
-    }
 }
 
 impl Server {
@@ -297,57 +223,6 @@ impl Server {
         Ok(self.find(id)?.status())
     }
 
-    /// Takes a push in, in the order of the calls. `Err` is an immediate refusal (unknown gateway,
-    /// not running, stopping, busy, too large). Dropping the receipt withdraws the push if its line
-    /// was not begun yet. `hook` false skips the listener.
-    pub fn push(&self, id: &str, push: &Push, hook: bool) -> Result<PushReceipt, ApiError> {
-        let (gateway, running) = self.find_running(id)?;
-        let shared = &running.shared;
-        let settings = shared.settings();
-        let core = self.host.engine.core();
-        let ticket = self.waiting.ticket(push.size())?;
-        let (reply, outcome) = oneshot::channel();
-        if hook && asks(&settings) {
-            if push.line_size() > settings.max_line {
-                let text = format!(
-                    "the event's line would be over max-line ({} bytes)",
-                    settings.max_line
-                );
-                return Err(ApiError::new(ErrorCode::TooLarge, text));
-            }
-            gateway.metrics.pushes.inc();
-            let ask = PushAsk { push: push.clone(), reply, ticket: Box::new(ticket) };
-            core.post_home(shared, HomeMsg::Push(Box::new(ask)));
-            let asked = Some((Arc::clone(&self.host), Arc::clone(shared)));
-            return Ok(PushReceipt { outcome, asked });
-        }
-        gateway.metrics.pushes.inc();
-        let except = push.except().unwrap_or_default();
-        let (to, gone) = choose(push.connections(), except, |except| {
-            route_recipients(settings.route, None, except)
-        });
-        gateway.metrics.gone.add(gone.len() as u64);
-        let tell = move |outcome| {
-            drop(ticket);
-            // The requester may have gone; then nobody is left to tell.
-            let _ = reply.send(Ok(outcome));
-        };
-        let tally = Tally::new(core.shards(), gone, Reply::Command(Box::new(tell)));
-        let frame = push.frame().clone();
-        core.deliver(shared, Delivery { frame, to, from: None, tally: Some(Arc::new(tally)) });
-        Ok(PushReceipt { outcome, asked: None })
-    }
-
-    /// Whether a recipient of this gateway that is still taking bytes has more than half of
-    /// `max-queue` waiting: NDJSON streams pause then. Resolves when that is over, or after 1 s.
-    pub async fn stream_pause(&self, id: &str) {
-        let Ok((_, running)) = self.find_running(id) else { return };
-        let until = tokio::time::Instant::now() + STREAM_PAUSE;
-        while running.shared.any_over_half() && tokio::time::Instant::now() < until {
-            tokio::time::sleep(STREAM_LOOK).await;
-        }
-    }
-
     /// Nothing is started any more once all of it stops: it would wait for the end of the stop.
     fn goes_on(&self) -> Result<(), ApiError> {
         if self.host.is_stopping() {
@@ -407,68 +282,6 @@ impl Server {
         Ok(Reloaded { gateways: self.gateways(), notice })
     }
 
-    /// The open connections of a gateway.
-    pub async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
-        let gateway = self.find(id)?;
-        let Some(running) = gateway.running() else { return Ok(Vec::new()) };
-        let mut waits = Vec::new();
-        self.host.engine.core().post_all(|| {
-            let (reply, rows) = oneshot::channel();
-            waits.push(rows);
-            Msg::List(running.shared.slot, None, reply)
-        });
-        let mut rows: Vec<ConnRow> = Vec::new();
-        for wait in waits {
-            // A shard that is gone has no connections.
-            rows.append(&mut wait.await.unwrap_or_default());
-        }
-        rows.sort_unstable_by_key(|row| row.info.id);
-        Ok(rows.iter().filter_map(info).collect())
-    }
-
-    /// One connection.
-    pub async fn connection(&self, id: &str, conn: &str) -> Result<ConnectionInfo, ApiError> {
-        let gateway = self.find(id)?;
-        let unknown = || unknown_connection(id, conn);
-        let running = gateway.running().ok_or_else(unknown)?;
-        let name = ConnId::parse(conn).ok_or_else(unknown)?;
-        let core = self.host.engine.core();
-        let (reply, rows) = oneshot::channel();
-        core.post(core.shard_of(name), Msg::List(running.shared.slot, Some(name), reply));
-        let rows = rows.await.unwrap_or_default();
-        rows.first().and_then(info).ok_or_else(unknown)
-    }
-
-    /// Closes one connection. The caller has checked neither code nor reason.
-    pub async fn close_connection(
-        &self,
-        id: &str,
-        conn: &str,
-        code: u16,
-        reason: &str,
-    ) -> Result<ConnectionInfo, ApiError> {
-        use crate::protocol::close;
-        let gateway = self.find(id)?;
-        if !close::may_be_sent(code) {
-            let text = format!(
-                "the close code {code} may not be sent: take 1000, 1001, 1008, 1011, or one of \
-                 3000-4999"
-            );
-            return Err(ApiError::new(ErrorCode::BadRequest, text));
-        }
-        let unknown = || unknown_connection(id, conn);
-        // A gateway that does not run has no connections.
-        let running = gateway.running().ok_or_else(unknown)?;
-        let name = ConnId::parse(conn).ok_or_else(unknown)?;
-        let core = self.host.engine.core();
-        let (reply, row) = oneshot::channel();
-        let reason = close::cut_reason(reason).to_owned();
-        let msg = Msg::Close(running.shared.slot, name, code, reason, CloseReply::Control(reply));
-        core.post(core.shard_of(name), msg);
-        let row = row.await.unwrap_or_default().ok_or_else(unknown)?;
-        info(&row).ok_or_else(unknown)
-    }
-
     /// `Ok` for `/healthz` 200, else why not.
     pub fn health(&self) -> Result<(), String> {
         if self.host.is_stopping() {
@@ -524,20 +337,4 @@ where
     let interrupted = |_| ApiError::new(ErrorCode::Failed, "it was interrupted");
     task.await.map_err(interrupted)??;
     Ok(gateway.status())
-}
-
-fn unknown_connection(id: &str, conn: &str) -> ApiError {
-    let text = format!("no connection {conn:?} on gateway {id:?}");
-    ApiError::new(ErrorCode::UnknownConnection, text)
-}
-
-fn info(row: &ConnRow) -> Option<ConnectionInfo> {
-    Some(ConnectionInfo {
-        conn: row.info.id.to_string(),
-        remote: row.info.remote.to_string(),
-        // A JSON string by construction.
-        path: serde_json::value::RawValue::from_string(row.info.path_json().to_owned()).ok()?,
-        opened_at: humantime::format_rfc3339_millis(row.info.opened_at).to_string(),
-        queued_bytes: row.queued as u64,
-    })
 }

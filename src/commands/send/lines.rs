@@ -4,14 +4,11 @@
 //! slow producer's line goes at once and a fast one's go by the thousand. The main thread reads the
 //! results, which come in the same order; a channel tells it the numbers of the lines behind them.
 
-use std::collections::HashSet;
 use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-
-use serde::Serialize;
 
 use super::input::write_start;
 use super::{Outcome, messages_path, nobody, targets};
@@ -19,15 +16,12 @@ use crate::cli::SendArgs;
 use crate::commands::control::{self, print, print_json};
 use crate::control::MAX_STRUCT;
 use crate::control::client::{StreamReader, StreamWriter};
+use crate::control::totals::Totals;
 use crate::error::{Failure, complain, exit};
 use crate::escape;
 
 /// What is read of stdin at a time.
 const PIECE: usize = 64 << 10;
-/// Failures that the JSON total names, as the control port does.
-const FAILED: usize = 100;
-/// Names in the total's `gone`, at most.
-const GONE: usize = 10_000;
 
 /// Runs the stream to its end.
 pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
@@ -55,7 +49,7 @@ pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
     // process.
     std::thread::spawn(move || feeder.run(io::stdin().lock()));
 
-    let mut tally = Tally { args, told, lines: (0, 0), total: Total::default(), exit: None };
+    let mut tally = Tally { args, told, lines: (0, 0), total: Totals::default(), exit: None };
     let ended = follow(&mut reader, &sent, &mut tally);
     tally.local_failures();
     if !args.quiet {
@@ -244,31 +238,12 @@ impl Feeder {
     }
 }
 
-/// The one total.
-#[derive(Debug, Default, Serialize)]
-struct Total {
-    matched: u64,
-    delivered: u64,
-    dropped: u64,
-    gone: Vec<String>,
-    failed: Vec<FailedLine>,
-    failures: u64,
-    #[serde(skip)]
-    gone_seen: HashSet<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct FailedLine {
-    line: u64,
-    code: String,
-}
-
 struct Tally<'a> {
     args: &'a SendArgs,
     told: Receiver<Told>,
     /// The line of the next result, and how many lines follow on each other from there.
     lines: (u64, u64),
-    total: Total,
+    total: Totals,
     /// The first failure's exit code.
     exit: Option<u8>,
 }
@@ -284,14 +259,8 @@ impl Tally<'_> {
         if let Some(why) = nobody(self.args, &outcome) {
             self.fail(line, "nobody", exit::NO_GATEWAY, &why);
         }
-        self.total.matched += outcome.matched;
-        self.total.delivered += outcome.delivered;
-        self.total.dropped += outcome.dropped;
-        for name in outcome.gone {
-            if self.total.gone.len() < GONE && self.total.gone_seen.insert(name.clone()) {
-                self.total.gone.push(name);
-            }
-        }
+        let Outcome { matched, delivered, dropped, gone, .. } = outcome;
+        self.total.add(matched, delivered, dropped, gone);
         Ok(())
     }
 
@@ -335,10 +304,7 @@ impl Tally<'_> {
     fn fail(&mut self, line: u64, code: &str, exit: u8, why: &str) {
         complain(&format!("wsgw: line {line}: {}", escape::lines(why)));
         self.exit.get_or_insert(exit);
-        self.total.failures += 1;
-        if self.total.failed.len() < FAILED {
-            self.total.failed.push(FailedLine { line, code: code.to_owned() });
-        }
+        self.total.fail(line, code);
     }
 
     /// A failure that ends the stream, with the first line that it concerns.

@@ -1,0 +1,149 @@
+//! The door through which pushes come in: how many may wait, and their way to the listener or
+//! straight to the clients.
+//!
+//! Taking a push in never waits; its receipt resolves when it is through. What waits is counted by
+//! atomics, given back where a push ends, however it does.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::api::{ApiError, ErrorCode, PushOutcome};
+use super::{Host, Server};
+use crate::gateway::engine::{Delivery, HomeMsg, Shared};
+use crate::gateway::exchange::lines::choose;
+use crate::gateway::exchange::{PushAsk, route_recipients};
+use crate::gateway::tally::{Reply, Tally};
+use crate::protocol::hooks::Hook;
+use crate::protocol::push::Push;
+
+/// Pushes that may wait.
+const PUSHES_MAX: usize = 1024;
+
+/// Bytes of their structs.
+const PUSH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long an NDJSON stream waits at a time for a recipient that is over half of `max-queue`.
+const STREAM_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it looks.
+const STREAM_LOOK: Duration = Duration::from_millis(2);
+
+/// Pushes that wait, and their bytes.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pushes: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// What one push holds of the limits, until it is dropped.
+struct Ticket(Arc<Waiting>, usize);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.pushes.fetch_sub(1, Ordering::Relaxed);
+        self.0.bytes.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Waiting {
+    fn ticket(self: &Arc<Waiting>, bytes: usize) -> Result<Ticket, ApiError> {
+        let pushes = self.pushes.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // From here on its drop gives both back.
+        let ticket = Ticket(Arc::clone(self), bytes);
+        if pushes >= PUSHES_MAX || before > 0 && before + bytes > PUSH_BYTES_MAX {
+            return Err(ApiError::new(
+                ErrorCode::Busy,
+                "too many pushes wait (1024 requests or 64 MiB): try again later",
+            ));
+        }
+        Ok(ticket)
+    }
+}
+
+/// The answer to a push that was taken in; it arrives once, later. Dropped before that, the push is
+/// withdrawn if its line was not begun.
+pub struct PushReceipt {
+    outcome: oneshot::Receiver<Result<PushOutcome, ApiError>>,
+    asked: Option<(Arc<Host>, Arc<Shared>)>,
+}
+
+impl Future for PushReceipt {
+    type Output = Result<PushOutcome, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = std::task::ready!(Pin::new(&mut self.outcome).poll(cx));
+        self.asked = None;
+        Poll::Ready(outcome.unwrap_or_else(|_| {
+            let text = "the gateway stopped before the push was through";
+            Err(ApiError::new(ErrorCode::Stopping, text))
+        }))
+    }
+}
+
+impl Drop for PushReceipt {
+    fn drop(&mut self) {
+        self.outcome.close();
+        if let Some((host, shared)) = self.asked.take() {
+            host.engine.core().post_home(&shared, HomeMsg::Withdrawn);
+        }
+    }
+}
+
+impl Server {
+    /// Takes a push in, in the order of the calls. `Err` is an immediate refusal (unknown gateway,
+    /// not running, stopping, busy, too large). Dropping the receipt withdraws the push if its line
+    /// was not begun yet. `hook` false skips the listener.
+    pub fn push(&self, id: &str, push: &Push, hook: bool) -> Result<PushReceipt, ApiError> {
+        let (gateway, running) = self.find_running(id)?;
+        let shared = &running.shared;
+        let settings = shared.settings();
+        let core = self.host.engine.core();
+        let ticket = self.waiting.ticket(push.size())?;
+        let (reply, outcome) = oneshot::channel();
+        if hook && settings.asks(Hook::OnMessage) {
+            if push.line_size() > settings.max_line {
+                let text = format!(
+                    "the event's line would be over max-line ({} bytes)",
+                    settings.max_line
+                );
+                return Err(ApiError::new(ErrorCode::TooLarge, text));
+            }
+            gateway.metrics.pushes.inc();
+            let ask = PushAsk { push: push.clone(), reply, ticket: Box::new(ticket) };
+            core.post_home(shared, HomeMsg::Push(Box::new(ask)));
+            let asked = Some((Arc::clone(&self.host), Arc::clone(shared)));
+            return Ok(PushReceipt { outcome, asked });
+        }
+        gateway.metrics.pushes.inc();
+        let except = push.except().unwrap_or_default();
+        let (to, gone) = choose(push.connections(), except, |except| {
+            route_recipients(settings.route, None, except)
+        });
+        gateway.metrics.gone.add(gone.len() as u64);
+        let tell = move |outcome| {
+            drop(ticket);
+            // The requester may have gone; then nobody is left to tell.
+            let _ = reply.send(Ok(outcome));
+        };
+        let tally = Tally::new(core.shards(), gone, Reply::Command(Box::new(tell)));
+        let frame = push.frame().clone();
+        core.deliver(shared, Delivery { frame, to, from: None, tally: Some(Arc::new(tally)) });
+        Ok(PushReceipt { outcome, asked: None })
+    }
+
+    /// Whether a recipient of this gateway that is still taking bytes has more than half of
+    /// `max-queue` waiting: NDJSON streams pause then. Resolves when that is over, or after 1 s.
+    pub async fn stream_pause(&self, id: &str) {
+        let Ok((_, running)) = self.find_running(id) else { return };
+        let until = tokio::time::Instant::now() + STREAM_PAUSE;
+        while running.shared.any_over_half() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(STREAM_LOOK).await;
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! How a gateway comes up: it binds, its listener shows that it lives, then it accepts.
+//!
+//! On the control runtime, within the gateway's turn. What comes up is the caller's alone until
+//! `enter` makes it the gateway's; what does not leaves nothing.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::{mpsc, watch};
+
+use super::api::{ApiError, ErrorCode};
+use super::gateway::{Gateway, Phase, Running, Trouble, url};
+use crate::gateway::bind;
+use crate::gateway::engine::{Msg, Report, Shared};
+use crate::gateway::supervisor::{Life, Supervisor};
+use crate::gateway::transport::server_config;
+use crate::protocol::close;
+use crate::settings::{GatewaySettings, Startup};
+
+impl Gateway {
+    /// Starts it; fine if it runs.
+    pub async fn start(self: &Arc<Self>) -> Result<(), ApiError> {
+        let _turn = self.verb.lock().await;
+        self.start_locked().await.map_err(|trouble| self.error(trouble))
+    }
+
+    /// Starts it, within a verb.
+    ///
+    /// # Errors
+    /// Why it has failed now.
+    pub async fn start_locked(self: &Arc<Self>) -> Result<(), Trouble> {
+        if self.host()?.is_stopping() {
+            let text = "wsgw is stopping".to_owned();
+            return Err(Trouble { code: ErrorCode::Stopping, text, taken: false });
+        }
+        let settings = {
+            let mut state = self.state();
+            state.by_hand = false;
+            match (state.phase, state.settings.startup) {
+                (Phase::Running, _) => return Ok(()),
+                (_, Startup::Disabled) => {
+                    let text = "it is disabled: set its startup to \"manual\" or \"automatic\" and \
+                                reload";
+                    let code = ErrorCode::NotRunning;
+                    return Err(Trouble { code, text: text.to_owned(), taken: false });
+                }
+                _ => {}
+            }
+            state.phase = Phase::Starting;
+            state.error = None;
+            Arc::clone(&state.settings)
+        };
+        match self.bring_up(&settings, None).await {
+            Ok(running) => {
+                self.enter(running, &settings);
+                Ok(())
+            }
+            Err(trouble) => {
+                let mut state = self.state();
+                state.phase = Phase::Failed;
+                state.error = Some(trouble.text.clone());
+                tracing::error!(gateway = %self.id, "{}", trouble.text);
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Binds (unless it is given an acceptor), starts the listener and waits until it lives;
+    /// accepts nothing yet.
+    ///
+    /// # Errors
+    /// Why it does not come up; nothing is left of it.
+    pub async fn bring_up(
+        self: &Arc<Self>,
+        settings: &Arc<GatewaySettings>,
+        acceptor: Option<TcpListener>,
+    ) -> Result<(Running, TcpListener), Trouble> {
+        let tls = tls_of(settings).map_err(Trouble::new)?;
+        let host = self.host()?;
+        let handed_over = || host.inherited.socket_of(settings);
+        let acceptor = match acceptor.map(Ok).or_else(handed_over) {
+            Some(acceptor) => acceptor,
+            None => bind::bind(&settings.host, settings.port).await,
+        };
+        let bound = acceptor.and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)));
+        let (bound, acceptor) = bound.map_err(|e| Trouble {
+            code: ErrorCode::Failed,
+            taken: e.kind() == io::ErrorKind::AddrInUse,
+            text: bind_error(&e, settings),
+        })?;
+        let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
+        let metrics = Arc::clone(&self.metrics);
+        let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
+        shared.set_tls(tls);
+        let mut running = Running { shared, bound, supervisor: None };
+        if settings.listener.is_some() {
+            let shared = Arc::clone(&running.shared);
+            let supervisor = Supervisor::start(host.around(), shared, reports, None);
+            let mut life = supervisor.life();
+            running.supervisor = Some(Arc::new(supervisor));
+            let now = life.wait_for(|l| matches!(l, Life::Up(_) | Life::Failed(_))).await;
+            let failed = match now.as_deref() {
+                Ok(Life::Up(_)) => None,
+                Ok(Life::Failed(why)) => Some(why.clone()),
+                _ => Some("the listener ended".to_owned()),
+            };
+            drop(now);
+            if let Some(why) = failed {
+                host.engine.remove(&running.shared);
+                return Err(Trouble::new(format!("the listener cannot be started: {why}")));
+            }
+        }
+        Ok((running, acceptor))
+    }
+
+    /// Accepts: it runs.
+    pub fn enter(
+        self: &Arc<Self>,
+        (running, acceptor): (Running, TcpListener),
+        settings: &GatewaySettings,
+    ) {
+        let Ok(host) = self.host() else { return };
+        let shared = &running.shared;
+        let copy = acceptor.try_clone().ok();
+        host.engine.core().post(shared.home, Msg::Accept(shared.slot, Some(acceptor)));
+        let address = url(running.bound, settings.tls_cert.is_some());
+        if let Some(supervisor) = &running.supervisor {
+            self.mind(supervisor.life(), Arc::clone(shared));
+        }
+        let mut state = self.state();
+        state.running = Some(running);
+        state.acceptor = copy;
+        state.phase = Phase::Running;
+        state.error = None;
+        drop(state);
+        tracing::info!(gateway = %self.id, %address, "gateway running");
+        (host.announce)(&format!("gateway {} listening on {address}", self.id));
+    }
+
+    /// Watches for a listener that fails for good after the gateway counted as running.
+    pub fn mind(self: &Arc<Self>, mut life: watch::Receiver<Life>, shared: Arc<Shared>) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let end = life.wait_for(|l| matches!(l, Life::Failed(_) | Life::Stopped)).await;
+            let end = end.map(|life| life.clone());
+            let Ok(Life::Failed(why)) = end else { return };
+            let _turn = this.verb.lock().await;
+            let running = this.running().filter(|r| Arc::ptr_eq(&r.shared, &shared));
+            let Some(running) = running else { return };
+            let settings = {
+                let mut state = this.state();
+                state.phase = Phase::Failed;
+                state.error = Some(format!("the listener cannot be started: {why}"));
+                GatewaySettings { drain: Duration::ZERO, ..(*state.settings).clone() }
+            };
+            this.bring_down(&running, &settings, close::LISTENER_FAILED, Duration::ZERO).await;
+            this.state().running = None;
+        });
+    }
+}
+
+/// The certificate of a gateway, read from its files.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, String> {
+    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
+    let (config, _) = server_config(cert, key)?;
+    Ok(Some(Arc::new(config)))
+}
+
+fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {
+    let GatewaySettings { id, host, port, .. } = settings;
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {port} on {host} is taken (gateway {id}): stop what uses it, or pick another with \
+             --port (0 takes a free one)"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} on {host} may not be bound (gateway {id}): {error}; ports below 1024 need \
+             privileges, --port picks another"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{host} is no address of this machine (gateway {id}): --host picks another")
+        }
+        _ => {
+            format!("{host}:{port} cannot be bound (gateway {id}): {error}; see --host and --port")
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! How a gateway goes down: its clients are served to their end, told, and cut; then its listener
+//! ends.
+//!
+//! On the control runtime, within the gateway's turn. It waits for what the shards say, each time
+//! with a limit, and `Host::cut` ends every wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Host;
+use super::gateway::{Gateway, Phase, Running};
+use crate::gateway::engine::{HomeMsg, Msg, Shared};
+use crate::protocol::close::{self, Closing};
+use crate::settings::GatewaySettings;
+
+/// How long clients have for their Close, and the listener to take its last events.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// The same where a stop is cut short.
+const CUT_WAIT: Duration = Duration::from_millis(100);
+
+/// Steps in which closes are spread over `close-spread`.
+const SPREAD_STEP: Duration = Duration::from_millis(50);
+
+impl Gateway {
+    /// Stops it; fine if it is stopped.
+    pub async fn stop(self: &Arc<Self>, by_hand: bool) {
+        let _turn = self.verb.lock().await;
+        self.stop_locked(by_hand).await;
+    }
+
+    /// Stops it, within a verb.
+    pub async fn stop_locked(self: &Arc<Self>, by_hand: bool) {
+        let (running, settings) = {
+            let mut state = self.state();
+            state.by_hand |= by_hand;
+            let Some(running) = state.running.clone() else {
+                state.phase = Phase::Stopped;
+                state.error = None;
+                return;
+            };
+            state.phase = Phase::Stopping;
+            (running, Arc::clone(&state.settings))
+        };
+        tracing::info!(gateway = %self.id, "gateway stopping");
+        let spread = settings.close_spread;
+        self.bring_down(&running, &settings, close::STOPPING, spread).await;
+        let mut state = self.state();
+        state.running = None;
+        state.phase = Phase::Stopped;
+        state.error = None;
+        drop(state);
+        tracing::info!(gateway = %self.id, "gateway stopped");
+    }
+
+    /// The stop sequence (contract section 1). Before it, clients are closed one after the other
+    /// for so long as `spread`, while the others are served on.
+    pub async fn bring_down(
+        &self,
+        running: &Running,
+        settings: &GatewaySettings,
+        closing: Closing,
+        spread: Duration,
+    ) {
+        let Ok(host) = self.host() else { return };
+        let core = host.engine.core();
+        let cut = &host.cut;
+        let shared = &running.shared;
+        shared.refusing.store(true, Ordering::SeqCst);
+        self.state().acceptor = None;
+        core.post(shared.home, Msg::Accept(shared.slot, None));
+        self.close_by_and_by(&host, shared, closing, spread).await;
+        shared.stopping.store(true, Ordering::SeqCst);
+        core.post_all(|| Msg::Resume(shared.slot));
+
+        let (done, idle) = oneshot::channel();
+        core.post_home(shared, HomeMsg::WhenIdle(done));
+        wait(settings.drain, cut, idle).await;
+        let (done, dropped) = oneshot::channel();
+        core.post_home(shared, HomeMsg::DropAll(done));
+        if let Some(n @ 1..) = wait(CLOSE_WAIT, cut, dropped).await {
+            tracing::warn!(gateway = %self.id, "{n} messages without an answer were dropped at the stop");
+        }
+
+        core.post_all(|| Msg::CloseAll(shared.slot, Some(closing)));
+        self.wait_empty(&host, shared, CLOSE_WAIT + Duration::from_millis(200), cut).await;
+        if cut.is_cancelled() {
+            // However short: a client that answers at once is told the truth.
+            self.wait_empty(&host, shared, CUT_WAIT, &CancellationToken::new()).await;
+        }
+        core.post_all(|| Msg::CloseAll(shared.slot, None));
+        self.wait_empty(&host, shared, CLOSE_WAIT, &CancellationToken::new()).await;
+
+        if let Some(supervisor) = &running.supervisor {
+            let (done, flushed) = oneshot::channel();
+            core.post_home(shared, HomeMsg::WhenFlushed(done));
+            wait(CLOSE_WAIT, cut, flushed).await;
+            supervisor.stop(cut.clone()).await;
+        }
+        host.engine.remove(shared);
+        self.metrics.queued.set(0);
+        self.metrics.unanswered.set(0);
+    }
+
+    /// Closes clients spread over a time, so that they do not all come back at once.
+    async fn close_by_and_by(
+        &self,
+        host: &Host,
+        shared: &Shared,
+        closing: Closing,
+        time: Duration,
+    ) {
+        let steps = u32::try_from(time.as_millis() / SPREAD_STEP.as_millis()).unwrap_or(u32::MAX);
+        for left in (1..=steps).rev() {
+            if self.metrics.connections.get() == 0 {
+                return;
+            }
+            host.engine.core().post_all(|| Msg::CloseShare(shared.slot, closing, left));
+            tokio::select! {
+                () = tokio::time::sleep(SPREAD_STEP) => {}
+                () = host.cut.cancelled() => return,
+            }
+        }
+    }
+
+    async fn wait_empty(
+        &self,
+        host: &Host,
+        shared: &Shared,
+        time: Duration,
+        cut: &CancellationToken,
+    ) {
+        let core = host.engine.core();
+        let mut waits = Vec::new();
+        core.post_all(|| {
+            let (done, empty) = oneshot::channel();
+            waits.push(empty);
+            Msg::WhenEmpty(shared.slot, done)
+        });
+        let all = async {
+            for empty in waits {
+                // A shard that is gone has no connections.
+                let _ = empty.await;
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = tokio::time::sleep(time) => {}
+            () = cut.cancelled() => {}
+        }
+    }
+}
+
+async fn wait<T>(
+    time: Duration,
+    cut: &CancellationToken,
+    receiver: oneshot::Receiver<T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        result = timeout(time, receiver) => result.ok()?.ok(),
+        () = cut.cancelled() => None,
+    }
+}
