@@ -146,6 +146,7 @@ def frame(size):
 
 class Server:
     def __init__(self, command):
+        self.clients = []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -170,6 +171,14 @@ class Server:
         self.process.kill()
         self.process.wait()
         self.home.cleanup()
+        for s in self.clients:
+            s.close()
+
+    def connect(self, count):
+        """So many clients more; they last as long as the server."""
+        new = [connect(self.port) for _ in range(count)]
+        self.clients += new
+        return new
 
 
 def rounds(sockets, send, expected, server):
@@ -205,15 +214,15 @@ def measure(command, workload):
     with Server(lambda port: command(port, mode)) as server:
         pid = server.process.pid
         if kind == "idle":
-            connect(server.port)
+            server.connect(1)
             time.sleep(0.3)
             empty, before = memory(pid), cpu(pid)
-            sockets = [connect(server.port) for _ in range(numbers[0])]
+            sockets = server.connect(numbers[0])
             opening = cpu(pid) - before
             time.sleep(1)
             return {"KiB a connection": (memory(pid) - empty) / len(sockets),
                     "µs to open one": opening / len(sockets)}
-        sockets = [connect(server.port) for _ in range(numbers[0])]
+        sockets = server.connect(numbers[0])
         if kind == "fanout":
             _, size, burst = numbers
             message, length = frame(size)
@@ -267,7 +276,7 @@ def flood(listener, clients=100):
         return int(found[1])
     command = ["--control", f"127.0.0.1:{control}", "--", *listener]
     with Server(lambda port: [a for a in wsgw(port, "none") if a not in ("--control", "off")] + command) as server:
-        sockets = [connect(server.port) for _ in range(clients)]
+        sockets = server.connect(clients)
         block = frame(128)[0] * 200
         unsent = dict.fromkeys(sockets, block)
         selector = selectors.EpollSelector()
