@@ -53,7 +53,7 @@ impl Gateway {
             }
             return self.start_locked().await.or_else(|why| if same { Ok(()) } else { Err(why) });
         };
-        let failed = |why: String| Trouble::new(format!("{why}; it goes on as it was"));
+        let failed = |why: String| Trouble::new(remark(&why, "it goes on as it was"));
         if new.startup == Startup::Disabled {
             self.state().settings = new;
             self.stop_locked(false).await;
@@ -101,7 +101,9 @@ impl Gateway {
                 let Err(mut trouble) = self.start_locked().await else { return Ok(()) };
                 self.state().settings = old;
                 match self.start_locked().await {
-                    Ok(()) => trouble.text.push_str("; it was started as it was before"),
+                    Ok(()) => {
+                        trouble.text = remark(&trouble.text, "it was started as it was before");
+                    }
                     Err(again) => {
                         trouble.text.push_str(&format!(", nor as before: {}", again.text))
                     }
@@ -110,7 +112,7 @@ impl Gateway {
                 Err(Trouble { taken: false, ..trouble })
             }
             Err(mut trouble) => {
-                trouble.text.push_str("; it goes on as it was");
+                trouble.text = remark(&trouble.text, "it goes on as it was");
                 Err(trouble)
             }
         }
@@ -130,7 +132,10 @@ impl Gateway {
     ) -> Result<(), String> {
         let host = self.host().map_err(|trouble| trouble.text)?;
         match (&running.supervisor, &new.listener) {
-            (Some(supervisor), Some(_)) => supervisor.replace(Arc::clone(new)).await,
+            (Some(supervisor), Some(_)) => {
+                let replaced = supervisor.replace(Arc::clone(new)).await;
+                replaced.map_err(|why| format!("the new listener failed: {why}"))
+            }
             (Some(supervisor), None) => {
                 supervisor.stop(host.hurry()).await;
                 self.apply(&running.shared, new);
@@ -160,4 +165,10 @@ impl Gateway {
             }
         }
     }
+}
+
+/// A reason with a remark behind its first line, before a listener's last words.
+fn remark(reason: &str, remark: &str) -> String {
+    let (first, more) = reason.split_at(reason.find('\n').unwrap_or(reason.len()));
+    format!("{first}; {remark}{more}")
 }
