@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::gateway::{Gateway, Phase, Running, Trouble, tls_of};
 use crate::gateway::engine::{Msg, Shared};
 use crate::gateway::supervisor::{self, Supervisor};
@@ -71,6 +73,7 @@ impl Gateway {
         }
         running.shared.set_tls(tls);
         self.state().settings = new;
+        self.settled(&running.shared).await;
         Ok(())
     }
 
@@ -122,6 +125,22 @@ impl Gateway {
         *shared.settings.write().unwrap_or_else(|e| e.into_inner()) = Arc::clone(settings);
         if let Ok(host) = self.host() {
             host.engine.core().post_all(|| Msg::Settings(shared.slot));
+        }
+    }
+
+    /// Waits until every shard works by the new settings: what a client sends once a reload is done
+    /// is handled by them.
+    async fn settled(&self, shared: &Shared) {
+        let Ok(host) = self.host() else { return };
+        let mut answers = Vec::new();
+        host.engine.core().post_all(|| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            Msg::Sync(shared.slot, reply)
+        });
+        for answer in answers {
+            // A shard that has nothing of the gateway any more says nothing.
+            let _ = answer.await;
         }
     }
 
