@@ -70,7 +70,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--ping-interval', '--ping-interval', [CompletionResultType]::ParameterName, 'Time between pings, 0 for none [default: 30s]')
             [CompletionResult]::new('--pong-timeout', '--pong-timeout', [CompletionResultType]::ParameterName, 'Time to answer a ping [default: 30s]')
             [CompletionResult]::new('--idle-timeout', '--idle-timeout', [CompletionResultType]::ParameterName, 'Close a connection after so long without a message either way, 0 for never [default: 0]')
-            [CompletionResult]::new('--allow-origin', '--allow-origin', [CompletionResultType]::ParameterName, 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: the same host]')
+            [CompletionResult]::new('--allow-origin', '--allow-origin', [CompletionResultType]::ParameterName, 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]')
             [CompletionResult]::new('--trusted-proxies', '--trusted-proxies', [CompletionResultType]::ParameterName, 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)')
             [CompletionResult]::new('--max-rate', '--max-rate', [CompletionResultType]::ParameterName, 'Messages per second from one connection, 0 for no limit [default: 0]')
             [CompletionResult]::new('--max-line', '--max-line', [CompletionResultType]::ParameterName, 'Longest line from the listener [default: 16MiB]')

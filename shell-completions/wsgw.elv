@@ -66,7 +66,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --ping-interval 'Time between pings, 0 for none [default: 30s]'
             cand --pong-timeout 'Time to answer a ping [default: 30s]'
             cand --idle-timeout 'Close a connection after so long without a message either way, 0 for never [default: 0]'
-            cand --allow-origin 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: the same host]'
+            cand --allow-origin 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]'
             cand --trusted-proxies 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)'
             cand --max-rate 'Messages per second from one connection, 0 for no limit [default: 0]'
             cand --max-line 'Longest line from the listener [default: 16MiB]'

@@ -68,7 +68,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-queue -d 'Bytes 
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l ping-interval -d 'Time between pings, 0 for none [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l pong-timeout -d 'Time to answer a ping [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l idle-timeout -d 'Close a connection after so long without a message either way, 0 for never [default: 0]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: the same host]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Messages per second from one connection, 0 for no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener [default: 16MiB]' -r

@@ -164,7 +164,7 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "DURATION")]
     pub idle_timeout: Option<String>,
     /// Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable)
-    /// [default: the same host]
+    /// [default: localhost on a loopback address, else the same host]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Option<Vec<String>>,
     /// Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)
