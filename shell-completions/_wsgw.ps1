@@ -28,14 +28,15 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Run gateways until SIGINT or SIGTERM')
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Push a message to the connected clients')
             [CompletionResult]::new('connect', 'connect', [CompletionResultType]::ParameterValue, 'Connect to a WebSocket server, by hand or from a pipe')
-            [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Show every gateway: state, address, connections, listener, messages')
+            [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Show every gateway, or one: state, address, connections, listener, messages')
             [CompletionResult]::new('start', 'start', [CompletionResultType]::ParameterValue, 'Start a gateway')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a gateway; its connections are closed with 1001')
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop and start a gateway, or replace its listener alone')
             [CompletionResult]::new('reload', 'reload', [CompletionResultType]::ParameterValue, 'Re-read the config file; an invalid one changes nothing')
-            [CompletionResult]::new('connections', 'connections', [CompletionResultType]::ParameterValue, 'List the open connections')
+            [CompletionResult]::new('connections', 'connections', [CompletionResultType]::ParameterValue, 'List the open connections, of all gateways or of one')
             [CompletionResult]::new('close', 'close', [CompletionResultType]::ParameterValue, 'Close one connection')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script of a shell')
+            [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
         'wsgw;serve' {
@@ -69,7 +70,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--ping-interval', '--ping-interval', [CompletionResultType]::ParameterName, 'Time between pings, 0 for none [default: 30s]')
             [CompletionResult]::new('--pong-timeout', '--pong-timeout', [CompletionResultType]::ParameterName, 'Time to answer a ping [default: 30s]')
             [CompletionResult]::new('--idle-timeout', '--idle-timeout', [CompletionResultType]::ParameterName, 'Close a connection after so long without a message either way, 0 for never [default: 0]')
-            [CompletionResult]::new('--allow-origin', '--allow-origin', [CompletionResultType]::ParameterName, 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: the same host]')
+            [CompletionResult]::new('--allow-origin', '--allow-origin', [CompletionResultType]::ParameterName, 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]')
             [CompletionResult]::new('--trusted-proxies', '--trusted-proxies', [CompletionResultType]::ParameterName, 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)')
             [CompletionResult]::new('--max-rate', '--max-rate', [CompletionResultType]::ParameterName, 'Messages per second from one connection, 0 for no limit [default: 0]')
             [CompletionResult]::new('--max-line', '--max-line', [CompletionResultType]::ParameterName, 'Longest line from the listener [default: 16MiB]')
@@ -116,15 +117,15 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--origin', '--origin', [CompletionResultType]::ParameterName, 'Origin of the request')
             [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Basic authentication')
             [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Basic authentication')
-            [CompletionResult]::new('-x', '-x', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read')
-            [CompletionResult]::new('--execute', '--execute', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read')
+            [CompletionResult]::new('-x', '-x', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal')
+            [CompletionResult]::new('--execute', '--execute', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Leave after N messages')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'Leave after N messages')
             [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]')
             [CompletionResult]::new('--ping', '--ping', [CompletionResultType]::ParameterName, 'Send a ping every so many seconds')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Seconds for the whole handshake')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours: auto (on a terminal, unless NO_COLOR is set), always or never')
             [CompletionResult]::new('--cacert', '--cacert', [CompletionResultType]::ParameterName, 'Trust the certificates of this file (PEM)')
             [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Client certificate (PEM)')
             [CompletionResult]::new('--key', '--key', [CompletionResultType]::ParameterName, 'Key of the client certificate (PEM)')
@@ -138,8 +139,8 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show the handshake')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show the handshake')
             [CompletionResult]::new('--no-history', '--no-history', [CompletionResultType]::ParameterName, 'Neither read nor write the history file')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             break
@@ -228,6 +229,57 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;help' {
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Run gateways until SIGINT or SIGTERM')
+            [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Push a message to the connected clients')
+            [CompletionResult]::new('connect', 'connect', [CompletionResultType]::ParameterValue, 'Connect to a WebSocket server, by hand or from a pipe')
+            [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Show every gateway, or one: state, address, connections, listener, messages')
+            [CompletionResult]::new('start', 'start', [CompletionResultType]::ParameterValue, 'Start a gateway')
+            [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a gateway; its connections are closed with 1001')
+            [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop and start a gateway, or replace its listener alone')
+            [CompletionResult]::new('reload', 'reload', [CompletionResultType]::ParameterValue, 'Re-read the config file; an invalid one changes nothing')
+            [CompletionResult]::new('connections', 'connections', [CompletionResultType]::ParameterValue, 'List the open connections, of all gateways or of one')
+            [CompletionResult]::new('close', 'close', [CompletionResultType]::ParameterValue, 'Close one connection')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script of a shell')
+            [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
+            break
+        }
+        'wsgw;help;serve' {
+            break
+        }
+        'wsgw;help;send' {
+            break
+        }
+        'wsgw;help;connect' {
+            break
+        }
+        'wsgw;help;status' {
+            break
+        }
+        'wsgw;help;start' {
+            break
+        }
+        'wsgw;help;stop' {
+            break
+        }
+        'wsgw;help;restart' {
+            break
+        }
+        'wsgw;help;reload' {
+            break
+        }
+        'wsgw;help;connections' {
+            break
+        }
+        'wsgw;help;close' {
+            break
+        }
+        'wsgw;help;completions' {
+            break
+        }
+        'wsgw;help;help' {
             break
         }
     })

@@ -25,14 +25,15 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand serve 'Run gateways until SIGINT or SIGTERM'
             cand send 'Push a message to the connected clients'
             cand connect 'Connect to a WebSocket server, by hand or from a pipe'
-            cand status 'Show every gateway: state, address, connections, listener, messages'
+            cand status 'Show every gateway, or one: state, address, connections, listener, messages'
             cand start 'Start a gateway'
             cand stop 'Stop a gateway; its connections are closed with 1001'
             cand restart 'Stop and start a gateway, or replace its listener alone'
             cand reload 'Re-read the config file; an invalid one changes nothing'
-            cand connections 'List the open connections'
+            cand connections 'List the open connections, of all gateways or of one'
             cand close 'Close one connection'
             cand completions 'Print the completion script of a shell'
+            cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'wsgw;serve'= {
             cand --config 'Config file (TOML) [default: wsgw/wsgw.toml in the user''s config directory, then /etc/wsgw/wsgw.toml]'
@@ -65,7 +66,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --ping-interval 'Time between pings, 0 for none [default: 30s]'
             cand --pong-timeout 'Time to answer a ping [default: 30s]'
             cand --idle-timeout 'Close a connection after so long without a message either way, 0 for never [default: 0]'
-            cand --allow-origin 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: the same host]'
+            cand --allow-origin 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]'
             cand --trusted-proxies 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)'
             cand --max-rate 'Messages per second from one connection, 0 for no limit [default: 0]'
             cand --max-line 'Longest line from the listener [default: 16MiB]'
@@ -110,15 +111,15 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --origin 'Origin of the request'
             cand -u 'Basic authentication'
             cand --user 'Basic authentication'
-            cand -x 'Send this message after connecting (repeatable); stdin is not read'
-            cand --execute 'Send this message after connecting (repeatable); stdin is not read'
+            cand -x 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal'
+            cand --execute 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal'
             cand -n 'Leave after N messages'
             cand --count 'Leave after N messages'
             cand -w 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]'
             cand --wait 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]'
             cand --ping 'Send a ping every so many seconds'
             cand --timeout 'Seconds for the whole handshake'
-            cand --color 'Colours'
+            cand --color 'Colours: auto (on a terminal, unless NO_COLOR is set), always or never'
             cand --cacert 'Trust the certificates of this file (PEM)'
             cand --cert 'Client certificate (PEM)'
             cand --key 'Key of the client certificate (PEM)'
@@ -132,8 +133,8 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand -v 'Show the handshake'
             cand --verbose 'Show the handshake'
             cand --no-history 'Neither read nor write the history file'
-            cand -h 'Print help (see more with ''--help'')'
-            cand --help 'Print help (see more with ''--help'')'
+            cand -h 'Print help'
+            cand --help 'Print help'
             cand -V 'Print version'
             cand --version 'Print version'
         }
@@ -214,6 +215,44 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --help 'Print help'
             cand -V 'Print version'
             cand --version 'Print version'
+        }
+        &'wsgw;help'= {
+            cand serve 'Run gateways until SIGINT or SIGTERM'
+            cand send 'Push a message to the connected clients'
+            cand connect 'Connect to a WebSocket server, by hand or from a pipe'
+            cand status 'Show every gateway, or one: state, address, connections, listener, messages'
+            cand start 'Start a gateway'
+            cand stop 'Stop a gateway; its connections are closed with 1001'
+            cand restart 'Stop and start a gateway, or replace its listener alone'
+            cand reload 'Re-read the config file; an invalid one changes nothing'
+            cand connections 'List the open connections, of all gateways or of one'
+            cand close 'Close one connection'
+            cand completions 'Print the completion script of a shell'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'wsgw;help;serve'= {
+        }
+        &'wsgw;help;send'= {
+        }
+        &'wsgw;help;connect'= {
+        }
+        &'wsgw;help;status'= {
+        }
+        &'wsgw;help;start'= {
+        }
+        &'wsgw;help;stop'= {
+        }
+        &'wsgw;help;restart'= {
+        }
+        &'wsgw;help;reload'= {
+        }
+        &'wsgw;help;connections'= {
+        }
+        &'wsgw;help;close'= {
+        }
+        &'wsgw;help;completions'= {
+        }
+        &'wsgw;help;help'= {
         }
     ]
     $completions[$command]

@@ -29,14 +29,15 @@ complete -c wsgw -n "__fish_wsgw_needs_command" -s V -l version -d 'Print versio
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "serve" -d 'Run gateways until SIGINT or SIGTERM'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "send" -d 'Push a message to the connected clients'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "connect" -d 'Connect to a WebSocket server, by hand or from a pipe'
-complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "status" -d 'Show every gateway: state, address, connections, listener, messages'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "status" -d 'Show every gateway, or one: state, address, connections, listener, messages'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "start" -d 'Start a gateway'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "stop" -d 'Stop a gateway; its connections are closed with 1001'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "restart" -d 'Stop and start a gateway, or replace its listener alone'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "reload" -d 'Re-read the config file; an invalid one changes nothing'
-complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "connections" -d 'List the open connections'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "connections" -d 'List the open connections, of all gateways or of one'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "close" -d 'Close one connection'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l config -d 'Config file (TOML) [default: wsgw/wsgw.toml in the user\'s config directory, then /etc/wsgw/wsgw.toml]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l id -d 'The gateway that the flags are about [default: default]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control -d 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]' -r
@@ -67,7 +68,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-queue -d 'Bytes 
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l ping-interval -d 'Time between pings, 0 for none [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l pong-timeout -d 'Time to answer a ping [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l idle-timeout -d 'Close a connection after so long without a message either way, 0 for never [default: 0]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: the same host]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Messages per second from one connection, 0 for no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener [default: 16MiB]' -r
@@ -97,12 +98,12 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s H -l header -d 'Ad
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s s -l subprotocol -d 'Offer a subprotocol (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s o -l origin -d 'Origin of the request' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s u -l user -d 'Basic authentication' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s x -l execute -d 'Send this message after connecting (repeatable); stdin is not read' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s x -l execute -d 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s n -l count -d 'Leave after N messages' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l ping -d 'Send a ping every so many seconds' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l timeout -d 'Seconds for the whole handshake' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l color -d 'Colours' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l color -d 'Colours: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l cacert -d 'Trust the certificates of this file (PEM)' -r -F
@@ -116,7 +117,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l timestamps -d 'Put
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l insecure -d 'Do not check the server\'s certificate'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s v -l verbose -d 'Show the handshake'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l no-history -d 'Neither read nor write the history file'
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
@@ -164,3 +165,15 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s h -l help -d 'Print 
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "serve" -d 'Run gateways until SIGINT or SIGTERM'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "send" -d 'Push a message to the connected clients'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "connect" -d 'Connect to a WebSocket server, by hand or from a pipe'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "status" -d 'Show every gateway, or one: state, address, connections, listener, messages'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "start" -d 'Start a gateway'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "stop" -d 'Stop a gateway; its connections are closed with 1001'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "restart" -d 'Stop and start a gateway, or replace its listener alone'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "reload" -d 'Re-read the config file; an invalid one changes nothing'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "connections" -d 'List the open connections, of all gateways or of one'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "close" -d 'Close one connection'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

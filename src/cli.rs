@@ -16,7 +16,6 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
     long_about = "A WebSocket gateway for people who live in the shell: any program that reads and \
                   writes lines becomes the brain of a WebSocket server.\n\nTry:\n  wsgw serve -- cat\n  \
                   wsgw connect\n  wsgw send 'hello, all'",
-    disable_help_subcommand = true,
     propagate_version = true
 )]
 pub struct Cli {
@@ -34,7 +33,7 @@ pub enum Command {
     Send(Box<SendArgs>),
     /// Connect to a WebSocket server, by hand or from a pipe
     Connect(Box<ConnectArgs>),
-    /// Show every gateway: state, address, connections, listener, messages
+    /// Show every gateway, or one: state, address, connections, listener, messages
     Status(StatusArgs),
     /// Start a gateway
     Start(VerbArgs),
@@ -44,7 +43,7 @@ pub enum Command {
     Restart(RestartArgs),
     /// Re-read the config file; an invalid one changes nothing
     Reload(ReloadArgs),
-    /// List the open connections
+    /// List the open connections, of all gateways or of one
     Connections(StatusArgs),
     /// Close one connection
     Close(CloseArgs),
@@ -165,7 +164,7 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "DURATION")]
     pub idle_timeout: Option<String>,
     /// Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable)
-    /// [default: the same host]
+    /// [default: localhost on a loopback address, else the same host]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Option<Vec<String>>,
     /// Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)
@@ -264,7 +263,7 @@ pub struct ConnectArgs {
     /// Basic authentication
     #[arg(short, long, value_name = "NAME:PASSWORD")]
     pub user: Option<String>,
-    /// Send this message after connecting (repeatable); stdin is not read
+    /// Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal
     #[arg(short = 'x', long, value_name = "MSG", allow_hyphen_values = true)]
     pub execute: Vec<String>,
     /// Leave after N messages
@@ -294,8 +293,8 @@ pub struct ConnectArgs {
     /// Put the time before each message
     #[arg(long)]
     pub timestamps: bool,
-    /// Colours
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorWhen::Auto)]
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorWhen::Auto, hide_possible_values = true)]
     pub color: ColorWhen,
     /// Do not check the server's certificate
     #[arg(long)]

@@ -11,6 +11,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{Cli, Command};
 use crate::error::{Failure, complain};
@@ -18,7 +19,7 @@ use crate::escape;
 
 /// Parses the command line, runs the command, and turns its result into the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_hint(error).exit());
     let result: Result<u8, Failure> = match cli.command {
         Command::Send(args) => send::run(&args),
         Command::Status(args) => status::status(&args),
@@ -39,4 +40,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit)
         }
     }
+}
+
+/// `wsgw serve cat` lacks `--`: says so.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    let of_serve = std::env::args_os().nth(1).is_some_and(|command| command == "serve");
+    if of_serve
+        && error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && !word.starts_with('-')
+    {
+        let tip = format!("the listener's command stands behind --: wsgw serve -- {word}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }

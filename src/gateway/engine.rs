@@ -170,6 +170,8 @@ pub enum Msg {
     Remove(usize),
     /// Its settings changed.
     Settings(usize),
+    /// Tell when all that was posted before this has been handled.
+    Sync(usize, oneshot::Sender<()>),
     /// Accept on this socket (home only); `None` stops accepting.
     Accept(usize, Option<std::net::TcpListener>),
     /// A new client.

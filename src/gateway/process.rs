@@ -93,6 +93,10 @@ pub fn explain(error: &io::Error, command: &ListenerCommand) -> String {
             "there is no program {program} (relative paths count from {directory}), or the \
              interpreter in its first line does not exist"
         ),
+        io::ErrorKind::NotFound if program.contains(char::is_whitespace) => format!(
+            "there is no program {program:?} in PATH: give its words one by one (-- {program}), or \
+             all as one string to a shell (--listener {program:?})"
+        ),
         io::ErrorKind::NotFound => {
             format!(
                 "there is no program {program:?} in PATH; for a file in {directory} write ./{program}"

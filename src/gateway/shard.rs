@@ -274,6 +274,10 @@ impl Shard {
                 self.slices[gateway] = None;
             }
             Msg::Settings(_) => slice.set_settings(ctx),
+            Msg::Sync(_, reply) => {
+                // The requester may have gone.
+                let _ = reply.send(());
+            }
             Msg::Accept(_, acceptor) => slice.accept_on(acceptor, ctx),
             Msg::Socket(_, stream, peer, id) => slice.socket(stream, peer, id, ctx),
             Msg::Deliver(_, delivery) => slice.fanout.push_frame(delivery),
@@ -384,6 +388,7 @@ fn gateway_of(msg: &Msg) -> Option<usize> {
         Msg::Quit => None,
         Msg::Remove(g)
         | Msg::Settings(g)
+        | Msg::Sync(g, _)
         | Msg::Accept(g, _)
         | Msg::Socket(g, ..)
         | Msg::Deliver(g, _)

@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::gateway::{Gateway, Phase, Running, Trouble};
 use super::starting::tls_of;
 use crate::gateway::engine::{Msg, Shared};
@@ -54,7 +56,7 @@ impl Gateway {
             }
             return self.start_locked().await.or_else(|why| if same { Ok(()) } else { Err(why) });
         };
-        let failed = |why: String| Trouble::new(format!("{why}; it goes on as it was"));
+        let failed = |why: String| Trouble::new(remark(&why, "it goes on as it was"));
         if new.startup == Startup::Disabled {
             self.state().settings = new;
             self.stop_locked(false).await;
@@ -72,6 +74,7 @@ impl Gateway {
         }
         running.shared.set_tls(tls);
         self.state().settings = new;
+        self.settled(&running.shared).await;
         Ok(())
     }
 
@@ -102,7 +105,9 @@ impl Gateway {
                 let Err(mut trouble) = self.start_locked().await else { return Ok(()) };
                 self.state().settings = old;
                 match self.start_locked().await {
-                    Ok(()) => trouble.text.push_str("; it was started as it was before"),
+                    Ok(()) => {
+                        trouble.text = remark(&trouble.text, "it was started as it was before");
+                    }
                     Err(again) => {
                         trouble.text.push_str(&format!(", nor as before: {}", again.text))
                     }
@@ -111,7 +116,7 @@ impl Gateway {
                 Err(Trouble { taken: false, ..trouble })
             }
             Err(mut trouble) => {
-                trouble.text.push_str("; it goes on as it was");
+                trouble.text = remark(&trouble.text, "it goes on as it was");
                 Err(trouble)
             }
         }
@@ -124,6 +129,22 @@ impl Gateway {
         }
     }
 
+    /// Waits until every shard works by the new settings: what a client sends once a reload is done
+    /// is handled by them.
+    async fn settled(&self, shared: &Shared) {
+        let Ok(host) = self.host() else { return };
+        let mut answers = Vec::new();
+        host.engine.core().post_all(|| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            Msg::Sync(shared.slot, reply)
+        });
+        for answer in answers {
+            // A shard that has nothing of the gateway any more says nothing.
+            let _ = answer.await;
+        }
+    }
+
     async fn change_listener(
         self: &Arc<Self>,
         running: &Running,
@@ -131,7 +152,10 @@ impl Gateway {
     ) -> Result<(), String> {
         let host = self.host().map_err(|trouble| trouble.text)?;
         match (&running.supervisor, &new.listener) {
-            (Some(supervisor), Some(_)) => supervisor.replace(Arc::clone(new)).await,
+            (Some(supervisor), Some(_)) => {
+                let replaced = supervisor.replace(Arc::clone(new)).await;
+                replaced.map_err(|why| format!("the new listener failed: {why}"))
+            }
             (Some(supervisor), None) => {
                 supervisor.stop(host.hurry()).await;
                 self.apply(&running.shared, new);
@@ -161,4 +185,10 @@ impl Gateway {
             }
         }
     }
+}
+
+/// A reason with a remark behind its first line, before a listener's last words.
+fn remark(reason: &str, remark: &str) -> String {
+    let (first, more) = reason.split_at(reason.find('\n').unwrap_or(reason.len()));
+    format!("{first}; {remark}{more}")
 }

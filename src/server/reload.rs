@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Server;
 use super::api::{ApiError, ErrorCode};
 use super::gateway::Gateway;
+use super::starting::one_line;
 use crate::settings::{GatewaySettings, ServeSettings};
 
 impl Server {
@@ -59,8 +60,8 @@ impl Server {
             tracing::info!("configuration reloaded");
             Ok(notice)
         } else {
-            errors.iter().for_each(|error| tracing::error!("reload: {error}"));
-            Err(ApiError::new(ErrorCode::Failed, errors.join("; ")))
+            errors.iter().for_each(|error| tracing::error!("reload: {}", one_line(error)));
+            Err(ApiError::new(ErrorCode::Failed, errors.join("\n")))
         }
     }
 

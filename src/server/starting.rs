@@ -62,7 +62,7 @@ impl Gateway {
                 let mut state = self.state();
                 state.phase = Phase::Failed;
                 state.error = Some(trouble.text.clone());
-                tracing::error!(gateway = %self.id, "{}", trouble.text);
+                tracing::error!(gateway = %self.id, "{}", one_line(&trouble.text));
                 Err(trouble)
             }
         }
@@ -150,10 +150,15 @@ impl Gateway {
             let _turn = this.verb.lock().await;
             let running = this.running().filter(|r| Arc::ptr_eq(&r.shared, &shared));
             let Some(running) = running else { return };
+            let error = format!("the listener cannot be started: {why}");
+            tracing::error!(
+                gateway = %this.id,
+                "{}; the gateway stops, `wsgw start {}` tries again", one_line(&error), this.id
+            );
             let settings = {
                 let mut state = this.state();
                 state.phase = Phase::Failed;
-                state.error = Some(format!("the listener cannot be started: {why}"));
+                state.error = Some(error);
                 GatewaySettings { drain: Duration::ZERO, ..(*state.settings).clone() }
             };
             this.bring_down(&running, &settings, close::LISTENER_FAILED, Duration::ZERO).await;
@@ -190,4 +195,9 @@ fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {
             format!("{host}:{port} cannot be bound (gateway {id}): {error}; see --host and --port")
         }
     }
+}
+
+/// A reason with a listener's last words, each on a line of its own, for the log.
+pub(super) fn one_line(reason: &str) -> String {
+    reason.replace("\n  ", " | ")
 }

@@ -115,6 +115,9 @@ def test_a_wrong_command_is_a_fault(scripted, command):
     (result,) = server.record.wait("onResult")
     assert result["ref"] == "r" and isinstance(result["error"], str)
     server.await_metric("wsgw_listener_faults_total", 1)
+    # It was meant for the gateway: no word of stderr.
+    server.await_log("wrote a line that is skipped: ")
+    assert "mean to print" not in server.log()
 
 
 @pytest.mark.parametrize("ref", [7, "a", None, {"n": [1, 2]}, True, 1.5])

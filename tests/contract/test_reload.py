@@ -255,3 +255,15 @@ def test_a_signal_cuts_short_what_a_verb_waits_for(serve, what):
     assert server.wait() == 0
     assert time.monotonic() - begun < 10
     verb.join()
+
+
+def test_what_comes_after_a_reload_goes_by_it(serve):
+    server = serve(config="[gateways.a]\nport = 0\n")
+    a = server.connect(gateway="a")
+    for turn in range(40):
+        route = ("none", "all")[turn % 2]
+        server.config.write_text(f"[gateways.a]\nport = 0\nroute = '{route}'\n")
+        assert server.api("POST", "/v1/reload")[0] == 200
+        a.send(f"x{turn}")
+        if route == "all":
+            assert a.recv() == f"x{turn}"

@@ -130,10 +130,11 @@ impl Exchange {
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);
             let cut: String = text.chars().take(SHOWN).collect();
             let more = not_shown(hidden);
+            // A wrong command was meant for us.
+            let hint = if kind == "command" { "" } else { "; did you mean to print to stderr?" };
             tracing::warn!(
                 gateway = %self.gateway,
-                "the listener wrote a line that is skipped, {why}; did you mean to print to \
-                 stderr?{more} line={}",
+                "the listener wrote a line that is skipped: {why}{hint}{more} line={}",
                 crate::escape::escape(&cut)
             );
         }

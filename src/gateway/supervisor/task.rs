@@ -259,9 +259,8 @@ impl Task {
         if self.incarnations <= 2 && lived < EARLY && !wrote {
             self.early += 1;
             if self.early == 2 {
-                let why = with_tail(why, tail).await;
-                tracing::error!(gateway = %self.shared.id, "the listener cannot be started: {why}");
-                self.life.send_replace(Life::Failed(why));
+                // Whoever waits for it says so.
+                self.life.send_replace(Life::Failed(with_tail(why, tail).await));
                 return Pause::Done;
             }
         }
@@ -269,7 +268,8 @@ impl Task {
             self.delay = FIRST_DELAY;
         }
         tracing::warn!(
-            gateway = %self.shared.id, lived = ?lived,
+            gateway = %self.shared.id,
+            lived = %format_args!("{:.1}s", lived.as_secs_f64()),
             "the listener ended: {why}; it is started again in {} ms, clients stay connected",
             self.delay.as_millis()
         );
