@@ -15,6 +15,9 @@ use crate::error::{Failure, exit};
 /// The pause between two looks with `--retry`.
 const RETRY_STEP: Duration = Duration::from_millis(100);
 
+/// How long, with `--retry`, a `serve` that has just come may take to write its token down.
+const PUBLISH_TIME: Duration = Duration::from_secs(1);
+
 /// A connection to the control port.
 pub struct Client {
     target: Target,
@@ -43,10 +46,22 @@ impl Client {
     /// Exit codes 2 and 3.
     pub fn open(wanted: &Wanted, timeout: Duration, retry: Duration) -> Result<Client, Failure> {
         let until = Instant::now() + retry;
+        // Set at the first success behind a failure: its port is open before its token is there.
+        let mut came = None;
+        let mut failed_before = false;
         loop {
             let failed = match wanted.find() {
                 Ok(target) => match Client::connect(target, timeout) {
-                    Ok(client) => return Ok(client),
+                    Ok(client) => {
+                        let came = *came.get_or_insert_with(Instant::now);
+                        let may_come = failed_before && client.target.lacks_token();
+                        let until = until.min(came + PUBLISH_TIME);
+                        if !may_come || Instant::now() >= until {
+                            return Ok(client);
+                        }
+                        std::thread::sleep(RETRY_STEP);
+                        continue;
+                    }
                     Err(failure) => NotFound { failure, may_come: true },
                 },
                 Err(e) => e,
@@ -55,6 +70,7 @@ impl Client {
             if !failed.may_come || left.is_zero() {
                 return Err(failed.failure);
             }
+            failed_before = true;
             std::thread::sleep(RETRY_STEP.min(left));
         }
     }

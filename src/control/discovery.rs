@@ -45,6 +45,13 @@ pub struct Target {
     pub note: Option<String>,
 }
 
+impl Target {
+    /// Whether it wants a token and none was found.
+    pub fn lacks_token(&self) -> bool {
+        self.token.is_none() && matches!(self.endpoint, Endpoint::Tcp { .. })
+    }
+}
+
 /// Why none was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFound {

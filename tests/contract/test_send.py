@@ -8,10 +8,11 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from harness import WSGW, private_env, run_cli
+from harness import WSGW, private_env, run_cli, wait_until
 
 
 def test_it_prints_how_many_got_it(serve):
@@ -209,6 +210,49 @@ def test_retry(serve, tmp_path):
     done = run_cli(tmp_path, "send", "--retry", "0.5", "x")
     assert done.returncode == 3
     assert 0.4 < time.monotonic() - begun < 10
+
+
+def has_reader(fifo):
+    """Whether a FIFO is open for reading."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def test_retry_waits_for_the_token_of_the_port_it_found(tmp_path):
+    """A serve's port is open before its file is written: in between there is no token yet."""
+    env = private_env(tmp_path)
+    state = Path(env["XDG_STATE_HOME"]) / "wsgw"
+    state.mkdir()
+    fifo = state / "control-1.json"
+    os.mkfifo(fifo)
+    with socket.socket() as acceptor:
+        acceptor.bind(("127.0.0.1", 0))
+        acceptor.settimeout(30)
+        port = acceptor.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        command = [WSGW, "send", "-g", "a", "--retry", "60", "--control", url, "x"]
+        with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as sender:
+            # Each look reads every file, so that each opening of the FIFO is a look.
+            fifo.write_text("the first look; nobody listens")
+            wait_until(lambda: not has_reader(fifo), "the end of the first look")
+            with fifo.open("w"):
+                acceptor.listen(8)
+            with acceptor.accept()[0] as early:
+                (state / f"control-{port}.json").write_text(
+                    json.dumps({"url": url, "token": "late", "pid": os.getpid()}))
+                fifo.unlink()
+                with acceptor.accept()[0] as peer:
+                    head = peer.recv(65536)
+                    answer = b'{"matched":1,"delivered":1,"dropped":0,"gone":[]}'
+                    peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(answer), answer))
+                    out, err = sender.communicate(timeout=30)
+                assert early.recv(1) == b""
+    assert (sender.returncode, out) == (0, "delivered 1\n"), err
+    assert b"\r\nauthorization: bearer late\r\n" in head.lower()
 
 
 def test_a_timeout(scripted):
