@@ -111,6 +111,11 @@ impl Slice {
         !self.fanout.is_idle()
     }
 
+    /// Whether something is to be sent.
+    pub fn fans_out(&self) -> bool {
+        !self.fanout.is_idle()
+    }
+
     /// Whether a long run is better put off: frames that are nearly there would join it, and cost
     /// next to nothing then. So it is where frames come in bursts, or the listener owes answers.
     pub fn lingers(&mut self, ctx: &Ctx) -> bool {

@@ -173,6 +173,11 @@ impl Slice {
         }
     }
 
+    /// Whether the home has something to do now.
+    pub fn home_wants_turn(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.wants_turn())
+    }
+
     /// Whether answers of the listener are on their way.
     pub fn listener_owes(&self) -> bool {
         self.home.as_ref().and_then(|home| home.exchange.as_ref()).is_some_and(Exchange::owes)

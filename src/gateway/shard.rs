@@ -328,6 +328,8 @@ impl Shard {
                 more |= slice.wants_resume();
             }
             more |= slice.read_on(ctx);
+            // What was carried out and read has told the home something, or gave more to send.
+            more |= slice.home_wants_turn() || slice.fans_out();
             note_over_half(slice, ctx);
         }
         while let Some((at, due)) = ctx.timers.pop(ctx.now) {

@@ -1,6 +1,7 @@
 """The listener's commands (contract: the listener protocol, commands)."""
 
 import json
+import time
 
 import pytest
 
@@ -153,6 +154,21 @@ def test_closing_a_connection_that_is_gone(scripted):
     (result,) = server.record.wait("onResult")
     assert result["ref"] == 1
     assert result.get("closed") is not True
+
+
+def test_a_result_does_not_wait_for_the_next_event(serve, tmp_path):
+    # Nothing else happens meanwhile; the connections of every shard are tried.
+    got = tmp_path / "got"
+    server = serve("--hooks", "onClientClose", listener=[
+        "sh", "-c", 'read -r _; for n in 1 2 3 4; do '
+        'echo "{\\"command\\":\\"close\\",\\"conn\\":\\"k$n\\",\\"ref\\":$n}"; '
+        f"read -r line; echo \"$line\" >>'{got}'; done; exec cat"])
+    server.connect().close()
+    deadline = time.monotonic() + 5
+    while not got.exists() or len(got.read_text().splitlines()) < 4:
+        assert time.monotonic() < deadline, "a result line was left lying"
+        time.sleep(0.01)
+    assert [json.loads(line)["ref"] for line in got.read_text().splitlines()] == [1, 2, 3, 4]
 
 
 def test_results_are_bounded(scripted):
