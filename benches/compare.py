@@ -335,9 +335,9 @@ def growth(path, count):
 def svg(plots):
     """Plots side by side, the x axis logarithmic, the y axis from zero."""
     import math
-    width, height, left, bottom = 300, 200, 40, 40
+    width, height, left, bottom = 340, 200, 40, 40
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * len(plots)}" height="{height + 20}" '
-           'font-family="sans-serif" font-size="10" fill="#444">'
+           'font-family="sans-serif" font-size="9" fill="#444">'
            '<rect width="100%" height="100%" fill="#fff"/>']
     for i, (x_name, y_name, xs, ys) in enumerate(plots):
         top = max(ys) * 1.15
