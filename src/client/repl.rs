@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -152,6 +152,7 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
         // One that cannot move its cursor (TERM=dumb) gets lines, and edits its own.
         Err(_) => Box::new(|text| drop(io::stdout().lock().write_all(text.as_bytes()))),
     };
+    keep_ctrl_d();
     let (typed, lines) = mpsc::unbounded_channel();
     STARTED.store(true, Ordering::SeqCst);
     std::thread::spawn(move || {
@@ -178,6 +179,18 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
         }
     });
     Ok((lines, print))
+}
+
+/// Between two lines the terminal is not the editor's, and would swallow a Ctrl-D that is typed just
+/// then. [`Restore`] puts it back.
+fn keep_ctrl_d() {
+    let stdin = rustix::stdio::stdin();
+    if !is_dumb()
+        && let Ok(mut state) = tcgetattr(stdin)
+    {
+        state.local_modes.remove(LocalModes::ICANON);
+        let _ = tcsetattr(stdin, OptionalActions::Now, &state);
+    }
 }
 
 /// The history's file, private.

@@ -349,6 +349,15 @@ def test_lines_that_come_in_one_burst_are_all_sent(terminal):
         assert t.exit() == 0
 
 
+def test_ctrl_d_behind_a_line_is_not_swallowed(terminal):
+    with server(echo) as url:
+        for _ in range(10):
+            t = terminal(url)
+            # The moment between two lines, in which the terminal is not the editor's.
+            t.wait("> ").type("one\r").wait("one\r\n").type("\x04")
+            assert t.exit() == 0, t.text
+
+
 def test_history_across_runs_and_tab(terminal, tmp_path):
     with server(echo) as url:
         t = terminal(url)
