@@ -25,8 +25,12 @@ const WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of a binary message that are shown on a terminal.
 const PREVIEW: usize = 32;
 
-/// Prints above the line that is being typed.
-pub type Printer = Box<dyn FnMut(String) + Send>;
+/// Bytes that are shown above the line in one go.
+const BATCH: usize = 64 * 1024;
+
+/// Prints whole lines above the line that is being typed. With an empty text it returns when all
+/// that it got before is on the terminal.
+pub type Printer = Box<dyn FnMut(&str) + Send>;
 
 /// Where things are shown.
 pub struct Output {
@@ -56,10 +60,16 @@ impl Output {
         let thread = std::thread::spawn(move || {
             let mut printer = printer;
             let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout());
-            while let Some((chunk, _room)) = waiting.blocking_recv() {
+            while let Some((mut chunk, mut room)) = waiting.blocking_recv() {
                 let written = match &mut printer {
                     Some(print) => {
-                        print(String::from_utf8_lossy(&chunk).into_owned());
+                        while chunk.len() < BATCH
+                            && let Ok((more, its)) = waiting.try_recv()
+                        {
+                            chunk.extend_from_slice(&more);
+                            room.merge(its);
+                        }
+                        print(&String::from_utf8_lossy(&chunk));
                         Ok(())
                     }
                     None => stdout
@@ -73,6 +83,9 @@ impl Output {
                     let _ = stdout.into_parts();
                     return;
                 }
+            }
+            if let Some(print) = &mut printer {
+                print("");
             }
             if let Err(e) = stdout.flush() {
                 let _ = told.set(e);

@@ -1,4 +1,8 @@
 //! The line editor, on a thread of its own.
+//!
+//! What is shown above the line waits in [`Above`] and is part of the prompt that the editor paints
+//! next, so that nothing is lost or overtaken when the editor takes a line just then. The editor's
+//! own printer only wakes it.
 
 use std::borrow::Cow;
 use std::fs;
@@ -6,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
@@ -15,8 +20,8 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler,
-    ExternalPrinter, Helper, KeyEvent, Movement, RepeatCount,
+    Cmd, ColorMode, ConditionalEventHandler, Config, Context, Editor, Event, EventContext,
+    EventHandler, ExternalPrinter, Helper, KeyEvent, Movement, RepeatCount,
 };
 use tokio::sync::mpsc;
 
@@ -66,13 +71,87 @@ impl Drop for Restore {
     }
 }
 
+/// Wakes the editor to paint its prompt again. It ends this with a newline of its own if there is
+/// none; up and down again is no movement.
+const WAKE: &str = "\x1b[A\n";
+
+/// What waits to be shown above the line that is being typed.
+struct Above {
+    waiting: Mutex<Waiting>,
+    /// Told when the editor paints, and when it ends.
+    paints: Condvar,
+}
+
+struct Waiting {
+    /// Whole lines.
+    text: String,
+    /// Paintings that were begun.
+    paints: u64,
+    /// Whether the editor paints; when it has ended, lines go straight to the terminal.
+    edits: bool,
+}
+
+impl Above {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing in here panics half-way.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands lines to the editor and returns when it has taken them. With none it returns when all
+    /// earlier ones are on the terminal.
+    fn show(&self, text: &str, wake: &mut impl ExternalPrinter) {
+        let mut waiting = self.lock();
+        if !waiting.edits {
+            return write(text);
+        }
+        waiting.text.push_str(text);
+        let before = waiting.paints;
+        drop(waiting);
+        // When the terminal is gone, the editor's thread finds out and ends the session.
+        let _ = wake.print(WAKE.to_owned());
+        // A painting that begins has the lines, and proves that the one before is written.
+        let lasts = |waiting: &mut Waiting| waiting.edits && waiting.paints == before;
+        drop(self.paints.wait_while(self.lock(), lasts));
+    }
+
+    /// The prompt with what waits above it. The editor has cleared the line, and writes this next.
+    fn painted<'p>(&self, prompt: &'p str) -> Cow<'p, str> {
+        let mut waiting = self.lock();
+        waiting.paints += 1;
+        self.paints.notify_all();
+        match std::mem::take(&mut waiting.text) {
+            text if text.is_empty() => Cow::Borrowed(prompt),
+            text => Cow::Owned(text + prompt),
+        }
+    }
+
+    /// The editor paints no more.
+    fn end(&self) {
+        let mut waiting = self.lock();
+        waiting.edits = false;
+        write(&std::mem::take(&mut waiting.text));
+        self.paints.notify_all();
+    }
+}
+
+/// Writes to the terminal; one that is gone ends the session by the editor's thread.
+fn write(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
 struct Commands {
     files: FilenameCompleter,
+    above: Arc<Above>,
 }
 
 impl Helper for Commands {}
 impl Validator for Commands {}
 impl Highlighter for Commands {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        self.above.painted(prompt)
+    }
+
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
         Cow::Borrowed(hint)
     }
@@ -137,20 +216,27 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
         .map_err(fail)?
         .history_ignore_space(true)
         .auto_add_history(false)
+        // Or `Commands` is not asked for the prompt. It colours nothing.
+        .color_mode(ColorMode::Forced)
         .build();
     let mut editor: Editor<Commands, FileHistory> = Editor::with_config(config).map_err(fail)?;
-    editor.set_helper(Some(Commands { files: FilenameCompleter::new() }));
+    let waiting = Mutex::new(Waiting { text: String::new(), paints: 0, edits: true });
+    let above = Arc::new(Above { waiting, paints: Condvar::new() });
+    let files = FilenameCompleter::new();
+    editor.set_helper(Some(Commands { files, above: Arc::clone(&above) }));
     editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(ClearOrLeave)));
     let history = if keep_history { history_file() } else { None };
     if let Some(path) = &history {
         // A history that cannot be read is an empty one.
         let _ = editor.load_history(path);
     }
-    // When the terminal is gone, the editor's thread finds out and ends the session.
     let print: Printer = match editor.create_external_printer() {
-        Ok(mut printer) => Box::new(move |text| drop(printer.print(text))),
+        Ok(mut wake) => {
+            let above = Arc::clone(&above);
+            Box::new(move |text| above.show(text, &mut wake))
+        }
         // One that cannot move its cursor (TERM=dumb) gets lines, and edits its own.
-        Err(_) => Box::new(|text| drop(io::stdout().lock().write_all(text.as_bytes()))),
+        Err(_) => Box::new(write),
     };
     keep_ctrl_d();
     let (typed, lines) = mpsc::unbounded_channel();
@@ -173,6 +259,9 @@ pub fn start(keep_history: bool) -> Result<(mpsc::UnboundedReceiver<Typed>, Prin
                 Err(_) => Typed::End,
             };
             let last = !matches!(event, Typed::Line(_));
+            if last {
+                above.end();
+            }
             if typed.send(event).is_err() || last {
                 return;
             }

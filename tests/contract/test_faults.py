@@ -90,7 +90,7 @@ def test_no_hint_for_a_listener_that_wrote(scripted):
 def test_clients_stay_and_are_told_again(scripted):
     server = scripted(*QUICK)
     clients = [server.named("/c%d" % n) for n in range(3)]
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     os.kill(old, signal.SIGKILL)
     _, new = server.record.wait_pids(2)
     opens = server.record.wait("onClientOpen", 3, pid=new)
@@ -114,7 +114,7 @@ def test_unanswered_messages_are_redelivered_with_their_id(scripted):
     a, name = server.named()
     a.send("!none")
     server.record.wait("onMessage", 2)
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     first = server.record.events("onMessage", old)[-1]
     os.kill(old, signal.SIGKILL)
     _, new = server.record.wait_pids(2)
@@ -131,7 +131,7 @@ def test_redelivery_is_oldest_first_and_before_what_waited(scripted):
         links[0].frame(1, f"a{m}")
         links[1].frame(1, f"b{m}")
     server.record.wait("onMessage", 8)
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     before = server.record.events("onMessage", old)
     os.kill(old, signal.SIGKILL)
     _, new = server.record.wait_pids(2)
@@ -192,7 +192,7 @@ def test_half_a_line_is_a_fault_and_the_message_comes_again(scripted):
 def test_closing_stdout_is_an_exit(scripted):
     server = scripted(*QUICK)
     a = server.connect()
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     a.send("!close-stdout")
     server.record.wait_pids(2)
     wait_until(lambda: not alive(old), "the end of the old listener")
@@ -203,7 +203,7 @@ def test_the_rest_of_its_group_is_killed(scripted):
     a = server.connect()
     a.send("!grandchild")
     grandchild = int(a.recv())
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     assert alive(grandchild)
     os.kill(old, signal.SIGKILL)
     server.record.wait_pids(2)
@@ -238,7 +238,7 @@ def test_the_delay_has_a_maximum(scripted):
 def test_closes_while_it_is_down_are_told_once(scripted):
     server = scripted("--restart-delay-max", "10s")
     clients = [server.named("/n%d" % n) for n in range(4)]
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     os.kill(old, signal.SIGSTOP)
     # These are written into the pipe of the old one, which reads nothing any more.
     clients[0][0].close(4000, "a")
@@ -269,7 +269,7 @@ def test_a_close_comes_behind_its_redelivered_message(scripted):
     a, name = server.named()
     a.send("!none")
     server.record.wait("onMessage", 2)
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     os.kill(old, signal.SIGKILL)
     a.close()
     _, new = server.record.wait_pids(2)
@@ -345,7 +345,7 @@ def test_five_exits_in_a_row_start_it_clean(scripted):
 def test_one_that_hangs_is_killed_and_restarted(scripted):
     server = scripted("--listener-timeout", "200ms", "--hang-timeout", "500ms")
     a, _ = server.named()
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     begun = time.monotonic()
     a.send("!hang")
     _, new = server.record.wait_pids(2)
@@ -392,7 +392,7 @@ def test_one_that_takes_no_byte_hangs(scripted, tmp_path):
 def test_a_stopped_listener_goes_on(scripted):
     server = scripted("--listener-timeout", "20s")
     a = server.connect()
-    (pid,) = server.record.pids()
+    (pid,) = server.record.wait_pids(1)
     os.kill(pid, signal.SIGSTOP)
     for n in range(50):
         a.send(str(n))

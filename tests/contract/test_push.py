@@ -151,7 +151,7 @@ def test_a_push_not_begun_in_time_is_a_503_and_not_sent(scripted):
     server = scripted("--listener-timeout", "300ms", "--hang-timeout", "60s")
     a = server.connect()
     server.record.wait("onClientOpen")
-    (pid,) = server.record.pids()
+    (pid,) = server.record.wait_pids(1)
     os.kill(pid, signal.SIGSTOP)
     # More than a pipe holds: this line is begun, and what comes after it is not.
     a.send("x" * 500_000)

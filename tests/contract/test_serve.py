@@ -303,7 +303,7 @@ def test_verbs(scripted):
     server = scripted("--id", "chat")
     a = server.connect(gateway="chat")
     server.record.wait("onClientOpen")
-    (pid,) = server.record.pids()
+    (pid,) = server.record.wait_pids(1)
     port = server.port("chat")
     assert server.cli("stop", "chat").returncode == 0
     assert a.await_close()[0] == 1001
@@ -327,7 +327,7 @@ def test_verbs(scripted):
 def test_restart_of_the_listener_alone(scripted):
     server = scripted()
     a, name = server.named()
-    (old,) = server.record.pids()
+    (old,) = server.record.wait_pids(1)
     assert server.cli("restart", "default", "--listener").returncode == 0
     new = server.status()["listener_pid"]
     assert new != old

@@ -90,7 +90,7 @@ def test_one_that_ignores_its_end_is_killed(scripted):
     a = server.connect()
     a.send("!grandchild")
     grandchild = int(a.recv())
-    (pid,) = server.record.pids()
+    (pid,) = server.record.wait_pids(1)
     begun = time.monotonic()
     server.signal()
     assert server.wait() == 0
@@ -142,7 +142,7 @@ def test_queued_messages_come_before_the_close(serve):
 def test_killed_with_9_the_listener_gets_sigterm(scripted):
     server = scripted()
     server.connect()
-    (pid,) = server.record.pids()
+    (pid,) = server.record.wait_pids(1)
     server.proc.kill()
     server.wait()
     server.record.wait_mark("term")
@@ -152,7 +152,7 @@ def test_killed_with_9_the_listener_gets_sigterm(scripted):
 def test_killed_with_9_the_listeners_stdin_ends(scripted):
     server = scripted(script=["--ignore-term"])
     server.connect()
-    (pid,) = server.record.pids()
+    (pid,) = server.record.wait_pids(1)
     server.proc.kill()
     server.wait()
     server.record.wait_mark("eof")

@@ -257,7 +257,8 @@ class Terminal:
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                self.read(0)
+                while select.select([self.fd], [], [], 0)[0] and self.read(0):
+                    pass
                 os.close(self.fd)
                 return os.waitstatus_to_exitcode(status)
             self.read()

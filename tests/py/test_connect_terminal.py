@@ -302,6 +302,30 @@ def test_a_flood_neither_tears_nor_loses_a_line(terminal):
                 t.type(key).read(0.001)
         assert t.exit(20) == 0
     assert got == [f"typed {i}" for i in range(20)]
+    numbers = []
     for line in t.plain.split("\n"):
         if "< n" in line:
             assert re.search(r"< n\d+ w*\r?$", line), line
+            numbers.append(int(re.search(r"< n(\d+) ", line)[1]))
+    assert numbers == sorted(numbers)
+
+
+def test_what_came_before_the_end_is_shown(terminal):
+    """The last lines were lost when the terminal was slower than the server's Close."""
+    pushed = threading.Event()
+
+    def push(peer):
+        peer.accept()
+        for i in range(200):
+            peer.send(frame(1, b"n%d " % i + b"w" * 1000))
+        pushed.set()
+        close_and_wait(peer)
+    for _ in range(5):
+        pushed.clear()
+        with Odd(push) as odd:
+            t = terminal(odd.url)
+            # Nobody reads the terminal until everything is on its way.
+            assert pushed.wait(10)
+            assert t.exit(20) == 0
+        assert re.findall(r"< n(\d+) w{1000}\r?\n", t.plain) == [str(i) for i in range(200)], t.plain[-3000:]
+        assert "the server closed the connection: 1000" in t.plain
