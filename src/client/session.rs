@@ -81,7 +81,11 @@ pub async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
     let result = connections(options, interactive, &mut signals, &mut session).await;
     if let Some(session) = &mut session {
         let hurry = matches!(result, Ok(exit::INTERRUPTED | exit::TERMINATED));
-        session.output.finish(if hurry { HURRY } else { LAST_WORDS }).await;
+        tokio::select! {
+            () = session.output.finish(if hurry { HURRY } else { LAST_WORDS }) => {}
+            // One more signal means at once.
+            _ = signals.next() => {}
+        }
         if let (Ok(exit::OK), Some(failure)) = (&result, session.output.failure()) {
             return Err(failure);
         }
@@ -285,9 +289,10 @@ impl<'a> Session<'a> {
                 end = &mut reading => end,
                 failed = &mut writing => {
                     // What the server said last explains a failed write better than its error.
-                    match timeout(CLOSE_WAIT, &mut reading).await {
-                        Ok(end) => end,
-                        Err(_) => End::Lost(failed.unwrap_or_else(|| "no answer to our Close".to_owned())),
+                    tokio::select! {
+                        end = &mut reading => end,
+                        () = sleep(CLOSE_WAIT) => End::Lost(failed.unwrap_or_else(|| "no answer to our Close".to_owned())),
+                        code = signals.next() => End::Leave(code),
                     }
                 }
                 code = signals.next() => {

@@ -100,6 +100,8 @@ impl Writer<'_> {
                                 self.feed(message).await?;
                             }
                             self.sink.flush().await?;
+                            // A server that takes all at once must not keep signals waiting.
+                            tokio::task::yield_now().await;
                         }
                         Some(Input::Bad(text)) => {
                             add(&self.counts.unsent, 1);

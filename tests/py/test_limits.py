@@ -140,10 +140,10 @@ def test_ping_and_pong_timeout(serve):
         with pytest.raises((EOFError, ConnectionResetError)):
             while True:
                 dead.frame()
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 9
         wait_for(lambda: s.status()["connections"] == 1)
         alive.send("still here")
-        assert alive.recv(5) == "still here"
+        assert alive.recv(20) == "still here"
 
 
 def test_idle_timeout(serve):
@@ -152,10 +152,10 @@ def test_idle_timeout(serve):
         end = time.monotonic() + 1.2
         while time.monotonic() < end:
             busy.send("x")
-            busy.recv(5)
+            busy.recv(20)
             time.sleep(0.05)
         with pytest.raises(ConnectionClosed) as closed:
-            idle.recv(5)
+            idle.recv(20)
         assert closed.value.rcvd.code == 1001
 
 
@@ -167,7 +167,7 @@ def test_max_rate(serve):
         with pytest.raises(ConnectionClosed) as closed:
             for _ in range(50):
                 ws.send("x")
-            ws.recv(5)
+            ws.recv(20)
         assert closed.value.rcvd.code == 1008
 
 
@@ -274,12 +274,12 @@ def test_out_of_descriptors(serve):
                 sockets.append(raw)
             s.wait_log("out of file descriptors")
             ws.send("works")
-            assert ws.recv(5) == "works"
+            assert ws.recv(20) == "works"
             pid = s.listener_pid
             os.kill(pid, 9)
             s.wait_listener(other_than=pid)
             ws.send("still")
-            assert ws.recv(5) == "still"
+            assert ws.recv(20) == "still"
             # One that leaves lets the next one in.
             for raw in sockets[:60]:
                 raw.close()

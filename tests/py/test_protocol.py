@@ -26,13 +26,13 @@ def test_cat_broadcasts_text_and_binary_to_all(serve):
     s = serve("--", "cat")
     with connect(s.url()) as a, connect(s.url()) as b:
         a.send("grüß \"dich\"\n\\ \x01")
-        assert a.recv(5) == b.recv(5) == "grüß \"dich\"\n\\ \x01"
+        assert a.recv(20) == b.recv(20) == "grüß \"dich\"\n\\ \x01"
         b.send(b"\x00\x01\x02\xff")
-        assert a.recv(5) == b.recv(5) == b"\x00\x01\x02\xff"
+        assert a.recv(20) == b.recv(20) == b"\x00\x01\x02\xff"
         a.send("")
-        assert a.recv(5) == b.recv(5) == ""
+        assert a.recv(20) == b.recv(20) == ""
         a.send(b"")
-        assert a.recv(5) == b.recv(5) == b""
+        assert a.recv(20) == b.recv(20) == b""
 
 
 def test_the_lines_are_those_of_the_contract(serve, listener):
@@ -42,11 +42,11 @@ def test_the_lines_are_those_of_the_contract(serve, listener):
         assert ws.subprotocol == "json"
         port = ws.local_address[1]
         ws.send("hi")
-        ws.recv(5)
+        ws.recv(20)
         ws.send(b"\0\1\2\xff")
-        ws.recv(5)
+        ws.recv(20)
         assert s.push({"message": "backup done", "level": 3})[0] == 200
-        ws.recv(5)
+        ws.recv(20)
         ws.close(1001, "bye")
     events = listener.wait(lambda e: e and e[-1]["event"] == "onClientClose")
     shake, opened, text, binary, push, closed = events
@@ -85,7 +85,7 @@ def test_answers_change_the_body(serve, listener, answer, sent):
     s = serve(*listener("script"))
     with connect(s.url()) as ws:
         ws.send(answer)
-        assert ws.recv(5) == (answer if sent is None or "null" in answer else sent)
+        assert ws.recv(20) == (answer if sent is None or "null" in answer else sent)
 
 
 @pytest.mark.parametrize("answer, fault", [
@@ -109,7 +109,7 @@ def test_faults_send_nothing(serve, listener, answer, fault):
         ws.send(answer)
         s.wait_metric("wsgw_listener_faults_total", 1, kind=fault)
         ws.send('{"id":ID,"message":"on it goes"}')
-        assert ws.recv(5) == "on it goes"
+        assert ws.recv(20) == "on it goes"
 
 
 def test_recipients(serve, listener):
@@ -117,14 +117,14 @@ def test_recipients(serve, listener):
     with connect(s.url()) as a, connect(s.url()) as b, connect(s.url()) as c:
         ka, kb, kc = wait_for(lambda: len(names(s)) == 3 and names(s))
         a.send('{"id":ID,"message":"1","connections":["%s","%s","%s","k99999","x"]}' % (kb, kb, kc))
-        assert b.recv(5) == c.recv(5) == "1"
+        assert b.recv(20) == c.recv(20) == "1"
         a.send('{"id":ID,"message":"2","connections":[]}')
         a.send('{"id":ID,"message":"3","except":["%s"]}' % kb)
-        assert a.recv(5) == c.recv(5) == "3"
+        assert a.recv(20) == c.recv(20) == "3"
         a.send('{"id":ID,"message":"4","connections":["%s","%s"],"except":["%s"]}' % (ka, kb, ka))
-        assert b.recv(5) == "4"
+        assert b.recv(20) == "4"
         a.send('{"id":ID,"message":"5"}')
-        assert a.recv(5) == b.recv(5) == c.recv(5) == "5"
+        assert a.recv(20) == b.recv(20) == c.recv(20) == "5"
     assert s.metric("wsgw_recipients_gone_total") >= 1
 
 
@@ -139,15 +139,15 @@ def test_routes(serve, route, sender, other, command):
         # A push goes to all under each route.
         status, outcome = s.push({"message": "push"})
         assert status == 200 and outcome["delivered"] == 2, outcome
-        assert [a.recv(5) for _ in range(1 + sender)] == ["m"] * sender + ["push"]
-        assert [b.recv(5) for _ in range(1 + other)] == ["m"] * other + ["push"]
+        assert [a.recv(20) for _ in range(1 + sender)] == ["m"] * sender + ["push"]
+        assert [b.recv(20) for _ in range(1 + other)] == ["m"] * other + ["push"]
 
 
 def test_hooks_choose_what_is_sent(serve, listener):
     s = serve("--hooks", "onClientOpen", *listener("cat"))
     with connect(s.url()) as a, connect(s.url()) as b:
         a.send("broadcast at once")
-        assert a.recv(5) == b.recv(5) == "broadcast at once"
+        assert a.recv(20) == b.recv(20) == "broadcast at once"
     events = listener.wait(lambda e: len(e) == 2)
     assert {e["event"] for e in events} == {"onClientOpen"}
 
@@ -155,10 +155,10 @@ def test_hooks_choose_what_is_sent(serve, listener):
 def test_a_producer_needs_no_hooks(serve, listener):
     s = serve("--hooks", "none", *listener("producer"))
     with connect(s.url()) as a, connect(s.url()) as b:
-        assert a.recv(5).startswith("tick") and b.recv(5).startswith("tick")
+        assert a.recv(20).startswith("tick") and b.recv(20).startswith("tick")
         # Clients' messages are broadcast without asking it.
         a.send("hello")
-        while b.recv(5) != "hello":
+        while b.recv(20) != "hello":
             pass
 
 
@@ -166,7 +166,7 @@ def test_vmstat_as_a_producer(serve):
     script = """vmstat 1 | while read -r line; do printf '{"command":"send","message":"%s"}\\n' "$line"; done"""
     s = serve("--hooks", "none", "--listener", script)
     with connect(s.url()) as ws:
-        assert ws.recv(5)
+        assert ws.recv(20)
 
 
 def test_commands_and_their_results(serve, listener):
@@ -174,12 +174,12 @@ def test_commands_and_their_results(serve, listener):
     with connect(s.url()) as a, connect(s.url()) as b:
         ka, kb = wait_for(lambda: len(names(s)) == 2 and names(s))
         a.send('{"id":ID}\n{"command":"send","message":"tick","ref":7}')
-        assert a.recv(5) == b.recv(5) == "tick"
+        assert a.recv(20) == b.recv(20) == "tick"
         a.send('{"id":ID}\n{"command":"send","base64":"AAEC","connections":["%s","k999"],"ref":{"x":1}}' % kb)
-        assert b.recv(5) == b"\0\1\2"
+        assert b.recv(20) == b"\0\1\2"
         a.send('{"id":ID}\n{"command":"close","conn":"%s","code":4001,"reason":"%s","ref":null}' % (kb, "ä" * 100))
         with pytest.raises(ConnectionClosed) as closed:
-            b.recv(5)
+            b.recv(20)
         assert closed.value.rcvd.code == 4001 and closed.value.rcvd.reason == "ä" * 61
         a.send('{"id":ID}\n{"command":"close","conn":"k999","ref":"gone"}')
         a.send('{"id":ID}\n{"command":"nope","ref":9}')
@@ -226,11 +226,11 @@ def test_pushes_keep_their_recipients_unless_the_answer_has_others(serve, listen
         ka, kb = wait_for(lambda: len(names(s)) == 2 and names(s))
         assert s.push({"message": "one", "connections": [kb, "k9999"]})[1] == {
             "matched": 1, "delivered": 1, "dropped": 0, "gone": ["k9999"]}
-        assert b.recv(5) == "one"
+        assert b.recv(20) == "one"
         assert s.push({"message": "two", "except": [kb]})[1]["delivered"] == 1
-        assert a.recv(5) == "two"
+        assert a.recv(20) == "two"
         assert s.push({"base64": "AAEC"}, query="?hook=none")[1]["delivered"] == 2
-        assert a.recv(5) == b.recv(5) == b"\0\1\2"
+        assert a.recv(20) == b.recv(20) == b"\0\1\2"
 
 
 @pytest.mark.parametrize("struct", [
@@ -312,9 +312,9 @@ def test_the_listeners_environment(serve, listener, tmp_path):
                                              "INVOCATION_ID": "y", "JOURNAL_STREAM": "1:2"})
     with connect(s.url()) as ws:
         ws.send("?")
-        env = json.loads(ws.recv(5))
+        env = json.loads(ws.recv(20))
         if env == "ready":
-            env = json.loads(ws.recv(5))
+            env = json.loads(ws.recv(20))
     assert env["WSGW_PROTOCOL"] == "1" and env["WSGW_GATEWAY"] == "default"
     assert env["WSGW_CONTROL"] == s.control_url and env["PYTHONUNBUFFERED"] == "1"
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "INVOCATION_ID", "JOURNAL_STREAM"} & set(env)

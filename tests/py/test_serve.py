@@ -69,7 +69,7 @@ def test_a_handshake_byte_by_byte_and_one_that_never_ends(serve):
         assert good.recv(1000).startswith(b"HTTP/1.1 101")
     start = time.monotonic()
     assert http(s.port(), "GET / HTTP/1.1\r\nHost:")[0] == 408
-    assert 0.8 < time.monotonic() - start < 4
+    assert 0.8 < time.monotonic() - start < 9
 
 
 def test_origins(serve):
@@ -133,14 +133,14 @@ def test_several_gateways_and_their_verbs(serve, tmp_path):
     assert done.returncode == 2 and "one" in done.stderr and "two" in done.stderr
     with connect(s.url(gateway="one")) as a, connect(s.url(gateway="two")) as b:
         assert s.run("send", "-g", "two", "hi").stdout == "delivered 1\n"
-        assert b.recv(5) == "hi"
+        assert b.recv(20) == "hi"
         assert s.run("stop", "two").returncode == 0
         with pytest.raises(ConnectionClosed) as closed:
-            b.recv(5)
+            b.recv(20)
         assert closed.value.rcvd.code == 1001
         # Only that one's connections.
         a.send("still here")
-        assert a.recv(5) == "still here"
+        assert a.recv(20) == "still here"
         done = s.run("send", "-g", "two", "x")
         assert done.returncode == 4 and "stopped" in done.stderr
         done = s.run("send", "-g", "nope", "x")
@@ -149,7 +149,7 @@ def test_several_gateways_and_their_verbs(serve, tmp_path):
         assert s.run("restart", "one", "--listener").returncode == 0
         assert s.status("one")["listener_pid"] not in (None, pid)
         a.send("new listener")
-        assert a.recv(5) == "new listener"
+        assert a.recv(20) == "new listener"
     table = s.run("status").stdout
     assert "one" in table and "running" in table
     one = json.loads(s.run("status", "one", "--json").stdout)
@@ -180,7 +180,7 @@ def test_reload(serve, tmp_path):
     s = serve("--config", str(config), port=None)
     with connect(s.url(gateway="a")) as ws:
         ws.send("1")
-        assert ws.recv(5) == "1"
+        assert ws.recv(20) == "1"
         # An invalid one changes nothing.
         write('[gateways.a]\nprot = 0\n')
         done = s.run("reload")
@@ -194,29 +194,29 @@ def test_reload(serve, tmp_path):
         write('[gateways.a]\nport = 0\nlistener = "sed -u s/cat/dog/"\n[gateways.b]\nport = 0\n')
         assert s.run("reload").returncode == 0
         ws.send("cat")
-        assert ws.recv(5) == "dog"
+        assert ws.recv(20) == "dog"
         assert s.status("b")["state"] == "running"
         # One that fails: the old stays.
         write('[gateways.a]\nport = 0\nlistener = "exit 3"\n[gateways.b]\nport = 0\n')
         done = s.run("reload")
         assert done.returncode == 1 and "a" in done.stderr
         ws.send("cat")
-        assert ws.recv(5) == "dog"
+        assert ws.recv(20) == "dog"
         # From a listener to none, and back.
         write('[gateways.a]\nport = 0\n')
         assert s.run("reload").returncode == 0
         assert [g["id"] for g in s.request("GET", "/v1/gateways")[1]] == ["a"]
         ws.send("cat")
-        assert ws.recv(5) == "cat"
+        assert ws.recv(20) == "cat"
         write('[gateways.a]\nport = 0\nlistener = "sed -u s/cat/cow/"\n')
         assert s.run("reload").returncode == 0
         ws.send("cat")
-        assert ws.recv(5) == "cow"
+        assert ws.recv(20) == "cow"
         # A changed port restarts it.
         write(f'[gateways.a]\nport = 0\nhost = "localhost"\nlistener = ["cat"]\n')
         assert s.run("reload").returncode == 0
         with pytest.raises(ConnectionClosed) as closed:
-            ws.recv(5)
+            ws.recv(20)
         assert closed.value.rcvd.code == 1001
     # SIGHUP does the same.
     write('[gateways.a]\nport = 0\nhost = "localhost"\nroute = "sender"\nlistener = ["cat"]\n[gateways.c]\nport = 0\n')
@@ -312,7 +312,7 @@ def test_the_log(serve, tmp_path):
     other = serve("--log-dir", str(logs), home=tmp_path)
     with connect(s.url("/x%0Ay\x1bz".replace("\x1b", "%1b")), additional_headers=[("X-Evil", "a")]) as ws:
         ws.send("body\n2026-01-01T00:00:00Z ERROR forged \x1b[2J")
-        ws.recv(5)
+        ws.recv(20)
     s.stop()
     other.stop()
     text = (logs / "WebSocket.log").read_text()
@@ -325,7 +325,7 @@ def test_the_log(serve, tmp_path):
     quiet = serve(home=tmp_path / "quiet") if (tmp_path / "quiet").mkdir() is None else None
     with connect(quiet.url()) as ws:
         ws.send("secret body")
-        ws.recv(5)
+        ws.recv(20)
     quiet.stop()
     assert "secret" not in quiet.log
     assert not [e for e in serve("-q", home=tmp_path / "quiet").errors]
@@ -342,7 +342,7 @@ def test_stdout_closed_and_stderr_stuck(tmp_path):
     with connect(f"ws://127.0.0.1:{port}/") as ws:
         for i in range(2000):
             ws.send("x" * 200)
-            assert ws.recv(5)
+            assert ws.recv(20)
     process.terminate()
     assert process.wait(10) == 0
     os.close(read)

@@ -80,7 +80,7 @@ def test_wss(secure, tmp_path, command):
             pass
     with connect(s.secure, ssl=s.context) as a:
         a.send("still")
-        assert a.recv(5) == "still"
+        assert a.recv(20) == "still"
 
 
 def test_a_slow_tls_client_is_closed_and_a_silent_one_cut(secure):
@@ -118,7 +118,7 @@ def test_a_reload_shows_the_new_certificate(secure, tmp_path):
         assert done.returncode == 1 and "one.pem" in done.stderr
         assert new()
         old.send("still open")
-        assert old.recv(5) == "still open"
+        assert old.recv(20) == "still open"
 
 
 def test_a_certificate_that_cannot_be_used(serve, tmp_path):
@@ -137,10 +137,10 @@ def test_stop_says_going_away_over_tls(secure):
     s = secure("--", "cat")
     with connect(s.secure, ssl=s.context) as ws:
         ws.send("x")
-        ws.recv(5)
+        ws.recv(20)
         s.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
-            ws.recv(5)
+            ws.recv(20)
         assert closed.value.rcvd.code == 1001
     assert s.process.wait(10) == 0
 
