@@ -9,7 +9,7 @@ mod daily;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -119,6 +119,10 @@ pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     if word && text.parse::<tracing::level_filters::LevelFilter>().is_err() {
         return Err(wrong("no such level"));
     }
+    // The library's parser panics at some of the others.
+    if !text.is_ascii() {
+        return Err(wrong("it may hold ASCII characters alone"));
+    }
     EnvFilter::try_new(text).map_err(|e| wrong(&e.to_string()))
 }
 
@@ -178,6 +182,10 @@ impl<'a> MakeWriter<'a> for Tee {
 
 /// Bytes of lines that are written with one call when many wait.
 const BATCH: usize = 32 * 1024;
+
+/// The pause behind a write. Lines that come meanwhile share the next one, and wake nobody: to wake
+/// a thread for each line would cost more than all else about it.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Writes whole lines, and counts those that are lost.
 struct Careful<W> {
@@ -243,6 +251,9 @@ impl<W: Write> Write for Careful<W> {
         // An error would only be thrown away by the thread that calls this.
         if !lines.is_empty() && self.say_lost().and_then(|()| self.line(&lines)).is_err() {
             self.lost += count;
+        }
+        if !lines.is_empty() {
+            std::thread::sleep(PAUSE);
         }
         self.batch.0 = lines;
         self.batch.0.clear();
@@ -355,6 +366,12 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_filter_the_library_would_panic_at_is_an_error() {
+        assert!(parse_filter(" [{a €€}").unwrap_err().contains("ASCII"));
+        assert!(parse_filter("info,listener=warn").is_ok());
     }
 
     #[test]

@@ -172,8 +172,14 @@ fn target(args: &ConnectArgs) -> Result<Target, Failure> {
         Some((user, rest)) => (Some(user), rest.to_owned()),
         None => (None, authority.to_string()),
     };
-    let behind = authority_text.split_once(']').map_or("", |(_, rest)| rest);
-    if host.contains(['[', ']']) || !(behind.is_empty() || behind.starts_with(':')) {
+    // Brackets stand around an IPv6 address, behind which there is a port or nothing.
+    let bracketed = match authority_text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((inside, behind)) => {
+            !inside.contains('[') && (behind.is_empty() || behind.starts_with(':'))
+        }
+        None => !authority_text.contains(['[', ']']),
+    };
+    if !bracketed || host.contains(['[', ']']) || user.is_some_and(|u| u.contains(['[', ']'])) {
         return Err(wrong("its host is neither a name nor an address"));
     }
     let port_text = authority_text.rsplit(']').next().and_then(|rest| rest.split_once(':'));
@@ -316,7 +322,8 @@ mod tests {
 
     #[test]
     fn brackets_stand_around_an_address_or_nowhere() {
-        for bad in ["ws[::1]/", "ws://x[::1]/", "ws://[::1]x/"] {
+        for bad in ["ws[::1]/", "ws://x[::1]/", "ws://[::1]x/", "wss://[::@ss:2]/1", "ws://[a]@b/"]
+        {
             assert_eq!(parse(bad).unwrap_err().exit, 2, "{bad}");
         }
     }

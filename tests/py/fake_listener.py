@@ -105,9 +105,6 @@ elif mode == "hang":
         if event["message"] == "hang" and number == 0:
             time.sleep(600)
         say(event)
-elif mode == "exit":
-    print("cannot start: no database", file=sys.stderr)
-    sys.exit(3)
 elif mode == "unterminated":
     for event in events():
         if event["event"] == "onMessage" and number == 0:

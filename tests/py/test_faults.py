@@ -163,7 +163,7 @@ def test_it_cannot_be_started(serve, listener, tmp_path):
     for command, text in [
         (["--", "no-such-program-at-all"], "there is no program"),
         (["--", "./not-executable.py"], "chmod +x"),
-        (listener("exit"), "cannot start: no database"),
+        (["--", "sh", "-c", "echo cannot start: no database >&2; exit 1"], "cannot start: no database"),
     ]:
         (tmp_path / "not-executable.py").write_text("print('hi')\n")
         s = serve(*command, wait=False)
