@@ -186,7 +186,7 @@ const BATCH: usize = 32 * 1024;
 
 /// The pause behind a write. Lines that come meanwhile share the next one, and wake nobody: to wake
 /// a thread for each line would cost more than all else about it.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Writes whole lines, and counts those that are lost.
 struct Careful<W> {

@@ -68,7 +68,7 @@ class Serve {
   async stop() {
     this.child.kill("SIGTERM");
     const code = await this.ended;
-    fs.rmSync(this.dir, { recursive: true, force: true });
+    fs.rmSync(this.dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     if (code !== 0) throw new Error(`serve ended with ${code}: ${this.err}`);
   }
 }

@@ -221,6 +221,7 @@ def test_what_could_end_a_line_is_escaped_for_the_listener(scripted):
     assert (opened["path"], opened["query"], opened["headers"]["x"]) == ("/" + nasty, nasty, nasty)
     assert message["message"] == f'{{"command":1}}\n\r{nasty}\0'
     assert closed["reason"] == f"bye\n{nasty}"
+    server.await_log("k1 closed")
     assert len([line for line in server.log().splitlines() if " k1 " in line]) == 2
 
 

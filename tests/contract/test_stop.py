@@ -140,7 +140,8 @@ def test_queued_messages_come_before_the_close(serve):
 
 
 def test_killed_with_9_the_listener_gets_sigterm(scripted):
-    server = scripted()
+    # The end of its stdin comes first, and would end it.
+    server = scripted(script=["--ignore-eof"])
     server.connect()
     (pid,) = server.record.wait_pids(1)
     server.proc.kill()

@@ -18,7 +18,7 @@ const chat = path.join(root, "examples/chat");
 
 function home() {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "wsgw-"));
-  after(() => fs.rmSync(directory, { recursive: true, force: true }));
+  after(() => fs.rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
   return directory;
 }
 
