@@ -112,7 +112,8 @@ class Churn:
     async def pushes(self):
         while True:
             await asyncio.sleep(1)
-            await self.server.http("POST", "/v1/gateways/chat/send", b'{"text":"push"}')
+            status, text = await self.server.http("POST", "/v1/gateways/chat/messages", b'{"message":"push"}')
+            assert status == 200, (status, text)
 
     async def watch(self, begun):
         while True:
