@@ -112,20 +112,23 @@ impl Ctx {
         self.now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(1);
     }
 
-    /// Writes what the socket takes, which may be nothing.
+    /// Writes what the socket takes, which may be nothing. Less than all means that it is full, and
+    /// makes an event once it is not: a record layer takes what it is given in parts.
     ///
     /// # Errors
     /// The connection's end.
     pub fn write(&self, socket: &mut Transport, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match socket.write(bytes) {
-                Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => return Ok(n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match socket.write(&bytes[taken..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => taken += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
+        Ok(taken)
     }
 
     /// So many connections have left a gateway: what they used is given back to the system a little

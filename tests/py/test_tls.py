@@ -240,6 +240,20 @@ def test_a_slow_tls_handshake_falls_under_the_time_out(secure, sent):
         assert b" 408 " in tls.recv(1000)
 
 
+def test_a_message_beyond_the_record_layers_buffer_comes_whole(secure):
+    """The record layer takes 64 KiB at a time, however much room the socket has: what it does not
+    take must not wait for a socket that was never full."""
+    for route in ((), ("--route", "sender"), ("--", "cat")):
+        s = secure("--max-message", "2MiB", "--max-line", "16MiB", *route)
+        with shaken(s) as tls:
+            for size in (65_536, 131_072, 400_000):
+                # In one write, so that both are one run: its first frame goes whole, its last in part.
+                tls.sendall(frame(b"abc", 2) + frame(bytes(size), 2))
+                assert message(tls) == b"abc"
+                assert message(tls) == bytes(size)
+        s.stop()
+
+
 def test_big_messages_to_slow_readers_come_whole(secure):
     """Sockets take a record in part again and again; nobody sees a torn frame."""
     s = secure("--max-queue", "64MiB", "--max-message", "2MiB", "--max-line", "16MiB")
