@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Chaos: a gateway under load whose listener, clients, disk and descriptors are harmed at random.
 
-    tests/chaos/chaos.py --seed 7 --seconds 60 [--rate 300] [--only kill,stop,…] [--keep]
+    tests/chaos/chaos.py --seed 7 --seconds 60 [--rate 300] [--only kill,stop,…] [--tls] [--keep]
 
 What is done and when follows from the seed. At the end an audit: every message of a client reached
 each connection it was for exactly once, or was counted as dropped; all connections saw one order;
@@ -53,7 +53,7 @@ class Chaos:
         if not self.has_disk:
             print("SKIPPED: a full disk (only root may mount a small one)", flush=True)
         self.audit = Audit()
-        self.server = Server(directory, self.log_dir)
+        self.server = Server(directory, self.log_dir, tls=options.tls)
         self.sent, self.modes, self.seen = {}, {}, []
         self.pushes = {}
         self.done = {}
@@ -86,7 +86,8 @@ class Chaos:
             seen.keys.append(key)
 
         path = f"/{label}"
-        client = await Client.open(self.server.port("chat"), path, label, note, narrow)
+        client = await Client.open(
+            self.server.port("chat"), path, label, note, narrow, self.options.tls)
         self.seen.append(seen)
         self.sent[label] = 0
         client.seen = seen
@@ -161,7 +162,8 @@ class Chaos:
                 expected[0] += 1
 
             try:
-                client = await Client.open(self.server.port("side"), "/", "side", note)
+                client = await Client.open(
+                    self.server.port("side"), "/", "side", note, tls=self.options.tls)
             except (Refused, OSError, asyncio.TimeoutError):
                 await asyncio.sleep(0.1)
                 continue
@@ -475,6 +477,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=300, help="messages a second")
     parser.add_argument("--only", help="faults, by name and with commas")
+    parser.add_argument("--tls", action="store_true", help="all clients by wss")
     parser.add_argument("--keep", action="store_true", help="leave the directory")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="wsgw-chaos-"))

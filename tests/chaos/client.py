@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import socket
+import ssl
 import struct
 
 OPENING = (
@@ -21,6 +22,11 @@ def frame(opcode, payload):
     else:
         head = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, len(payload))
     return head + b"\0\0\0\0" + payload
+
+
+#: Who the server is does not matter here.
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE
 
 
 class Refused(Exception):
@@ -45,7 +51,7 @@ class Client(asyncio.Protocol):
         self.ended = loop.create_future()
 
     @classmethod
-    async def open(cls, port, path, label, on_message, narrow=False):
+    async def open(cls, port, path, label, on_message, narrow=False, tls=False):
         sock = socket.socket()
         sock.setblocking(False)
         if narrow:
@@ -54,7 +60,9 @@ class Client(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             await asyncio.wait_for(loop.sock_connect(sock, ("127.0.0.1", port)), 20)
-            _, self = await loop.create_connection(lambda: cls(label, on_message), sock=sock)
+            security = {"ssl": TLS, "server_hostname": "127.0.0.1"} if tls else {}
+            _, self = await loop.create_connection(
+                lambda: cls(label, on_message), sock=sock, **security)
         except BaseException:
             sock.close()
             raise
@@ -167,7 +175,8 @@ class Client(asyncio.Protocol):
         """FIN without a Close."""
         if not self.over:
             self.half = True
-            self.transport.write_eof()
+            # With TLS there is no close_notify either.
+            self.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
 
     def torn(self):
         """Half a frame, and gone."""

@@ -17,8 +17,9 @@ FILES = 200
 
 
 class Server:
-    def __init__(self, directory, log_dir, keys="", config=None, files=FILES):
+    def __init__(self, directory, log_dir, keys="", config=None, files=FILES, tls=False):
         self.dir = directory
+        self.tls = certificate(directory) if tls else ""
         self.journal = directory / "journal"
         self.config = directory / "wsgw.toml"
         self.log_dir = log_dir
@@ -46,6 +47,7 @@ class Server:
 [defaults]
 restart-delay-max = "100ms"
 drain = "500ms"
+{self.tls}
 
 [gateways.chat]
 port = 0
@@ -78,7 +80,7 @@ route = "sender"
 
     def port(self, gateway):
         text = (self.dir / "stdout").read_text()
-        found = re.findall(rf"gateway {gateway} listening on ws://127.0.0.1:(\d+)\n", text)
+        found = re.findall(rf"gateway {gateway} listening on wss?://127.0.0.1:(\d+)\n", text)
         return int(found[-1]) if found else None
 
     def stderr(self):
@@ -148,6 +150,15 @@ route = "sender"
                 if int(stat.rpartition(")")[2].split()[1]) == self.pid:
                     found.append(int(entry.name))
         return found
+
+
+def certificate(directory):
+    """A pair of its own, as the config names it."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-out", directory / "cert.pem", "-keyout", directory / "key.pem"],
+        check=True, capture_output=True)
+    return 'tls-cert = "cert.pem"\ntls-key = "key.pem"'
 
 
 def unchunked(body):

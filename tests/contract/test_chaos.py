@@ -11,6 +11,7 @@ from harness import ROOT, WSGW
 
 @pytest.mark.parametrize("arguments", [
     ["chaos.py", "--seed", "1", "--seconds", "8"],
+    ["chaos.py", "--seed", "2", "--seconds", "8", "--tls"],
     ["churn.py", "--seconds", "4", "--crowd", "100"],
     ["rows.py", "kills", "--seconds", "4", "--rate", "200"],
     ["rows.py", "stopped", "--seconds", "2"],
