@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The Autobahn testsuite, sections 1-10, against `serve` without a listener, `serve -- cat` and
-# `connect --echo`: each case must behave as tests/autobahn/expected.txt says.
+# The Autobahn testsuite, sections 1-10, against `serve` without a listener, `serve -- cat`, `serve` with TLS
+# and `connect --echo`: each case must behave as tests/autobahn/expected.txt says.
 #
 #   tests/autobahn.sh              with kosoku, which drives Autobahn's own cases and needs Python 3.10
 #   tests/autobahn.sh --original   with Autobahn's own runner, which needs CPython 2.7 with pip: $PYTHON27,

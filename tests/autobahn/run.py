@@ -1,4 +1,4 @@
-"""Runs the Autobahn testsuite against the three of wsgw's faces; tests/autobahn.sh sets it up."""
+"""Runs the Autobahn testsuite against the faces of wsgw; tests/autobahn.sh sets it up."""
 
 import argparse
 import asyncio
@@ -8,6 +8,8 @@ import os
 import pathlib
 import re
 import socket
+import ssl
+import subprocess
 import sys
 import time
 
@@ -25,6 +27,54 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", 
 ENVIRONMENT["HOME"] = str(TARGET / "home")
 
 
+CERTIFICATE, KEY = TARGET / "cert.pem", TARGET / "key.pem"
+
+
+def make_certificate():
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-out", CERTIFICATE, "-keyout", KEY],
+        check=True, capture_output=True)
+
+
+@contextlib.asynccontextmanager
+async def tunnel(address, inwards=None, outwards=None):
+    """Carries the bytes of each connection on to an address, with TLS on either side; its own address."""
+    host, port = address.split(":")
+
+    async def pump(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            # With TLS there is no other way to say that nothing more comes.
+            writer.write_eof() if writer.can_write_eof() else writer.close()
+
+    async def carry(reader, writer):
+        far_reader, far_writer = await asyncio.open_connection(host, port, ssl=outwards)
+        try:
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        finally:
+            far_writer.close()
+            writer.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=inwards)
+    try:
+        yield "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@contextlib.asynccontextmanager
+async def secure_serve():
+    """The same by TLS, for a suite that does not speak it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with serve("--tls-cert", CERTIFICATE, "--tls-key", KEY) as address, \
+            tunnel(address, outwards=context) as plain:
+        yield plain
+
+
 @contextlib.asynccontextmanager
 async def serve(*listener):
     """A running `wsgw serve`; its address."""
@@ -33,7 +83,7 @@ async def serve(*listener):
         stdout=asyncio.subprocess.PIPE, env=ENVIRONMENT)
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-        yield re.search(r"ws://(\S+)", line)[1]
+        yield re.search(r"wss?://(\S+)", line)[1]
     finally:
         process.terminate()
         await process.wait()
@@ -144,9 +194,11 @@ class Original:
 
 
 async def everything(runner, cases):
-    async with serve() as alone, serve("--", "cat") as cat:
-        names = ["serve", "serve-cat", "connect"]
-        runs = [runner.server(alone, "serve", cases), runner.server(cat, "serve-cat", cases), runner.client(cases)]
+    make_certificate()
+    async with serve() as alone, serve("--", "cat") as cat, secure_serve() as secure:
+        names = ["serve", "serve-cat", "serve-tls", "connect"]
+        runs = [runner.server(alone, "serve", cases), runner.server(cat, "serve-cat", cases),
+                runner.server(secure, "serve-tls", cases), runner.client(cases)]
         return dict(zip(names, await asyncio.gather(*runs)))
 
 
