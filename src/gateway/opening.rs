@@ -28,6 +28,7 @@ const TOLD_MAX: usize = 4 * 1024 * 1024;
 impl Slice {
     /// A new client.
     pub fn socket(&mut self, stream: TcpStream, peer: SocketAddr, id: ConnId, ctx: &mut Ctx) {
+        ctx.hurry();
         let stream = match Transport::new(stream, self.shared.tls().as_ref()) {
             Ok(stream) => stream,
             Err(error) => {

@@ -30,6 +30,12 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Sends of one gateway before the event loop has its turn.
 const SENDS: usize = 1024;
 
+/// The same while somebody is on the way in: a tenth more for each send, a quarter of the wait.
+const SENDS_IN_A_HURRY: usize = 256;
+
+/// Milliseconds for which a newcomer makes turns short: its request follows at once.
+const HURRY: u64 = 10;
+
 /// Empty outboxes that are kept for the next socket that is full.
 const SPARES: usize = 64;
 
@@ -103,6 +109,8 @@ pub struct Ctx {
     pub ring: Option<Ring>,
     /// When the allocator is to give back what a crowd left behind; 0 for never.
     trim_at: u64,
+    /// Until when turns are short.
+    hurry_until: u64,
 }
 
 impl Ctx {
@@ -137,6 +145,11 @@ impl Ctx {
         if connections >= CROWD {
             self.trim_at = self.now + TRIM_AFTER;
         }
+    }
+
+    /// Somebody is on the way in, and ought not to wait for long turns.
+    pub fn hurry(&mut self) {
+        self.hurry_until = self.now + HURRY;
     }
 
     /// An empty outbox.
@@ -180,6 +193,7 @@ impl Shard {
             spares: Vec::new(),
             ring: None,
             trim_at: 0,
+            hurry_until: 0,
         };
         ctx.tick();
         Ok(Shard { poll, slices: Vec::new(), ctx })
@@ -318,7 +332,7 @@ impl Shard {
         let mut more = false;
         for slice in self.slices.iter_mut().filter_map(Option::as_deref_mut) {
             more |= slice.home_turn(ctx);
-            let mut budget = SENDS;
+            let mut budget = if ctx.now < ctx.hurry_until { SENDS_IN_A_HURRY } else { SENDS };
             if slice.lingers(ctx) {
                 budget = 0;
                 more = true;
