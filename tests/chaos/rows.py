@@ -5,7 +5,7 @@
     tests/chaos/rows.py stopped    a listener that is stopped for 60 s
     tests/chaos/rows.py comeback   serve is killed under load, 9,000 clients come back at once
 
-`kills` and `stopped` take --seconds and --rate (messages a second), `comeback` --clients.
+`kills` and `stopped` take --seconds, --rate (messages a second) and --tls, `comeback` --clients.
 """
 
 import argparse
@@ -164,6 +164,7 @@ def main():
     parser.add_argument("--rate", type=float)
     parser.add_argument("--clients", type=int, default=9000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tls", action="store_true", help="all clients by wss: kills, stopped")
     options = parser.parse_args()
     options.rate = options.rate or {"kills": 1000, "stopped": 200}.get(options.what)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
