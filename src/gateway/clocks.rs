@@ -51,7 +51,7 @@ impl Slice {
             let cut = conn.ending.as_ref().is_some_and(|e| e.reset)
                 || self.shared.stopping.load(Ordering::Relaxed);
             // It takes what waits for it: that is not to be destroyed.
-            let taking = conn.queued() > 0
+            let taking = !conn.all_out()
                 && now < conn.took_at + TOOK_LATELY
                 && now < conn.last_message + LINGER_MOST;
             match conn.state {
@@ -73,7 +73,7 @@ impl Slice {
                     return self.drop_conn(due.slot, reset, ctx);
                 }
                 State::Lingering => {
-                    let reset = conn.queued() > 0;
+                    let reset = !conn.all_out();
                     return self.drop_conn(due.slot, reset, ctx);
                 }
                 State::Asking | State::Open => {}

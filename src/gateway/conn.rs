@@ -159,6 +159,11 @@ impl Conn {
         self.out.as_ref().map_or(0, |out| out.bytes())
     }
 
+    /// Whether the socket has taken all: nothing waits here, nor inside the record layer.
+    pub fn all_out(&self) -> bool {
+        self.out.is_none() && !self.stream.holds()
+    }
+
     /// What they cost, as `max-queue` counts.
     pub fn queue_cost(&self) -> usize {
         self.out.as_ref().map_or(0, |out| out.cost())

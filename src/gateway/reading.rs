@@ -373,7 +373,7 @@ impl Slice {
         match conn.state {
             // A client that half-closed still gets what it is owed, and our Close.
             State::Closing => conn.readable = true,
-            State::Lingering if conn.out.is_some() => conn.readable = true,
+            State::Lingering if !conn.all_out() => conn.readable = true,
             _ => self.lost(slot, ctx),
         }
     }

@@ -143,10 +143,17 @@ impl Slice {
     /// The socket may take bytes again.
     pub fn writable(&mut self, slot: u32, ctx: &mut Ctx) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        let held = conn.stream.holds();
         if conn.stream.push().is_err() {
             return self.lost(slot, ctx);
         }
+        if held {
+            conn.took_at = ctx.now;
+        }
         if conn.out.is_none() {
+            if held {
+                self.flushed(slot, ctx);
+            }
             return;
         }
         if flush(conn, ctx).is_err() {
@@ -165,7 +172,7 @@ impl Slice {
             self.over.retain(|(_, over)| *over != id);
         }
         let cut = conn.ending.as_ref().is_some_and(|e| e.reset);
-        if conn.out.is_none() && !cut && !self.shared.stopping.load(Ordering::Relaxed) {
+        if conn.all_out() && !cut && !self.shared.stopping.load(Ordering::Relaxed) {
             // All is on its way: what the client has to do about it takes its time from now on.
             match conn.state {
                 State::Leaving => conn.state_by = ctx.now + CLOSE_WAIT,

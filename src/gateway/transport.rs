@@ -78,6 +78,8 @@ struct Tls {
     session: ServerConnection,
     /// Whether our side is to be closed once all is out.
     closing: bool,
+    /// What ends the connection once what was read before is handed out.
+    failed: Option<io::Error>,
 }
 
 impl Transport {
@@ -91,7 +93,7 @@ impl Transport {
             Some(config) => {
                 let session =
                     ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-                Some(Box::new(Tls { session, closing: false }))
+                Some(Box::new(Tls { session, closing: false, failed: None }))
             }
         };
         Ok(Transport { tcp, tls })
@@ -111,6 +113,11 @@ impl Transport {
     /// like.
     pub fn short_read_is_all(&self) -> bool {
         self.tls.is_none()
+    }
+
+    /// Whether bytes that were taken still wait inside the record layer.
+    pub fn holds(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.session.wants_write())
     }
 
     /// Sends what the record layer holds; true if nothing is left.
@@ -173,14 +180,18 @@ impl Read for Transport {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
+            if let Some(error) = tls.failed.take() {
+                return Err(error);
+            }
             if tls.session.read_tls(&mut self.tcp)? == 0 {
                 return Ok(0);
             }
-            let failed = tls.session.process_new_packets().err();
+            let failed = tls.session.process_new_packets().map_err(io::Error::other).err();
             // The handshake's next step, or the alert that says what was wrong.
-            self.push()?;
-            if let Some(error) = failed {
-                return Err(io::Error::other(error));
+            let pushed = self.push().err();
+            if let Some(tls) = &mut self.tls {
+                // Good records in front of a bad one have their turn first.
+                tls.failed = failed.or(pushed);
             }
         }
         Err(io::ErrorKind::Interrupted.into())
