@@ -38,8 +38,8 @@ pub fn lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
-/// JSON whose strings may hold such characters (those below U+0020 they cannot), with each as
-/// `\uXXXX`: the same JSON, fit for a terminal.
+/// JSON whose strings may hold such characters (those below U+0020 they cannot), with each as `\u`
+/// and four digits: the same JSON, fit for a terminal.
 pub fn json(text: &str) -> Cow<'_, str> {
     let in_string = |c: char| c >= '\u{7f}' && acts(c);
     if !text.contains(in_string) {

@@ -7,7 +7,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use wsgw::gateway::exchange::lines::{closed_result, sent_result};
 use wsgw::gateway::lines::Lines;
 use wsgw::gateway::reader::{self, Item, Step};
-use wsgw::protocol::answer::{self, Command, HandshakeAnswer, Line, NewBody, resolve};
+use wsgw::protocol::answer::{self, Command, HandshakeAnswer, Line, NewBody};
+use wsgw::protocol::connid::resolve;
 use wsgw::protocol::push::Push;
 use wsgw::protocol::{close, event, frame};
 use wsgw::server::api::PushOutcome;

@@ -30,7 +30,8 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Sends of one gateway before the event loop has its turn.
 const SENDS: usize = 1024;
 
-/// The same while somebody is on the way in: a tenth more for each send, a quarter of the wait.
+/// The same while somebody is on the way in, who waits half as long then. Not always: bursts would
+/// cost a tenth more.
 const SENDS_IN_A_HURRY: usize = 256;
 
 /// Milliseconds for which a newcomer makes turns short: its request follows at once.

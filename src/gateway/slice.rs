@@ -151,6 +151,7 @@ impl Slice {
             conn.took_at = ctx.now;
         }
         if conn.out.is_none() {
+            // What the record layer held may be all that an end waited for.
             if held {
                 self.flushed(slot, ctx);
             }

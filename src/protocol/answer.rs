@@ -11,7 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::close;
-use super::connid::ConnId;
 use super::json::{self, Members};
 
 /// What a line is.
@@ -292,23 +291,6 @@ fn whole_number(raw: &RawValue) -> Option<u64> {
     whole.then_some(float as u64)
 }
 
-/// The connections behind `names`, each once; what names none is returned apart.
-pub fn resolve(names: &[String]) -> (Vec<ConnId>, Vec<String>) {
-    let mut ids = Vec::with_capacity(names.len());
-    let mut unknown: Vec<String> = Vec::new();
-    for name in names {
-        match ConnId::parse(name) {
-            Some(id) => ids.push(id),
-            None => unknown.push(name.clone()),
-        }
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    unknown.sort_unstable();
-    unknown.dedup();
-    (ids, unknown)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -478,15 +460,6 @@ mod tests {
         {
             assert_eq!(leading_id(other), None);
         }
-    }
-
-    #[test]
-    fn names_are_resolved_once_each() {
-        let names = ["k9", "k3", "k9", "bob", "k03", "bob"].map(String::from);
-        assert_eq!(
-            resolve(&names),
-            (vec![ConnId(3), ConnId(9)], vec!["bob".to_owned(), "k03".to_owned()])
-        );
     }
 
     proptest! {

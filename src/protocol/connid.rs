@@ -57,6 +57,23 @@ impl fmt::Display for ConnId {
     }
 }
 
+/// The connections behind `names`, each once; what names none is returned apart.
+pub fn resolve(names: &[String]) -> (Vec<ConnId>, Vec<String>) {
+    let mut ids = Vec::with_capacity(names.len());
+    let mut unknown: Vec<String> = Vec::new();
+    for name in names {
+        match ConnId::parse(name) {
+            Some(id) => ids.push(id),
+            None => unknown.push(name.clone()),
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    unknown.sort_unstable();
+    unknown.dedup();
+    (ids, unknown)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -83,5 +100,14 @@ mod tests {
         for name in ["", "k", "k01", "K1", "k1 ", "k-1", "x1", "kzzzzzzzzzzzzzzzz", "ké"] {
             assert_eq!(ConnId::parse(name), None, "{name:?}");
         }
+    }
+
+    #[test]
+    fn names_are_resolved_once_each() {
+        let names = ["k9", "k3", "k9", "bob", "k03", "bob"].map(String::from);
+        assert_eq!(
+            resolve(&names),
+            (vec![ConnId(3), ConnId(9)], vec!["bob".to_owned(), "k03".to_owned()])
+        );
     }
 }

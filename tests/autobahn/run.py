@@ -9,11 +9,14 @@ import pathlib
 import re
 import socket
 import ssl
-import subprocess
 import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+
+from certificate import certificate  # noqa: E402
+
 TARGET = HERE.parents[1] / "target/autobahn"
 BINARY = os.environ["WSGW_BIN"]
 SECTIONS = [f"{n}.*" for n in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
@@ -27,19 +30,9 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", 
 ENVIRONMENT["HOME"] = str(TARGET / "home")
 
 
-CERTIFICATE, KEY = TARGET / "cert.pem", TARGET / "key.pem"
-
-
-def make_certificate():
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-out", CERTIFICATE, "-keyout", KEY],
-        check=True, capture_output=True)
-
-
 @contextlib.asynccontextmanager
-async def tunnel(address, inwards=None, outwards=None):
-    """Carries the bytes of each connection on to an address, with TLS on either side; its own address."""
+async def tunnel(address, context):
+    """Carries the bytes of each connection on to an address, by TLS; its own address."""
     host, port = address.split(":")
 
     async def pump(reader, writer):
@@ -51,14 +44,14 @@ async def tunnel(address, inwards=None, outwards=None):
             writer.write_eof() if writer.can_write_eof() else writer.close()
 
     async def carry(reader, writer):
-        far_reader, far_writer = await asyncio.open_connection(host, port, ssl=outwards)
+        far_reader, far_writer = await asyncio.open_connection(host, port, ssl=context)
         try:
             await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
         finally:
             far_writer.close()
             writer.close()
 
-    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=inwards)
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
     try:
         yield "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
     finally:
@@ -68,10 +61,11 @@ async def tunnel(address, inwards=None, outwards=None):
 @contextlib.asynccontextmanager
 async def secure_serve():
     """The same by TLS, for a suite that does not speak it."""
+    chain, key = certificate(TARGET)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    async with serve("--tls-cert", CERTIFICATE, "--tls-key", KEY) as address, \
-            tunnel(address, outwards=context) as plain:
+    async with serve("--tls-cert", chain, "--tls-key", key) as address, \
+            tunnel(address, context) as plain:
         yield plain
 
 
@@ -194,7 +188,6 @@ class Original:
 
 
 async def everything(runner, cases):
-    make_certificate()
     async with serve() as alone, serve("--", "cat") as cat, secure_serve() as secure:
         names = ["serve", "serve-cat", "serve-tls", "connect"]
         runs = [runner.server(alone, "serve", cases), runner.server(cat, "serve-cat", cases),

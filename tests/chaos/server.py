@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+
+from certificate import certificate  # noqa: E402
+
 WSGW = os.environ.get("WSGW_BIN") or str(HERE.parent.parent / "target/debug/wsgw")
 
 #: Open files that `serve` may have: few, so that they run out.
@@ -19,7 +23,9 @@ FILES = 200
 class Server:
     def __init__(self, directory, log_dir, keys="", config=None, files=FILES, tls=False):
         self.dir = directory
-        self.tls = certificate(directory) if tls else ""
+        self.tls = 'tls-cert = "one.pem"\ntls-key = "one.key"' if tls else ""
+        if tls:
+            certificate(directory)
         self.journal = directory / "journal"
         self.config = directory / "wsgw.toml"
         self.log_dir = log_dir
@@ -150,15 +156,6 @@ route = "sender"
                 if int(stat.rpartition(")")[2].split()[1]) == self.pid:
                     found.append(int(entry.name))
         return found
-
-
-def certificate(directory):
-    """A pair of its own, as the config names it."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-out", directory / "cert.pem", "-keyout", directory / "key.pem"],
-        check=True, capture_output=True)
-    return 'tls-cert = "cert.pem"\ntls-key = "key.pem"'
 
 
 def unchunked(body):

@@ -5,22 +5,11 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 
 import pytest
 
+from certificate import certificate
 from harness import FAKE, ws_client, wait_until
-
-
-def certificate(directory, name="one"):
-    """A certificate and its key, for 127.0.0.1."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj",
-         f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext",
-         "basicConstraints=critical,CA:FALSE"],
-        cwd=directory, check=True, capture_output=True)
-    return directory / f"{name}.pem", directory / f"{name}.key"
 
 
 def reload(server, text, code=0):

@@ -5,8 +5,8 @@ import ssl
 
 import pytest
 
+from certificate import certificate
 from harness import PATIENCE, encode_frame
-from test_reload import certificate
 from test_systemd import handed_over
 
 REQUEST = (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

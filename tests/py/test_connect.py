@@ -16,6 +16,7 @@ import time
 import pytest
 from websockets.sync.server import serve as ws_serve
 
+from certificate import certificate
 from conftest import BINARY, environment, wait_for
 
 
@@ -421,19 +422,16 @@ def test_pings_keep_going(tmp_path):
 
 def test_wss(tmp_path):
     import ssl
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k.pem", "-out", "c.pem", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                    "-addext", "basicConstraints=critical,CA:FALSE"],
-                   cwd=tmp_path, check=True, capture_output=True)
+    chain, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    context.load_cert_chain(chain, key)
     with server(echo, ssl=context) as url:
         url = url.replace("ws://", "wss://")
         done = run(tmp_path, "-x", "hi", url)
         assert done.returncode == 3 and "--cacert" in done.stderr, done.stderr
         done = run(tmp_path, "--insecure", "-x", "hi", "-n", "1", url)
         assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
-        done = run(tmp_path, "--cacert", "c.pem", "-x", "hi", "-n", "1", url)
+        done = run(tmp_path, "--cacert", str(chain), "-x", "hi", "-n", "1", url)
         assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
     with server(echo) as url:
         assert run(tmp_path, url.replace("ws://", "wss://")).returncode == 3

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::{Asker, Effect, Exchange, verdict_of};
 use crate::gateway::Recipients;
 use crate::gateway::tally::Reply;
-use crate::protocol::answer::{self, Chosen, Command, Fields, Line, NewBody, resolve};
-use crate::protocol::connid::ConnId;
+use crate::protocol::answer::{self, Chosen, Command, Fields, Line, NewBody};
+use crate::protocol::connid::{ConnId, resolve};
 use crate::protocol::frame;
 use crate::server::api::{ErrorCode, PushOutcome};
 
