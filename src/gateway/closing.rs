@@ -147,6 +147,25 @@ impl Slice {
         self.flushed(slot, ctx);
     }
 
+    /// The socket takes nothing more. A client that resets the connection may have said something
+    /// before, which still lies in our kernel: that is read and handled, then it is lost.
+    pub fn write_failed(&mut self, slot: u32, ctx: &mut Ctx) {
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        if conn.state != State::Open {
+            return self.lost(slot, ctx);
+        }
+        if std::mem::replace(&mut conn.broken, true) {
+            return;
+        }
+        ctx.give_back(conn.out.take());
+        conn.readable = true;
+        if !std::mem::replace(&mut conn.hungry, true) {
+            self.hungry.push_back((slot, conn.id));
+        }
+        // Its own queue does not keep it from being read any more.
+        self.flushed(slot, ctx);
+    }
+
     /// The socket failed or the client closed it without a Close.
     pub fn lost(&mut self, slot: u32, ctx: &mut Ctx) {
         self.announce_close(slot, false, ctx);

@@ -82,6 +82,8 @@ pub struct Conn {
     pub hungry: bool,
     /// Whether epoll has said that the client closed its side: a short read is not the end then.
     pub eof: bool,
+    /// Whether the socket takes nothing more: it is lost once what came before is read.
+    pub broken: bool,
     /// Frames that the socket has not taken.
     pub out: Option<Box<Outbox>>,
     /// Bytes that were read and make no whole frame yet, or that pressure kept back.
@@ -133,6 +135,7 @@ impl Conn {
             queued_up: false,
             hungry: false,
             eof: false,
+            broken: false,
             out: None,
             partial: Vec::new(),
             fragments: None,
@@ -159,9 +162,10 @@ impl Conn {
         self.out.as_ref().map_or(0, |out| out.bytes())
     }
 
-    /// Whether the socket has taken all: nothing waits here, nor inside the record layer.
+    /// Whether the socket has taken all that it ever will: nothing waits here, nor inside the record
+    /// layer.
     pub fn all_out(&self) -> bool {
-        self.out.is_none() && !self.stream.holds()
+        self.broken || self.out.is_none() && !self.stream.holds()
     }
 
     /// What they cost, as `max-queue` counts.
@@ -183,7 +187,7 @@ impl Conn {
 
     /// Whether deliveries are for it: from its 101 to our Close.
     pub fn receives(&self) -> bool {
-        matches!(self.state, State::Open | State::Closing)
+        matches!(self.state, State::Open | State::Closing) && !self.broken
     }
 
     /// How it ended, as far as its own Close says.

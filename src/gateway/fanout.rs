@@ -189,7 +189,7 @@ impl Slice {
         } else if !out.push(frame.clone(), 0, max) {
             // The socket may have room by now.
             if super::slice::flush(conn, ctx).is_err() {
-                self.lost(slot, ctx);
+                self.write_failed(slot, ctx);
                 return true;
             }
             let out = conn.out.get_or_insert_with(|| ctx.spare());
@@ -211,7 +211,7 @@ impl Slice {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         match super::slice::flush(conn, ctx) {
             Ok(()) => self.flushed(slot, ctx),
-            Err(_) => self.lost(slot, ctx),
+            Err(_) => self.write_failed(slot, ctx),
         }
     }
 
@@ -260,7 +260,7 @@ impl Slice {
                 match ctx.write(&mut conn.stream, frame) {
                     Ok(n) => sent = n,
                     Err(_) => {
-                        self.lost(slot, ctx);
+                        self.write_failed(slot, ctx);
                         continue;
                     }
                 }
@@ -288,7 +288,7 @@ impl Slice {
         for (slot, took) in self.send_batch(frame, ctx) {
             match took {
                 Ok(n) => self.only_rest(slot, frame, n, counts, ctx),
-                Err(_) => self.lost(slot, ctx),
+                Err(_) => self.write_failed(slot, ctx),
             }
         }
     }

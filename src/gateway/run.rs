@@ -130,7 +130,7 @@ impl Slice {
                     run.whole += 1;
                 }
                 Ok(n) => self.run_partly(slot, &mut run, n, ctx),
-                Err(_) => self.lost(slot, ctx),
+                Err(_) => self.write_failed(slot, ctx),
             }
         }
         self.run_batch(&mut run, ctx);
@@ -168,7 +168,7 @@ impl Slice {
                     }
                 }
                 Ok(n) => self.run_partly(slot, run, n, ctx),
-                Err(_) => self.lost(slot, ctx),
+                Err(_) => self.write_failed(slot, ctx),
             }
         }
     }

@@ -127,11 +127,14 @@ impl Slice {
     /// Sends a control frame or a response: behind what waits already, never refused.
     pub fn send_always(&mut self, slot: u32, bytes: Bytes, ctx: &mut Ctx) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        if conn.broken {
+            return;
+        }
         let sent = match &conn.out {
             Some(_) => 0,
             None => match ctx.write(&mut conn.stream, &bytes) {
                 Ok(n) => n,
-                Err(_) => return self.lost(slot, ctx),
+                Err(_) => return self.write_failed(slot, ctx),
             },
         };
         if sent < bytes.len() {
@@ -145,7 +148,7 @@ impl Slice {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         let held = conn.stream.holds();
         if conn.stream.push().is_err() {
-            return self.lost(slot, ctx);
+            return self.write_failed(slot, ctx);
         }
         if held {
             conn.took_at = ctx.now;
@@ -158,7 +161,7 @@ impl Slice {
             return;
         }
         if flush(conn, ctx).is_err() {
-            return self.lost(slot, ctx);
+            return self.write_failed(slot, ctx);
         }
         self.flushed(slot, ctx);
     }

@@ -1,4 +1,4 @@
-"""How connections end over TLS: what the record layer holds is owed like the rest."""
+"""How connections end where sockets take little at a time: what either side said before is handled."""
 
 import socket
 import ssl
@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from certificate import certificate
-from harness import PATIENCE, encode_frame
+from harness import PATIENCE, Raw, encode_frame
 from test_systemd import handed_over
 
 REQUEST = (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -72,9 +72,8 @@ class Secure:
 
 
 @pytest.fixture
-def secure(serve, tmp_path):
+def narrow(serve):
     """A gateway whose sockets take little at a time, as over a real network."""
-    chain, key = certificate(tmp_path)
     acceptor = socket.socket()
     # Accepted sockets have it from this one.
     acceptor.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
@@ -83,12 +82,18 @@ def secure(serve, tmp_path):
     port = acceptor.getsockname()[1]
 
     def start(*flags):
-        serve("--port", port, "--tls-cert", chain, "--tls-key", key, *flags, port=False,
-              **handed_over(acceptor))
+        serve("--port", port, *flags, port=False, **handed_over(acceptor))
         return port
 
     with acceptor:
         yield start
+
+
+@pytest.fixture
+def secure(narrow, tmp_path):
+    """The same with TLS."""
+    chain, key = certificate(tmp_path)
+    return lambda *flags: narrow("--tls-cert", chain, "--tls-key", key, *flags)
 
 
 @pytest.mark.parametrize("messages", [4, 12, 15, 40])
@@ -115,3 +120,23 @@ def test_a_message_in_front_of_a_broken_record_is_delivered(secure):
     assert watcher.frame() == (0x81, b"hello")
     watcher.sock.close()
     client.sock.close()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_the_last_words_of_a_client_that_resets_are_heard(narrow, secure, tls):
+    """It closes its socket while it has not read what waits for it: a RST, and nothing can be
+    written to it any more; what it said before lies in the kernel all the same."""
+    port = (secure if tls else narrow)("--route", "others", "--max-queue", "16MiB")
+    watcher = Secure(port) if tls else Raw(port).upgrade()
+    heard = watcher.frame if tls else watcher.read_frame
+    said = watcher.send if tls else watcher.write
+    for n in range(20):
+        client = Secure(port) if tls else Raw(port).upgrade()
+        said(encode_frame(2, bytes(500_000)) * 4)
+        # The first bytes are there: the rest waits.
+        assert client.sock.recv(1)
+        words = encode_frame(1, b"last %d" % n)
+        client.sock.sendall(client.records(words) if tls else words)
+        client.sock.close()
+        assert heard()[-1] == b"last %d" % n
+    watcher.sock.close()
