@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE.parent / "support"))
 
 from certificate import certificate  # noqa: E402
 
-WSGW = os.environ.get("WSGW_BIN") or str(HERE.parent.parent / "target/debug/wsgw")
+WSGW = str(Path(os.environ.get("WSGW_BIN") or HERE.parent.parent / "target/debug/wsgw").resolve())
 
 #: Open files that `serve` may have: few, so that they run out.
 FILES = 200
