@@ -6,14 +6,16 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use wsgw::gateway::Recipients;
-use wsgw::gateway::exchange::lines::choose;
-use wsgw::gateway::reader;
-use wsgw::protocol::answer::{self, Line};
-use wsgw::protocol::connid::ConnId;
-use wsgw::protocol::event::{self, Body};
-use wsgw::protocol::frame;
-use wsgw::protocol::push::Push;
+use wsgw::listener::exchange::incoming::choose;
+use wsgw::listener::protocol::answer;
+use wsgw::listener::protocol::answer::Line;
+use wsgw::listener::protocol::connid::ConnId;
+use wsgw::listener::protocol::event;
+use wsgw::listener::protocol::event::Body;
+use wsgw::listener::protocol::push::Push;
+use wsgw::listener::recipients::Recipients;
+use wsgw::ws::decoder;
+use wsgw::ws::frame;
 
 /// A client's text frame, masked.
 fn from_client(payload: &[u8]) -> Vec<u8> {
@@ -45,7 +47,7 @@ fn frames(c: &mut Criterion) {
         group.bench_function("read", |b| {
             b.iter_batched_ref(
                 || bytes.clone(),
-                |bytes| black_box(reader::next(bytes, &mut None, 1 << 20)),
+                |bytes| black_box(decoder::next(bytes, &mut None, 1 << 20)),
                 BatchSize::SmallInput,
             );
         });

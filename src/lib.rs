@@ -6,23 +6,23 @@
 //! # The way of a message
 //!
 //! 1. A gateway's *home* shard accepts a socket and hands it to a shard ([`gateway::shard`]), which
-//!    keeps it for life. [`gateway::handshake`] decides on the request; [`gateway::opening`] asks
+//!    keeps it for life. [`ws::handshake`] decides on the request; [`gateway::hub::opening`] asks
 //!    the listener, if it wants to be asked, sends the 101 and announces the connection.
-//! 2. [`gateway::reading`] reads into a buffer that all connections of the shard share, and
-//!    [`gateway::reader`] takes it apart. A whole message becomes one frame, header and payload,
-//!    encoded once ([`protocol::frame`]), and goes to the home.
-//! 3. The [`gateway::exchange`] there makes it an event with an id ([`protocol::event`]), in turn
+//! 2. [`gateway::hub::read`] reads into a buffer that all connections of the shard share, and
+//!    [`ws::decoder`] takes it apart. A whole message becomes one frame, header and payload,
+//!    encoded once ([`ws::frame`]), and goes to the home.
+//! 3. The [`listener::exchange`] there makes it an event with an id ([`listener::protocol::event`]), in turn
 //!    with other connections and within the window, and keeps it until it is answered. What the
-//!    pipe takes at a time goes into the listener's stdin; [`gateway::supervisor`] owns the process.
-//! 4. Lines from its stdout ([`protocol::answer`]) find their events in the exchange, which says
+//!    pipe takes at a time goes into the listener's stdin; [`listener::supervisor`] owns the process.
+//! 4. Lines from its stdout ([`listener::protocol::answer`]) find their events in the exchange, which says
 //!    who gets what, in the order of the lines.
-//! 5. The [`gateway::fanout`] of each shard writes the frame to its recipients, to many with one
+//! 5. The [`gateway::hub::fanout`] of each shard writes the frame to its recipients, to many with one
 //!    system call where the kernel lets it. What a socket does not take waits in that connection's
-//!    [`gateway::outbox`]. An end has its place in the same order ([`gateway::closing`]).
+//!    [`gateway::io::outbox`]. An end has its place in the same order ([`gateway::hub::closing`]).
 //!
 //! A push enters at 3, from the control port ([`control`]) through [`server`], which has the
 //! lifecycle of all gateways. `wsgw send` and the verbs ([`commands`]) are clients of that port;
-//! [`client`] is `wsgw connect`.
+//! [`connect`] is `wsgw connect`.
 //!
 //! # What always holds
 //!
@@ -36,8 +36,8 @@
 //! - Whatever grows has a bound in bytes, a default, and a named consequence.
 //! - No bytes from outside make it panic, become a second line to the listener or in the log, or
 //!   act on a terminal.
-//! - [`protocol`] knows neither I/O nor clock, the exchange no clock but the time it is given;
-//!   [`client`] and [`gateway`] never know of each other.
+//! - [`listener::protocol`] knows neither I/O nor clock, the exchange no clock but the time it is given;
+//!   [`connect`] and [`gateway`] never know of each other.
 //!
 //! # Why shards, and not a task for each connection
 //!
@@ -51,21 +51,24 @@
 //!
 //! # Where to read first
 //!
-//! [`protocol::answer`] and [`protocol::event`] for what is spoken; [`gateway::exchange`] for what
-//! it means; then [`gateway::slice`], one gateway's part of one shard, and [`gateway::home`], what
+//! [`listener::protocol::answer`] and [`listener::protocol::event`] for what is spoken; [`listener::exchange`] for what
+//! it means; then [`gateway::hub`], one gateway's part of one shard, and [`gateway::primary`], what
 //! one of these has more. `docs/design.md` has the same on a page.
 
+pub mod api;
 pub mod cli;
-pub mod client;
 pub mod commands;
 pub mod config;
+pub mod connect;
 pub mod control;
+pub mod control_client;
 pub mod error;
-pub mod escape;
 pub mod gateway;
+pub mod listener;
 pub mod logging;
+pub mod net;
 pub mod paths;
-pub mod protocol;
 pub mod server;
-pub mod settings;
 pub mod systemd;
+pub mod text;
+pub mod ws;

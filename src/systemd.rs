@@ -11,7 +11,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::config::keys::normal_id;
-use crate::settings::GatewaySettings;
+use crate::config::settings::GatewaySettings;
 
 /// All is started.
 pub fn ready() {

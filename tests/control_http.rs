@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use control_support::{Answer, Port, ok, settings};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use wsgw::config::settings::ControlListen;
 use wsgw::control::bind;
-use wsgw::settings::ControlListen;
 
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
 const MESSAGES: &str = "/v1/gateways/chat/messages";

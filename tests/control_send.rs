@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use control_support::{PATIENCE, Port, ok, wsgw};
 use serde_json::{Value, json};
-use wsgw::settings::ControlListen;
+use wsgw::config::settings::ControlListen;
 
 fn out(done: &Output) -> String {
     String::from_utf8(done.stdout.clone()).unwrap()

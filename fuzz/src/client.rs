@@ -1,8 +1,9 @@
 //! `wsgw connect`: what one types, and where it connects.
 
 use wsgw::cli::ConnectArgs;
-use wsgw::client::command::{self, Line};
-use wsgw::client::options::Options;
+use wsgw::connect::command;
+use wsgw::connect::command::Line;
+use wsgw::connect::options::Options;
 
 /// A typed line: no command is ever sent as a message, and none asks for what may not be sent.
 pub fn command(data: &[u8]) {
@@ -14,7 +15,7 @@ pub fn command(data: &[u8]) {
         }
         Line::Send(sent) => assert_eq!(sent, text),
         Line::Close(code, reason) => {
-            assert!(wsgw::protocol::close::may_be_sent(code) && reason.len() <= 123);
+            assert!(wsgw::ws::close::may_be_sent(code) && reason.len() <= 123);
         }
         Line::Ping(payload) => assert!(payload.len() <= 125),
         Line::Binary(bytes) => {

@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 use hyper::Request;
-use wsgw::control::endpoint::Endpoint;
-use wsgw::control::failure::RemoteError;
-use wsgw::control::file::ControlFile;
+use wsgw::api::endpoint::Endpoint;
+use wsgw::api::failure::RemoteError;
+use wsgw::api::file::ControlFile;
 use wsgw::control::guard::Guard;
-use wsgw::control::wire::{Framing, Socket, Source, is_timeout};
 use wsgw::control::{Budget, Lines, Query};
-use wsgw::protocol::close;
+use wsgw::control_client::wire::{Framing, Socket, Source, is_timeout};
+use wsgw::ws::close;
 
 use super::pieces;
 

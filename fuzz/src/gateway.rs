@@ -3,12 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use wsgw::config::keys::{self, Raw};
-use wsgw::gateway::handshake::{Decision, MAX_HEAD, decide};
-use wsgw::gateway::origin::{Origin, glob, is_loopback, may_connect, split_host};
-use wsgw::protocol::connid::ConnId;
-use wsgw::protocol::event;
-use wsgw::settings::GatewaySettings;
+use wsgw::config::keys;
+use wsgw::config::keys::Raw;
+use wsgw::config::settings::GatewaySettings;
+use wsgw::listener::protocol::connid::ConnId;
+use wsgw::listener::protocol::event;
+use wsgw::net::host::{is_loopback, split_host};
+use wsgw::text::glob::glob;
+use wsgw::ws::handshake::{Decision, MAX_HEAD, decide};
+use wsgw::ws::origin::{Origin, may_connect};
 
 use super::{members_of_line, pieces};
 

@@ -79,6 +79,7 @@ fn members_of_line(line: &[u8]) -> Vec<(String, String)> {
     assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1, "one line");
     assert_eq!(line.last(), Some(&b'\n'));
     let text = std::str::from_utf8(line).expect("UTF-8");
-    let members: wsgw::protocol::json::Members<'_> = serde_json::from_str(text).expect("JSON");
+    let members: wsgw::listener::protocol::json::Members<'_> =
+        serde_json::from_str(text).expect("JSON");
     members.0.iter().map(|(key, value)| (key.to_string(), value.get().to_owned())).collect()
 }

@@ -4,14 +4,17 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
-use wsgw::gateway::exchange::lines::{closed_result, sent_result};
-use wsgw::gateway::lines::Lines;
-use wsgw::gateway::reader::{self, Item, Step};
-use wsgw::protocol::answer::{self, Command, HandshakeAnswer, Line, NewBody};
-use wsgw::protocol::connid::resolve;
-use wsgw::protocol::push::Push;
-use wsgw::protocol::{close, event, frame};
-use wsgw::server::api::PushOutcome;
+use wsgw::api::PushOutcome;
+use wsgw::listener::exchange::incoming::{closed_result, sent_result};
+use wsgw::listener::protocol::answer;
+use wsgw::listener::protocol::answer::{Command, HandshakeAnswer, Line, NewBody};
+use wsgw::listener::protocol::connid::resolve;
+use wsgw::listener::protocol::event;
+use wsgw::listener::protocol::push::Push;
+use wsgw::text::lines::Lines;
+use wsgw::ws::decoder;
+use wsgw::ws::decoder::{Item, Step};
+use wsgw::ws::{close, frame};
 
 use super::members_of_line;
 
@@ -211,7 +214,7 @@ fn ours(pieces: &[&[u8]]) -> (Vec<Got>, End) {
         partial.extend_from_slice(piece);
         let mut at = 0;
         while at < partial.len() {
-            match reader::next(&mut partial[at..], &mut fragments, MAX) {
+            match decoder::next(&mut partial[at..], &mut fragments, MAX) {
                 Step::Need(n) => {
                     assert!(n > partial.len() - at && n <= MAX + frame::MAX_HEADER);
                     break;
@@ -281,7 +284,7 @@ fn theirs(data: &[u8]) -> Vec<Got> {
 /// What goes to a terminal or the log: nothing in it acts.
 pub fn escape(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let shown = wsgw::escape::escape(&text);
+    let shown = wsgw::text::escape::escape(&text);
     let acts = |c: char| {
         let bidi =
             matches!(u32::from(c), 0x061c | 0x200e | 0x200f | 0x202a..=0x202e | 0x2066..=0x2069);
@@ -289,5 +292,5 @@ pub fn escape(data: &[u8]) {
     };
     assert!(!shown.contains(acts), "{shown:?}");
     assert_eq!(shown == text, !text.contains(acts));
-    assert_eq!(wsgw::escape::escape(&shown), shown);
+    assert_eq!(wsgw::text::escape::escape(&shown), shown);
 }

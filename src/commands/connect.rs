@@ -1,10 +1,10 @@
 //! `wsgw connect`.
 
 use crate::cli::ConnectArgs;
-use crate::client;
+use crate::connect;
 use crate::error::Failure;
 
 /// Runs the test client.
 pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
-    client::run(args)
+    connect::run(args)
 }

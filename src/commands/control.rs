@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::cli::ControlArgs;
-use crate::control::client::Client;
-use crate::control::discovery::Wanted;
+use crate::control_client::Client;
+use crate::control_client::discovery::Wanted;
 use crate::error::Failure;
-use crate::escape;
+use crate::text::escape;
 
 /// Connects to the control port that the flags, the environment or the files name.
 pub fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failure> {

@@ -15,7 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{Cli, Command};
 use crate::error::{Failure, complain};
-use crate::escape;
+use crate::text::escape;
 
 /// Parses the command line, runs the command, and turns its result into the exit code.
 pub fn main() -> ExitCode {

@@ -7,12 +7,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
+use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;
 use crate::logging::Levels;
 use crate::server::{Outside, Server};
-use crate::settings::ServeSettings;
-use crate::systemd::{self, Inherited};
+use crate::systemd;
+use crate::systemd::Inherited;
 use crate::{config, control, logging};
 
 /// Runs gateways until a signal ends them.

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::control::{self, print, print_json, read, segment, table};
 use crate::cli::StatusArgs;
+use crate::commands::control;
+use crate::commands::control::{print, print_json, read, segment, table};
 use crate::error::{Failure, exit};
-use crate::escape::escape;
+use crate::text::escape::escape;
 
 /// What a status line needs of a gateway.
 #[derive(Debug, Deserialize)]

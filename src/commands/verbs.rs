@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::control::{self, print, print_json, read, segment};
-use super::status::{Gateway, gateways_table};
 use crate::cli::{CloseArgs, ControlArgs, ReloadArgs, RestartArgs, VerbArgs};
+use crate::commands::control;
+use crate::commands::control::{print, print_json, read, segment};
+use crate::commands::status::{Gateway, gateways_table};
 use crate::error::{Failure, complain, exit};
-use crate::escape;
-use crate::protocol::close;
+use crate::text::escape;
+use crate::ws::close;
 
 /// `wsgw start ID`.
 pub fn start(args: &VerbArgs) -> Result<u8, Failure> {

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::units::{count, duration, size};
-use crate::gateway::origin::Origin;
-use crate::protocol::hooks::{Hook, Hooks};
-use crate::settings::{GatewaySettings, HeaderRule, ListenerCommand, OnTimeout, Route, Startup};
+use crate::config::settings::{
+    GatewaySettings, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
+};
+use crate::config::units::{count, duration, size};
+use crate::listener::protocol::hooks::{Hook, Hooks};
+use crate::ws::origin::Origin;
 
 /// A value as it was written, in the file or as a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,7 @@ pub const KEYS: [(&str, Set); 30] = [
     }),
     ("protocols", |g, raw, _| {
         let names = raw.many();
-        if let Some(bad) = names.iter().find(|n| !crate::gateway::handshake::is_token(n)) {
+        if let Some(bad) = names.iter().find(|n| !crate::ws::handshake::is_token(n)) {
             return Err(format!("{bad:?} is no subprotocol name"));
         }
         g.protocols = (!names.iter().any(|n| n == "*")).then_some(names);
@@ -306,7 +308,7 @@ fn command(raw: &Raw, base: &Path) -> Result<ListenerCommand, String> {
 
 fn header(name: &str) -> Result<HeaderRule, String> {
     let lower = name.to_ascii_lowercase();
-    let token = crate::gateway::handshake::is_token;
+    let token = crate::ws::handshake::is_token;
     match lower.strip_suffix('*') {
         Some("") => Ok(HeaderRule::All),
         Some(prefix) if token(prefix) => Ok(HeaderRule::Prefix(prefix.to_owned())),

@@ -1,7 +1,7 @@
 use clap::Parser as _;
 
-use super::*;
 use crate::cli::{Cli, Command};
+use crate::config::*;
 
 fn serve(args: &[&str]) -> ServeArgs {
     let all = ["wsgw", "serve"].iter().chain(args);
@@ -139,8 +139,8 @@ fn defaults_hold_for_all_and_the_order_is_the_files() {
         "[defaults]\nroute = \"others\"\n[gateways.z]\nport = 1\n[gateways.a]\nroute = \"none\"\n";
     let gateways = load_text(toml, &[]).unwrap().gateways;
     assert_eq!(gateways[0].id, "z");
-    assert_eq!(gateways[0].route, crate::settings::Route::Others);
-    assert_eq!(gateways[1].route, crate::settings::Route::None);
+    assert_eq!(gateways[0].route, crate::config::settings::Route::Others);
+    assert_eq!(gateways[1].route, crate::config::settings::Route::None);
 }
 
 #[test]

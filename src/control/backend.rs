@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::protocol::push::Push;
-use crate::server::api::{ApiError, ConnectionInfo, GatewayStatus, PushOutcome};
+use crate::api::{ApiError, ConnectionInfo, GatewayStatus, PushOutcome};
+use crate::listener::protocol::push::Push;
 use crate::server::{PushReceipt, Reloaded, Server};
 
 /// The gateways behind a control port. The methods are those of [`Server`], and mean the same.

@@ -15,16 +15,17 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backend::Backend;
-use super::body::Budget;
-use super::file::{ControlFile, Published};
-use super::guard::Guard;
-use super::routes::Api;
-use super::serve::{self, Acceptor};
-use super::tls::{Renewable, ServerTls};
+use crate::api::file::{ControlFile, Published};
+use crate::config::settings::{ControlListen, ControlSettings};
+use crate::control::backend::Backend;
+use crate::control::body::Budget;
+use crate::control::guard::Guard;
+use crate::control::routes::Api;
+use crate::control::serve;
+use crate::control::serve::Acceptor;
 use crate::error::Failure;
+use crate::net::tls::{Renewable, ServerTls};
 use crate::paths;
-use crate::settings::{ControlListen, ControlSettings};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

@@ -14,9 +14,9 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::MAX_STRUCT;
-use super::results::ResultsBody;
-use crate::server::api::{ApiError, ErrorCode};
+use crate::api::{ApiError, ErrorCode};
+use crate::control::MAX_STRUCT;
+use crate::control::results::ResultsBody;
 
 /// Bytes of request bodies that may be held at a time, over all requests: past it, 429.
 const MAX_HELD: usize = 64 << 20;

@@ -10,8 +10,8 @@ use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
 use hyper::http::request::Parts;
 use subtle::ConstantTimeEq;
 
-use crate::gateway::origin::{is_loopback, split_host};
-use crate::server::api::{ApiError, ErrorCode};
+use crate::api::{ApiError, ErrorCode};
+use crate::net::host::{is_loopback, split_host};
 
 /// The rules of one control port.
 #[derive(Debug, Clone)]

@@ -16,9 +16,9 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::body::ErrorJson;
-use super::totals::Totals;
-use crate::server::api::{ApiError, ErrorCode, PushOutcome};
+use crate::api::totals::Totals;
+use crate::api::{ApiError, ErrorCode, PushOutcome};
+use crate::control::body::ErrorJson;
 
 /// Bytes of results that wait for a client that does not read them.
 const MAX_RESULTS: usize = 16 << 20;

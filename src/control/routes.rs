@@ -16,15 +16,18 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::NOTICE;
-use super::backend::Backend;
-use super::body::{self, Budget, Reply, ReplyBody};
-use super::guard::Guard;
-use super::results::{self, Results};
-use super::stream;
-use super::totals::Totals;
-use crate::protocol::{close, push::Push};
-use crate::server::api::{ApiError, ErrorCode};
+use crate::api::totals::Totals;
+use crate::api::{ApiError, ErrorCode};
+use crate::control::NOTICE;
+use crate::control::backend::Backend;
+use crate::control::body;
+use crate::control::body::{Budget, Reply, ReplyBody};
+use crate::control::guard::Guard;
+use crate::control::ndjson;
+use crate::control::results;
+use crate::control::results::Results;
+use crate::listener::protocol::push::Push;
+use crate::ws::close;
 
 /// What all requests of one control port share.
 pub struct Api<B> {
@@ -224,7 +227,7 @@ impl<B: Backend> Api<B> {
                 return Ok(Answer::Stream { id, hook, busy });
             }
             let mut totals = Totals::default();
-            stream::run(&*self.backend, &id, hook, None, request, share, &mut totals).await?;
+            ndjson::run(&*self.backend, &id, hook, None, request, share, &mut totals).await?;
             return Ok(Answer::Done(body::json(&totals)));
         }
         let json = body::read_struct(request, &mut share).await?;
@@ -251,7 +254,7 @@ impl<B: Backend> Api<B> {
         tasks.spawn(async move {
             let mut sink = results.handle();
             let share = self.budget.share();
-            let work = stream::run(&*self.backend, &id, hook, first, &mut body, share, &mut sink);
+            let work = ndjson::run(&*self.backend, &id, hook, first, &mut body, share, &mut sink);
             tokio::select! {
                 done = work => end(&results, done, &*busy).await,
                 () = results.gone() => {}

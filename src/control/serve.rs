@@ -27,9 +27,10 @@ use tokio_rustls::Accept;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backend::Backend;
-use super::routes::{self, Api, Busy};
-use super::tls::Renewable;
+use crate::control::backend::Backend;
+use crate::control::routes;
+use crate::control::routes::{Api, Busy};
+use crate::net::tls::Renewable;
 
 /// Connections at a time. More than the 1,024 pushes that the server lets wait, so that the next
 /// one is told so (429).

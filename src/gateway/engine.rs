@@ -17,15 +17,17 @@ use mio::net::TcpStream;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
-use super::exchange::restart::Exit;
-use super::exchange::{PushAsk, Verdict};
-use super::metrics::Metrics;
-use super::shard::Shard;
-use super::tally::Tally;
-use super::{Closed, ConnInfo, Message, Recipients};
-use crate::protocol::close::Closing;
-use crate::protocol::connid::ConnId;
-use crate::settings::GatewaySettings;
+use crate::config::settings::GatewaySettings;
+use crate::gateway::metrics::Metrics;
+use crate::gateway::shard::Shard;
+use crate::listener::connection::{Closed, ConnInfo};
+use crate::listener::exchange::restart::Exit;
+use crate::listener::exchange::{PushAsk, Verdict};
+use crate::listener::protocol::connid::ConnId;
+use crate::listener::recipients::Recipients;
+use crate::listener::report::Tally;
+use crate::ws::close::Closing;
+use crate::ws::payload::Message;
 
 /// Descriptors that clients never get: for the control port and the log.
 const KEPT_BACK: usize = 48;
@@ -371,7 +373,7 @@ impl Engine {
         let mut inboxes = Vec::with_capacity(shards);
         for _ in 0..shards {
             let poll = mio::Poll::new()?;
-            let waker = Waker::new(poll.registry(), super::shard::WAKER)?;
+            let waker = Waker::new(poll.registry(), crate::gateway::shard::WAKER)?;
             inboxes.push(Inbox {
                 queue: Mutex::new(Vec::new()),
                 waker,

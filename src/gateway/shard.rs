@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token};
 
-use super::engine::{Core, Msg};
-use super::memory;
-use super::outbox::Outbox;
-use super::slice::{Job, Slice, empty_outbox};
-use super::timers::Timers;
-use super::transport::Transport;
-use super::uring::Ring;
+use crate::gateway::engine::{Core, Msg};
+use crate::gateway::hub::{Job, Slice, empty_outbox};
+use crate::gateway::io::memory;
+use crate::gateway::io::outbox::Outbox;
+use crate::gateway::io::timers::Timers;
+use crate::gateway::io::transport::Transport;
+use crate::gateway::io::uring::Ring;
 
 /// The waker's token.
 pub const WAKER: Token = Token(usize::MAX);

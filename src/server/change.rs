@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::gateway::{Gateway, Phase, Running, Trouble};
-use super::starting::tls_of;
+use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::{Msg, Shared};
-use crate::gateway::supervisor::{self, Supervisor};
-use crate::protocol::close;
-use crate::settings::{GatewaySettings, Startup};
+use crate::listener::supervisor;
+use crate::listener::supervisor::Supervisor;
+use crate::server::gateway::{Gateway, Phase, Running, Trouble};
+use crate::server::starting::tls_of;
+use crate::ws::close;
 
 impl Gateway {
     /// Starts a gateway that a reload brought, if it is to be started by itself.

@@ -4,11 +4,11 @@
 
 use tokio::sync::oneshot;
 
-use super::Server;
-use super::api::{ApiError, ConnectionInfo, ErrorCode};
+use crate::api::{ApiError, ConnectionInfo, ErrorCode};
 use crate::gateway::engine::{CloseReply, ConnRow, Msg};
-use crate::protocol::close;
-use crate::protocol::connid::ConnId;
+use crate::listener::protocol::connid::ConnId;
+use crate::server::Server;
+use crate::ws::close;
 
 impl Server {
     /// The open connections of a gateway.

@@ -7,12 +7,12 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use super::Host;
-use super::api::{ApiError, ErrorCode, GatewayStatus};
+use crate::api::{ApiError, ErrorCode, GatewayStatus};
+use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::Shared;
 use crate::gateway::metrics::Metrics;
-use crate::gateway::supervisor::{Life, Supervisor};
-use crate::settings::{GatewaySettings, Startup};
+use crate::listener::supervisor::{Life, Supervisor};
+use crate::server::Host;
 
 /// Where a gateway stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

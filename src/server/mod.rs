@@ -5,7 +5,6 @@
 //! On the control runtime. The list of gateways is behind a lock that is never held across an
 //! await; whatever runs in the shards is asked by messages.
 
-pub mod api;
 mod change;
 mod connections;
 pub mod gateway;
@@ -19,17 +18,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-use api::{ApiError, ErrorCode, GatewayStatus};
+use crate::api::{ApiError, ErrorCode, GatewayStatus};
 use gateway::{Gateway, Phase, Running};
 pub use pushes::PushReceipt;
 use pushes::Waiting;
 
+use crate::config::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
 use crate::error::Failure;
 use crate::gateway::engine::Engine;
-use crate::gateway::metrics::{self, Scrape};
-use crate::gateway::supervisor::{Around, Life};
-use crate::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
-use crate::systemd::{self, Inherited};
+use crate::gateway::metrics;
+use crate::gateway::metrics::Scrape;
+use crate::listener::supervisor::{Around, Life};
+use crate::systemd;
+use crate::systemd::Inherited;
 
 /// Reads the configuration again.
 pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::api::{ApiError, ErrorCode, PushOutcome};
-use super::{Host, Server};
+use crate::api::{ApiError, ErrorCode, PushOutcome};
 use crate::gateway::engine::{Delivery, HomeMsg, Shared};
-use crate::gateway::exchange::lines::choose;
-use crate::gateway::exchange::{PushAsk, route_recipients};
-use crate::gateway::tally::{Reply, Tally};
-use crate::protocol::hooks::Hook;
-use crate::protocol::push::Push;
+use crate::listener::exchange::incoming::choose;
+use crate::listener::exchange::{PushAsk, route_recipients};
+use crate::listener::protocol::hooks::Hook;
+use crate::listener::protocol::push::Push;
+use crate::listener::report::{Reply, Tally};
+use crate::server::{Host, Server};
 
 /// Pushes that may wait.
 const PUSHES_MAX: usize = 1024;

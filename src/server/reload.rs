@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::Server;
-use super::api::{ApiError, ErrorCode};
-use super::gateway::Gateway;
-use super::starting::one_line;
-use crate::settings::{GatewaySettings, ServeSettings};
+use crate::api::{ApiError, ErrorCode};
+use crate::config::settings::{GatewaySettings, ServeSettings};
+use crate::server::Server;
+use crate::server::gateway::Gateway;
+use crate::server::starting::one_line;
 
 impl Server {
     /// Re-reads the config, within the turn of one reload.

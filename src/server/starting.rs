@@ -11,14 +11,14 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
-use super::api::{ApiError, ErrorCode};
-use super::gateway::{Gateway, Phase, Running, Trouble, url};
-use crate::gateway::bind;
+use crate::api::{ApiError, ErrorCode};
+use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::{Msg, Report, Shared};
-use crate::gateway::supervisor::{Life, Supervisor};
-use crate::gateway::transport::server_config;
-use crate::protocol::close;
-use crate::settings::{GatewaySettings, Startup};
+use crate::listener::supervisor::{Life, Supervisor};
+use crate::net::bind;
+use crate::net::tls::server_config;
+use crate::server::gateway::{Gateway, Phase, Running, Trouble, url};
+use crate::ws::close;
 
 impl Gateway {
     /// Starts it; fine if it runs.

@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Host;
-use super::gateway::{Gateway, Phase, Running};
+use crate::config::settings::GatewaySettings;
 use crate::gateway::engine::{HomeMsg, Msg, Shared};
-use crate::protocol::close::{self, Closing};
-use crate::settings::GatewaySettings;
+use crate::server::Host;
+use crate::server::gateway::{Gateway, Phase, Running};
+use crate::ws::close;
+use crate::ws::close::Closing;
 
 /// How long clients have for their Close, and the listener to take its last events.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);

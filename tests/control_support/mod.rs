@@ -17,12 +17,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use wsgw::api::file::ControlFile;
+use wsgw::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
+use wsgw::config::settings::{ControlListen, ControlSettings};
 use wsgw::control::backend::Backend;
-use wsgw::control::file::ControlFile;
-use wsgw::protocol::push::Push;
+use wsgw::listener::protocol::push::Push;
 use wsgw::server::Reloaded;
-use wsgw::server::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
-use wsgw::settings::{ControlListen, ControlSettings};
 
 /// Nothing that these tests wait for takes longer, but on a machine that is overwhelmed.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot::error::TryRecvError;
-use wsgw::gateway::exchange::Effect;
-use wsgw::protocol::connid::ConnId;
-use wsgw::protocol::hooks::Hook;
-use wsgw::settings::OnTimeout;
+use wsgw::config::settings::OnTimeout;
+use wsgw::listener::exchange::Effect;
+use wsgw::listener::protocol::connid::ConnId;
+use wsgw::listener::protocol::hooks::Hook;
 
 use super::{About, Model};
 

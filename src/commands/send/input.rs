@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::cli::SendArgs;
 use crate::control::MAX_STRUCT;
 use crate::error::Failure;
-use crate::protocol::json;
+use crate::listener::protocol::json;
 
 /// One message.
 #[derive(Debug, PartialEq, Eq)]

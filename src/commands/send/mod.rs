@@ -1,0 +1,225 @@
+//! `wsgw send`: one message, or with `--lines` a stream of them.
+
+mod input;
+mod stream;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::api::endpoint::Endpoint;
+use crate::api::failure::RemoteError;
+use crate::cli::SendArgs;
+use crate::commands::control;
+use crate::commands::control::{print, print_json, read, seconds, segment};
+use crate::commands::send::input::Payload;
+use crate::commands::status::Gateway;
+use crate::control::MAX_STRUCT;
+use crate::control_client::Client;
+use crate::error::{Failure, complain, exit};
+use crate::listener::protocol::json;
+use crate::listener::protocol::json::Members;
+use crate::listener::protocol::push::Push;
+use crate::text::escape::escape;
+
+/// `wsgw send`.
+pub fn run(args: &SendArgs) -> Result<u8, Failure> {
+    if args.message.as_deref().is_some_and(|m| m != "-") && (args.lines || args.binary) {
+        return Err(Failure::usage("--lines and --binary read stdin; they take no MESSAGE"));
+    }
+    let retry = match &args.retry {
+        Some(text) => seconds("--retry", text)?,
+        None => Duration::ZERO,
+    };
+    if args.lines {
+        return stream::run(args, retry);
+    }
+    let body = build(args)?;
+    let mut client = control::open(&args.control, retry)?;
+    let path = messages_path(&mut client, args, false)?;
+    let answer = client.call("POST", &path, Some(&body))?;
+    let outcome = Outcome::read(&answer)?;
+    if !args.quiet {
+        if args.json {
+            print_json(&answer)?;
+        } else {
+            print(&format!("delivered {}\n", outcome.delivered))?;
+            if outcome.dropped > 0 {
+                complain(&format!("wsgw: dropped {}: their queues are full", outcome.dropped));
+            }
+        }
+    }
+    if let Some(why) = nobody(args, &outcome) {
+        return Err(Failure::new(exit::NO_GATEWAY, why));
+    }
+    if !args.quiet && !args.json && !outcome.gone.is_empty() {
+        complain(&format!("wsgw: gone: {}", names(&outcome.gone)));
+    }
+    Ok(exit::OK)
+}
+
+/// What became of one message; in a stream, also that it failed.
+#[derive(Debug, Default, Deserialize)]
+struct Outcome {
+    #[serde(default)]
+    matched: u64,
+    #[serde(default = "unsaid")]
+    delivered: u64,
+    #[serde(default)]
+    dropped: u64,
+    #[serde(default)]
+    gone: Vec<String>,
+    error: Option<RemoteError>,
+}
+
+/// What no answer says.
+fn unsaid() -> u64 {
+    u64::MAX
+}
+
+impl Outcome {
+    /// Reads an answer; one that says neither what became of the message nor that it failed is not
+    /// from a control port, and must not pass for a success.
+    fn read(json: &[u8]) -> Result<Outcome, Failure> {
+        let outcome: Outcome = read(json)?;
+        if outcome.error.is_none() && outcome.delivered == unsaid() {
+            return Err(Failure::other("the control port's answer is not understood"));
+        }
+        Ok(outcome)
+    }
+}
+
+/// Names of connections, as a listener may have made them up.
+fn names(gone: &[String]) -> String {
+    escape(&gone.join(", ")).into_owned()
+}
+
+/// Why it is a failure that nobody got it, where it is one.
+fn nobody(args: &SendArgs, outcome: &Outcome) -> Option<String> {
+    let wanted = args.require_one || !args.to.is_empty();
+    if !wanted || outcome.delivered > 0 {
+        return None;
+    }
+    Some(if outcome.dropped > 0 {
+        "nobody got it: the queues are full".to_owned()
+    } else if !outcome.gone.is_empty() {
+        format!("nobody got it: {} gone", names(&outcome.gone))
+    } else {
+        "nobody got it".to_owned()
+    })
+}
+
+/// The struct of one message, checked here so that a mistake is a usage error, whoever runs.
+fn build(args: &SendArgs) -> Result<Vec<u8>, Failure> {
+    let body = match &args.data {
+        Some(data) => from_data(args, data)?,
+        None => {
+            let payload = match args.message.as_deref() {
+                None => Payload::from_stdin(args, false)?,
+                Some("-") => Payload::from_stdin(args, true)?,
+                Some(text) => Payload::from_text(args, text)?,
+            };
+            let mut body = Vec::new();
+            payload.write(&mut body);
+            body.extend_from_slice(&targets(args));
+            body
+        }
+    };
+    if body.len() > MAX_STRUCT {
+        return Err(Failure::other(format!(
+            "the message is too large: its struct has {} bytes, {} MiB are the limit",
+            body.len(),
+            MAX_STRUCT >> 20
+        )));
+    }
+    match Push::parse(&body) {
+        Ok(_) => Ok(body),
+        Err(e) if args.data.is_some() => Err(Failure::usage(format!("--data: {e}"))),
+        Err(e) if args.base64 => Err(Failure::usage(format!("--base64: {e}"))),
+        Err(e) => Err(Failure::usage(e)),
+    }
+}
+
+fn from_data(args: &SendArgs, data: &str) -> Result<Vec<u8>, Failure> {
+    let Members(members) = serde_json::from_str::<Members<'_>>(data)
+        .map_err(|e| Failure::usage(format!("--data is not a JSON object: {e}")))?;
+    for (key, given) in [("connections", &args.to), ("except", &args.except)] {
+        if !given.is_empty() && members.iter().any(|(k, _)| k == key) {
+            return Err(Failure::usage(format!("--data has {key:?} already; leave the flag out")));
+        }
+    }
+    if members.is_empty() {
+        return Err(Failure::usage("--data: the struct needs a \"message\" or a \"base64\""));
+    }
+    // It is an object, so the last byte is its brace: the flags go in front of it.
+    let mut body = data.trim_end().as_bytes().to_vec();
+    body.pop();
+    body.extend_from_slice(&targets(args));
+    Ok(body)
+}
+
+/// The end of each struct: whom it is for, and the brace.
+fn targets(args: &SendArgs) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, names) in [("connections", &args.to), ("except", &args.except)] {
+        if names.is_empty() {
+            continue;
+        }
+        out.push(b',');
+        json::push_str(&mut out, key);
+        out.push(b':');
+        // A list of strings always serializes.
+        let _ = serde_json::to_writer(&mut out, names);
+    }
+    out.push(b'}');
+    out
+}
+
+/// Where the message goes: the gateway given, or the only one that runs.
+fn messages_path(client: &mut Client, args: &SendArgs, each: bool) -> Result<String, Failure> {
+    let own = own_gateway(client.endpoint());
+    let id = match (&args.gateway, &own) {
+        (Some(id), _) => id.trim().to_ascii_lowercase(),
+        // A listener that names none means its own.
+        (None, Some(own)) => own.clone(),
+        (None, None) => only_gateway(client)?,
+    };
+    // The listener cannot answer while it waits for this command.
+    let skip_hook = args.no_hook || own.as_deref() == Some(&id);
+    let query = match (skip_hook, each) {
+        (false, false) => "",
+        (true, false) => "?hook=none",
+        (false, true) => "?results=each",
+        (true, true) => "?hook=none&results=each",
+    };
+    Ok(format!("/v1/gateways/{}/messages{query}", segment(&id)))
+}
+
+/// The gateway whose listener we run under, if it is one of this `serve`.
+fn own_gateway(endpoint: &Endpoint) -> Option<String> {
+    let id = std::env::var("WSGW_GATEWAY").ok().filter(|id| !id.is_empty())?;
+    match std::env::var("WSGW_CONTROL") {
+        Ok(url) if Endpoint::parse(&url).as_ref() != Ok(endpoint) => None,
+        _ => Some(id.trim().to_ascii_lowercase()),
+    }
+}
+
+fn only_gateway(client: &mut Client) -> Result<String, Failure> {
+    let list: Vec<Gateway> = read(&client.call("GET", "/v1/gateways", None)?)?;
+    let running: Vec<&Gateway> = list.iter().filter(|g| g.state == "running").collect();
+    let ids = |list: &[&Gateway]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
+    match (running.as_slice(), list.as_slice()) {
+        ([one], _) => Ok(one.id.clone()),
+        // It does not run, and the control port says so better.
+        ([], [one]) => Ok(one.id.clone()),
+        ([], []) => Err(Failure::new(exit::NO_GATEWAY, "there is no gateway")),
+        ([], _) => Err(Failure::new(
+            exit::NO_GATEWAY,
+            format!("no gateway runs; known: {}", ids(&list.iter().collect::<Vec<_>>())),
+        )),
+        (several, _) => Err(Failure::usage(format!(
+            "several gateways run; choose one with -g: {}",
+            ids(several)
+        ))),
+    }
+}

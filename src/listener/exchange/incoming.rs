@@ -1,0 +1,426 @@
+//! Lines from the listener: answers find their event, commands become effects, the rest is a
+//! fault.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::api::{ErrorCode, PushOutcome};
+use crate::listener::exchange::{Asker, Effect, Exchange, verdict_of};
+use crate::listener::protocol::answer;
+use crate::listener::protocol::answer::{Chosen, Command, Fields, Line, NewBody};
+use crate::listener::protocol::connid::{ConnId, resolve};
+use crate::listener::recipients::Recipients;
+use crate::listener::report::Reply;
+use crate::ws::frame;
+
+/// Characters of a faulty line that the log shows.
+const SHOWN: usize = 200;
+
+/// Faulty lines that the log shows in a second.
+const SHOWN_PER_SECOND: u32 = 5;
+
+/// Keeps a flood of faulty lines out of the log.
+#[derive(Default)]
+pub(super) struct Garbage {
+    second: Option<Instant>,
+    shown: u32,
+    hidden: u64,
+}
+
+impl Garbage {
+    /// Whether the line may be shown, and how many were not since the last one.
+    fn may_show(&mut self, now: Instant) -> Option<u64> {
+        let over = self.second.is_none_or(|s| now.duration_since(s) >= Duration::from_secs(1));
+        if over {
+            self.second = Some(now);
+            self.shown = 0;
+        }
+        if self.shown >= SHOWN_PER_SECOND {
+            self.hidden += 1;
+            return None;
+        }
+        self.shown += 1;
+        Some(std::mem::take(&mut self.hidden))
+    }
+}
+
+fn not_shown(hidden: u64) -> String {
+    if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
+}
+
+/// The result line of a command that sent.
+pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
+    // Numbers and a list of strings always serialize.
+    let outcome = serde_json::to_string(outcome).unwrap_or_default();
+    let members = outcome.strip_prefix('{').unwrap_or("}");
+    format!("{{\"event\":\"onResult\",\"ref\":{reference},{members}")
+}
+
+/// The result line of a command that closed.
+pub fn closed_result(reference: &str, closed: Result<(), &str>) -> String {
+    match closed {
+        Ok(()) => format!("{{\"event\":\"onResult\",\"ref\":{reference},\"closed\":true}}"),
+        Err(error) => error_result(reference, error),
+    }
+}
+
+fn error_result(reference: &str, error: &str) -> String {
+    let error = serde_json::Value::from(error);
+    format!("{{\"event\":\"onResult\",\"ref\":{reference},\"error\":{error}}}")
+}
+
+impl Exchange {
+    /// The listener wrote something.
+    pub fn output(&mut self, now: Instant) {
+        self.last_output = now;
+        self.restart.wrote_byte = true;
+    }
+
+    /// A line from the listener, without its newline. `results` takes the result lines of commands
+    /// that finish later, on another shard perhaps.
+    pub fn line(&mut self, line: &[u8], results: &Arc<dyn Fn(String) + Send + Sync>, now: Instant) {
+        self.restart.line();
+        if !self.forgotten.is_empty() {
+            self.forgotten.clear();
+            if self.asked.is_empty() {
+                self.owed_since = None;
+            }
+        }
+        // An echo, or `{"id":N}`, needs no parser: nothing changes.
+        if let Some((id, rest)) = answer::leading_id(line)
+            && let Some(asked) = self.asked.get(&id)
+            && (rest == b"}" || asked.line.strip_suffix(b"\n") == Some(line))
+        {
+            self.answer(id, &Fields::default(), now);
+            return;
+        }
+        match answer::parse(line) {
+            Line::Answer(id, fields) => {
+                if self.asked.contains_key(&id) {
+                    self.answer(id, &fields, now);
+                } else if id > 0 && id < self.next_id {
+                    self.metrics.late.inc();
+                    if let Some(position) = self.overdue.remove(&id) {
+                        self.answer_times.answered(position, now);
+                    }
+                } else {
+                    self.garbage(line, "unknown_id", "its id was never issued", now);
+                }
+            }
+            Line::Command(fields) => self.command(line, &fields, results, now),
+            Line::Ignored => {}
+            Line::Fault(why) => self.garbage(line, "garbage", why, now),
+        }
+    }
+
+    /// A line that was longer than `max-line` and was thrown away.
+    pub fn over_long(&mut self, max: usize, now: Instant) {
+        self.metrics.faults.add("over_long", 1);
+        if let Some(hidden) = self.garbage.may_show(now) {
+            let more = not_shown(hidden);
+            tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away{more}");
+        }
+    }
+
+    fn garbage(&mut self, line: &[u8], kind: &str, why: impl fmt::Display, now: Instant) {
+        self.metrics.faults.add(kind, 1);
+        if let Some(hidden) = self.garbage.may_show(now) {
+            let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);
+            let cut: String = text.chars().take(SHOWN).collect();
+            let more = not_shown(hidden);
+            // A wrong command was meant for us.
+            let hint = if kind == "command" { "" } else { "; did you mean to print to stderr?" };
+            tracing::warn!(
+                gateway = %self.gateway,
+                "the listener wrote a line that is skipped: {why}{hint}{more} line={}",
+                crate::text::escape::escape(&cut)
+            );
+        }
+    }
+
+    fn answer(&mut self, id: u64, fields: &Fields<'_>, now: Instant) {
+        let Some(asked) = self.take_asked(id) else { return };
+        self.restart.answered();
+        if let Some(position) = asked.position {
+            self.answer_times.answered(position, now);
+            if self.asked.is_empty() {
+                self.answer_times.clear();
+                self.owed_since = None;
+            } else if self.answer_times.len() > 4 * self.settings.window.max(256) {
+                // One forgotten event must not have all answers to later ones kept.
+                let mut owed: Vec<u64> = self.asked.values().filter_map(|a| a.position).collect();
+                owed.sort_unstable();
+                self.answer_times.thin(&owed);
+            }
+        }
+        if let Some(written) = asked.written {
+            self.metrics.latency.record(now.duration_since(written));
+        }
+        match asked.asker {
+            Asker::Handshake(conn, offers) => {
+                let verdict = fields.handshake().and_then(|answer| verdict_of(answer, &offers));
+                let verdict = verdict.unwrap_or_else(|why| {
+                    self.metrics.faults.add("handshake", 1);
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500, for the listener's answer to onHandshake is at fault: {why}");
+                    crate::listener::exchange::Verdict::Refuse(500, "The listener's answer was at fault.\n".to_owned())
+                });
+                self.effects.push(Effect::Handshake { conn, verdict });
+            }
+            Asker::Conn(conn) => match fields.message(asked.message.binary) {
+                Ok(answer) => {
+                    let frame = new_frame(answer.body, &asked.message.frame);
+                    let (to, gone) = self.recipients(Some(conn), &answer.chosen, (None, None));
+                    self.metrics.gone.add(gone.len() as u64);
+                    self.effects.push(Effect::Deliver { frame, to, tally: None });
+                }
+                Err(why) => {
+                    self.metrics.faults.add("answer", 1);
+                    self.metrics.messages_dropped.add("fault", 1);
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "message dropped, for the listener's answer is at fault: {why}");
+                }
+            },
+            Asker::Push(ask) => match fields.message(asked.message.binary) {
+                Ok(answer) => {
+                    let frame = new_frame(answer.body, &asked.message.frame);
+                    let own = (ask.push.connections(), ask.push.except());
+                    let (to, gone) = self.recipients(None, &answer.chosen, own);
+                    self.metrics.gone.add(gone.len() as u64);
+                    let tally = self.tally(gone, Reply::Push(ask.reply));
+                    self.effects.push(Effect::Deliver { frame, to, tally });
+                }
+                Err(why) => {
+                    self.metrics.faults.add("answer", 1);
+                    self.metrics.messages_dropped.add("fault", 1);
+                    tracing::warn!(gateway = %self.gateway, id, "push dropped, for the listener's answer is at fault: {why}");
+                    let message = format!("the listener's answer is at fault: {why}");
+                    self.fail_push(*ask, ErrorCode::ListenerFault, &message);
+                }
+            },
+        }
+    }
+
+    /// Recipients after an answer's choice, else the event's own, else by route; and the names that
+    /// name nobody.
+    fn recipients(
+        &self,
+        sender: Option<ConnId>,
+        chosen: &Chosen,
+        own: (Option<&[String]>, Option<&[String]>),
+    ) -> (Recipients, Vec<String>) {
+        let listed = chosen.connections.as_deref().or(own.0);
+        let except = chosen.except.as_deref().or(own.1).unwrap_or_default();
+        choose(listed, except, |except| self.routed(sender, except))
+    }
+
+    fn command(
+        &mut self,
+        line: &[u8],
+        fields: &Fields<'_>,
+        results: &Arc<dyn Fn(String) + Send + Sync>,
+        now: Instant,
+    ) {
+        let reference = fields.reference().filter(|_| !self.settings.hooks.is_none());
+        match fields.command() {
+            Ok(Command::Send { body, chosen }) => {
+                let frame = new_frame(Some(body), &Bytes::new());
+                let (to, gone) = self.recipients(None, &chosen, (None, None));
+                self.metrics.gone.add(gone.len() as u64);
+                let tally = reference.and_then(|reference| {
+                    let results = Arc::clone(results);
+                    let tell = move |outcome| results(sent_result(&reference, &outcome));
+                    self.tally(gone, Reply::Command(Box::new(tell)))
+                });
+                self.effects.push(Effect::Deliver { frame, to, tally });
+            }
+            Ok(Command::Close { conn, code, reason }) => match ConnId::parse(&conn) {
+                Some(conn) => {
+                    self.effects.push(Effect::Close { conn, code, reason, reference });
+                }
+                None => {
+                    self.metrics.gone.inc();
+                    if let Some(reference) = reference {
+                        self.result(error_result(&reference, "no such connection"));
+                    }
+                }
+            },
+            Err(why) => {
+                if let Some(reference) = reference {
+                    self.result(error_result(&reference, &why));
+                }
+                self.garbage(line, "command", why, now);
+            }
+        }
+    }
+}
+
+/// Recipients of `listed` or, where there is no list, of `route`, less `except`; and the names in
+/// the list that name nobody.
+pub fn choose(
+    listed: Option<&[String]>,
+    except: &[String],
+    route: impl FnOnce(&[ConnId]) -> Recipients,
+) -> (Recipients, Vec<String>) {
+    let (except, excepted) = resolve(except);
+    match listed {
+        None => (route(&except), Vec::new()),
+        Some(names) => {
+            let (mut ids, mut unknown) = resolve(names);
+            ids.retain(|id| except.binary_search(id).is_err());
+            unknown.retain(|name| excepted.binary_search(name).is_err());
+            (Recipients::Only(ids.into()), unknown)
+        }
+    }
+}
+
+fn new_frame(body: Option<NewBody<'_>>, unchanged: &Bytes) -> Bytes {
+    match body {
+        None => unchanged.clone(),
+        Some(NewBody::Text(text)) => frame::text(&text),
+        Some(NewBody::Binary(bytes)) => frame::binary(&bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::config::keys;
+    use crate::config::keys::Raw;
+    use crate::config::settings::Route;
+    use crate::listener::connection::ConnInfo;
+    use crate::listener::exchange::PushAsk;
+    use crate::listener::protocol::push::Push;
+    use crate::ws::payload::Message;
+
+    type Names = Option<Vec<&'static str>>;
+
+    /// Some name connections, some cannot.
+    fn names() -> impl Strategy<Value = Names> {
+        let name = prop::sample::select(vec!["k1", "k2", "k3", "k4", "k5", "K1", "k01", "x"]);
+        prop::option::of(prop::collection::vec(name, 0..5))
+    }
+
+    fn members(connections: &Names, except: &Names) -> String {
+        let member = |key: &str, names: &Names| {
+            let names = names.as_ref().map(|names| format!(",\"{key}\":{names:?}"));
+            names.unwrap_or_default()
+        };
+        member("connections", connections) + &member("except", except)
+    }
+
+    /// The contract's words, one by one.
+    fn by_the_contract(
+        route: Route,
+        sender: Option<u64>,
+        connections: Option<&Vec<&str>>,
+        except: Option<&Vec<&str>>,
+        open: &BTreeSet<u64>,
+    ) -> BTreeSet<u64> {
+        let but = |id: &u64| {
+            !except.is_some_and(|names| names.iter().any(|name| *name == format!("k{id}")))
+        };
+        let chosen = |id: &u64| match (connections, route, sender) {
+            (Some(names), ..) => names.iter().any(|name| *name == format!("k{id}")),
+            (None, _, None) | (None, Route::All, _) => true,
+            (None, Route::Others, Some(sender)) => *id != sender,
+            (None, Route::Sender, Some(sender)) => *id == sender,
+            (None, Route::None, Some(_)) => false,
+        };
+        open.iter().copied().filter(|id| chosen(id) && but(id)).collect()
+    }
+
+    fn exchange(route: &str, now: Instant) -> Exchange {
+        let mut settings = keys::defaults("g");
+        let route = Raw::One(route.to_owned());
+        keys::set(&mut settings, "route", &route, Path::new("/")).unwrap();
+        let told = Arc::default();
+        let mut exchange =
+            Exchange::new("g".into(), Arc::new(settings), Arc::default(), told, 1, now);
+        exchange.attach(now);
+        for id in 1..=5 {
+            exchange.opened(Arc::new(ConnInfo {
+                id: ConnId(id),
+                opened_at: std::time::SystemTime::UNIX_EPOCH,
+                remote: "".into(),
+                members: (*b"\"path\":\"/\"").into(),
+                path_len: 3,
+            }));
+        }
+        exchange
+    }
+
+    proptest! {
+        /// Whatever the route, the answer's lists and a push's own: who gets it is what the
+        /// contract says, each once, and no name that names nobody is lost from the count.
+        #[test]
+        fn recipients_are_those_of_the_contract(
+            route in prop::sample::select(vec!["all", "others", "sender", "none"]),
+            sender in prop::option::of(1u64..=5),
+            (own_connections, own_except) in (names(), names()),
+            (connections, except) in (names(), names()),
+            open in prop::collection::btree_set(1u64..=5, 0..=5),
+        ) {
+            let now = Instant::now();
+            let mut exchange = exchange(route, now);
+            let (reply, _outcome) = oneshot::channel();
+            let own = match sender {
+                Some(sender) => {
+                    let message = Message { frame: frame::text("hi"), binary: false };
+                    exchange.message(ConnId(sender), message);
+                    (None, None)
+                }
+                None => {
+                    let own = members(&own_connections, &own_except);
+                    let push = Push::parse(format!("{{\"message\":\"hi\"{own}}}").as_bytes());
+                    let push = push.unwrap();
+                    exchange.push(PushAsk { push, reply, ticket: Box::new(()) }, now);
+                    (own_connections, own_except)
+                }
+            };
+            exchange.pump(now);
+            exchange.written(exchange.unwritten().len(), now);
+            // Its id is the one behind those of the five opens.
+            let answer = format!("{{\"id\":6{}}}", members(&connections, &except));
+            let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
+            exchange.line(answer.as_bytes(), &results, now);
+            let to = exchange.effects.iter().find_map(|effect| match effect {
+                Effect::Deliver { to, .. } => Some(to.clone()),
+                _ => None,
+            });
+
+            let connections = connections.or(own.0);
+            let except = except.or(own.1);
+            let got: Vec<u64> = match to.unwrap() {
+                Recipients::All => open.iter().copied().collect(),
+                Recipients::AllBut(but) => {
+                    open.iter().copied().filter(|id| !but.contains(&ConnId(*id))).collect()
+                }
+                Recipients::Only(ids) => {
+                    ids.iter().map(|id| id.0).filter(|id| open.contains(id)).collect()
+                }
+            };
+            let route = exchange.settings.route;
+            let expected =
+                by_the_contract(route, sender, connections.as_ref(), except.as_ref(), &open);
+            prop_assert_eq!(&got, &expected.into_iter().collect::<Vec<_>>());
+
+            let nobody: BTreeSet<&str> = connections
+                .iter()
+                .flatten()
+                .filter(|name| ConnId::parse(name).is_none())
+                .filter(|name| !except.iter().flatten().any(|but| but == *name))
+                .copied()
+                .collect();
+            prop_assert_eq!(exchange.metrics.gone.get(), nobody.len() as u64);
+        }
+    }
+}

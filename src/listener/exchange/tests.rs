@@ -1,0 +1,357 @@
+use std::sync::atomic::AtomicUsize;
+
+use clap::Parser as _;
+use tokio::sync::oneshot;
+
+use crate::api::{ApiError, ErrorCode, PushOutcome};
+use crate::cli::{Cli, Command};
+use crate::listener::exchange::*;
+use crate::ws::frame;
+
+/// An exchange, its time, and a pipe that takes what it is told.
+struct Rig {
+    exchange: Exchange,
+    now: Instant,
+}
+
+type Outcome = oneshot::Receiver<Result<PushOutcome, ApiError>>;
+
+fn settings(flags: &[&str]) -> Arc<GatewaySettings> {
+    let all = ["wsgw", "serve", "--listener", "cat"].iter().chain(flags);
+    let Command::Serve(args) = Cli::try_parse_from(all).unwrap().command else { unreachable!() };
+    Arc::new(crate::config::load(&args).unwrap().gateways[0].clone())
+}
+
+impl Rig {
+    fn new(flags: &[&str]) -> Rig {
+        let now = Instant::now();
+        let (metrics, told) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
+        let exchange = Exchange::new("g".into(), settings(flags), metrics, told, 1, now);
+        Rig { exchange, now }
+    }
+
+    fn open(&mut self, conn: u64) {
+        self.exchange.opened(Arc::new(ConnInfo {
+            id: ConnId(conn),
+            opened_at: std::time::SystemTime::UNIX_EPOCH,
+            remote: "127.0.0.1:1".into(),
+            members: (*b"\"path\":\"/\"").into(),
+            path_len: 3,
+        }));
+    }
+
+    fn say(&mut self, conn: u64, text: &str) {
+        let message = Message { frame: frame::text(text), binary: false };
+        self.exchange.message(ConnId(conn), message);
+    }
+
+    fn close(&mut self, conn: u64) {
+        let closed = Closed { code: 1000, reason: String::new(), clean: true };
+        self.exchange.closed(ConnId(conn), closed);
+    }
+
+    fn push(&mut self, json: &str) -> Outcome {
+        let (reply, outcome) = oneshot::channel();
+        let push = Push::parse(json.as_bytes()).unwrap();
+        self.exchange.push(PushAsk { push, reply, ticket: Box::new(()) }, self.now);
+        outcome
+    }
+
+    fn wait(&mut self, seconds: f64) {
+        self.now += Duration::from_secs_f64(seconds);
+        assert_eq!(self.exchange.check(self.now), None);
+    }
+
+    /// What the pipe gets if it takes so many bytes at most.
+    fn written(&mut self, most: usize) -> String {
+        let mut out = Vec::new();
+        loop {
+            self.exchange.pump(self.now);
+            let bytes = self.exchange.unwritten();
+            let n = bytes.len().min(most - out.len());
+            if n == 0 {
+                return String::from_utf8(out).unwrap();
+            }
+            out.extend_from_slice(&bytes[..n]);
+            self.exchange.written(n, self.now);
+        }
+    }
+
+    /// All lines for the listener, parsed.
+    fn lines(&mut self) -> Vec<serde_json::Value> {
+        let text = self.written(usize::MAX);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn answer(&mut self, line: &str) {
+        let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
+        self.exchange.output(self.now);
+        self.exchange.line(line.as_bytes(), &results, self.now);
+    }
+
+    fn restart(&mut self, wanted: bool) {
+        let exit = self.exchange.detach(wanted, self.now);
+        assert!(!exit.give_up);
+        self.exchange.attach(self.now);
+    }
+
+    /// Texts of the frames that go out since the last look.
+    fn sent(&mut self) -> Vec<String> {
+        let sent = self.exchange.effects.drain(..).filter_map(|effect| match effect {
+            Effect::Deliver { frame, .. } => {
+                Some(String::from_utf8(frame::payload_of(&frame).to_vec()).unwrap())
+            }
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    fn dropped(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        self.exchange.metrics.messages_dropped.each(|label, n| all.push((label.to_owned(), n)));
+        all
+    }
+}
+
+fn kinds(lines: &[serde_json::Value]) -> Vec<String> {
+    lines
+        .iter()
+        .map(|line| format!("{} {}", line["event"].as_str().unwrap(), line["conn"]))
+        .collect()
+}
+
+#[test]
+fn left_counts_down_to_zero_though_a_close_is_not_told() {
+    let mut rig = Rig::new(&["--hooks", "onClientOpen,onMessage"]);
+    rig.exchange.attach(rig.now);
+    (1..=3).for_each(|conn| rig.open(conn));
+    assert_eq!(rig.lines().len(), 3);
+    rig.restart(false);
+    // It goes before the new incarnation was told of it.
+    rig.close(2);
+    let left: Vec<_> = rig.lines().iter().map(|line| line["left"].clone()).collect();
+    assert_eq!(left, [2, 1, 0]);
+    rig.restart(false);
+    let left: Vec<_> = rig.lines().iter().map(|line| line["left"].clone()).collect();
+    assert_eq!(left, [1, 0], "what is gone is told of no more");
+}
+
+#[test]
+fn an_id_below_those_before_it_is_always_called_redelivered() {
+    let mut rig = Rig::new(&[]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.lines();
+    rig.say(1, "one");
+    rig.say(1, "two");
+    rig.exchange.pump(rig.now);
+    let first = rig.exchange.unwritten().iter().position(|b| *b == b'\n').unwrap() + 1;
+    rig.written(first);
+    rig.restart(false);
+    let lines = rig.lines();
+    assert_eq!(lines[0]["resumed"], true);
+    for (line, text) in lines[1..].iter().zip(["one", "two"]) {
+        assert!(line["id"].as_u64() < lines[0]["id"].as_u64());
+        assert_eq!((&line["message"], &line["redelivered"]), (&text.into(), &true.into()));
+    }
+}
+
+#[test]
+fn an_answer_before_the_redelivery_does_not_lose_the_close() {
+    let mut rig = Rig::new(&["--hooks", "onMessage,onClientClose"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.say(1, "one");
+    let id = rig.lines()[0]["id"].clone();
+    rig.restart(false);
+    rig.close(1);
+    // It remembers what it was asked, and answers before it is asked again.
+    rig.answer(&format!("{{\"id\":{id}}}"));
+    assert_eq!(rig.sent(), ["one"]);
+    assert_eq!(kinds(&rig.lines()), ["onClientClose \"k1\""]);
+}
+
+#[test]
+fn an_end_that_was_wanted_is_no_exit_of_its_messages_doing() {
+    let mut rig = Rig::new(&["--hooks", "onMessage"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.say(1, "slow");
+    for _ in 0..5 {
+        assert_eq!(rig.lines().len(), 1, "it is not dropped, and waits for no sign of life");
+        rig.restart(true);
+    }
+    for _ in 0..2 {
+        rig.lines();
+        rig.restart(false);
+    }
+    assert!(rig.lines().is_empty(), "it waits for a sign of life now");
+    rig.wait(1.0);
+    assert_eq!(rig.lines().len(), 1);
+    rig.restart(false);
+    assert_eq!(rig.dropped(), [("poisonous".to_owned(), 1)]);
+}
+
+#[test]
+fn a_late_answer_is_one_to_an_earlier_event() {
+    let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.say(1, "one");
+    let first = rig.lines()[0]["id"].clone();
+    rig.wait(5.0);
+    rig.say(1, "two");
+    rig.lines();
+    rig.wait(5.0);
+    assert_eq!(rig.dropped(), [("timeout".to_owned(), 1)]);
+    rig.wait(4.0);
+    rig.answer(&format!("{{\"id\":{first}}}"));
+    // Ten seconds after it was written, but one after that answer.
+    rig.wait(1.5);
+    rig.wait(8.4);
+    assert_eq!(rig.dropped(), [("timeout".to_owned(), 1)]);
+    rig.wait(0.2);
+    assert_eq!(rig.dropped(), [("timeout".to_owned(), 2)]);
+}
+
+#[test]
+fn a_push_that_is_refused_is_not_sent() {
+    let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s"]);
+    rig.exchange.attach(rig.now);
+    let mut begun = rig.push(r#"{"message":"begun"}"#);
+    rig.written(10);
+    let mut refused = rig.push(r#"{"message":"refused"}"#);
+    let gone = rig.push(r#"{"message":"its requester goes"}"#);
+    rig.exchange.pump(rig.now);
+    rig.exchange.stuck(rig.now);
+    drop(gone);
+    rig.exchange.withdraw();
+    rig.wait(9.9);
+    assert!(refused.try_recv().is_err());
+    rig.wait(0.2);
+    for outcome in [&mut begun, &mut refused] {
+        assert_eq!(outcome.try_recv().unwrap().unwrap_err().code, ErrorCode::ListenerDown);
+    }
+    let mut after = rig.push(r#"{"message":"after"}"#);
+    let text = rig.written(usize::MAX);
+    let (rest, last) = text.trim_end().split_once('\n').unwrap();
+    assert!(rest.contains("begun"), "one that was begun is finished: {text}");
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(last["message"], "after");
+    rig.answer(&format!("{{\"id\":{}}}", last["id"]));
+    let Some(Effect::Deliver { tally: Some(tally), .. }) = rig.exchange.effects.pop() else {
+        panic!("it is delivered")
+    };
+    tally.finish();
+    assert!(after.try_recv().unwrap().is_ok());
+}
+
+#[test]
+fn the_clock_of_a_push_begins_when_it_comes() {
+    let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s", "--window", "1"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.say(1, "first");
+    let id = rig.lines()[0]["id"].clone();
+    let mut waits = rig.push(r#"{"message":"waits"}"#);
+    rig.wait(8.0);
+    // Its line is made, but the pipe does not take it.
+    rig.answer(&format!("{{\"id\":{id}}}"));
+    rig.exchange.pump(rig.now);
+    rig.wait(2.1);
+    assert_eq!(waits.try_recv().unwrap().unwrap_err().code, ErrorCode::ListenerDown);
+    assert_eq!(rig.written(usize::MAX), "");
+}
+
+#[test]
+fn the_clock_of_a_begun_push_stands_still_across_a_restart() {
+    let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s"]);
+    rig.exchange.attach(rig.now);
+    let mut outcome = rig.push(r#"{"message":"x"}"#);
+    rig.lines();
+    rig.exchange.detach(false, rig.now);
+    rig.wait(25.0);
+    rig.exchange.attach(rig.now);
+    rig.exchange.pump(rig.now);
+    rig.wait(12.0);
+    assert!(outcome.try_recv().is_err(), "it was not written again yet");
+    assert_eq!(rig.lines()[0]["redelivered"], true);
+    rig.wait(9.9);
+    assert!(outcome.try_recv().is_err());
+    rig.wait(0.2);
+    assert_eq!(outcome.try_recv().unwrap().unwrap_err().code, ErrorCode::ListenerTimeout);
+}
+
+#[test]
+fn a_reload_that_asks_no_more_sends_on_what_waits() {
+    let mut rig = Rig::new(&["--hooks", "onHandshake,onMessage", "--window", "1"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    for text in ["asked", "waits 1", "waits 2"] {
+        rig.say(1, text);
+    }
+    rig.lines();
+    let _outcome = rig.push(r#"{"message":"push"}"#);
+    rig.exchange.handshake(ConnId(9), Vec::new(), Vec::new(), rig.now);
+    rig.exchange.detach(true, rig.now);
+    rig.exchange.effects.clear();
+    rig.exchange.set_settings(settings(&["--hooks", "onClientClose"]));
+    assert_eq!(rig.sent(), ["asked", "push", "waits 1", "waits 2"]);
+    assert!(!rig.exchange.busy() && !rig.exchange.pressed());
+    assert_eq!(rig.exchange.metrics.queued.get(), 0);
+    // What a shard sends that has not heard of it yet.
+    rig.say(1, "later");
+    assert_eq!(rig.sent(), ["later"]);
+    rig.close(1);
+    rig.exchange.attach(rig.now);
+    assert_eq!(kinds(&rig.lines()), ["onClientClose \"k1\""]);
+}
+
+#[test]
+fn a_hook_that_is_gone_refuses_no_handshake() {
+    let mut rig = Rig::new(&["--hooks", "onHandshake"]);
+    rig.exchange.attach(rig.now);
+    for conn in [1, 2] {
+        rig.exchange.handshake(ConnId(conn), b"\"path\":\"/\"".to_vec(), Vec::new(), rig.now);
+        rig.exchange.pump(rig.now);
+    }
+    rig.exchange.set_settings(settings(&["--hooks", "onMessage"]));
+    let accepted = rig.exchange.effects.iter().filter(|effect| {
+        matches!(effect, Effect::Handshake { verdict: Verdict::Accept(None), .. })
+    });
+    assert_eq!(accepted.count(), 2);
+}
+
+#[test]
+fn what_a_producer_was_told_before_is_forgotten() {
+    let mut rig = Rig::new(&[]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.lines();
+    rig.exchange.detach(true, rig.now);
+    rig.exchange.set_settings(settings(&["--hooks", "none"]));
+    // Its end is not announced now.
+    rig.exchange.attach(rig.now);
+    rig.exchange.detach(true, rig.now);
+    rig.exchange.set_settings(settings(&[]));
+    rig.exchange.attach(rig.now);
+    assert!(rig.lines().is_empty());
+}
+
+#[test]
+fn a_forgotten_event_does_not_have_all_later_answers_kept() {
+    let mut rig = Rig::new(&["--hooks", "onMessage"]);
+    rig.exchange.attach(rig.now);
+    rig.open(1);
+    rig.say(1, "forgotten");
+    rig.lines();
+    for _ in 0..5000 {
+        rig.say(1, "x");
+        let id = rig.lines()[0]["id"].clone();
+        rig.answer(&format!("{{\"id\":{id}}}"));
+    }
+    assert!(rig.exchange.answer_times.len() <= 1100);
+    assert_eq!(rig.dropped(), []);
+    rig.wait(10.0);
+    assert_eq!(rig.dropped(), [("timeout".to_owned(), 1)]);
+}

@@ -1,0 +1,186 @@
+//! One listener process: started in a process group of its own, with a clean environment, and
+//! ended as a group.
+
+mod exec;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::process::{Child, Command};
+
+use crate::config::settings::ListenerCommand;
+
+/// A process that was started. The pipes are nonblocking.
+pub struct Spawned {
+    /// Its process id, and that of its group.
+    pub pid: u32,
+    /// Its stdin; none where it reads /dev/null.
+    pub stdin: Option<OwnedFd>,
+    /// Its stdout.
+    pub stdout: Option<OwnedFd>,
+    /// Its stderr.
+    pub stderr: Option<OwnedFd>,
+    /// For waiting.
+    pub child: Child,
+}
+
+/// Variables of a service manager that are meant for us alone.
+const PRIVATE: [&str; 3] = ["NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM"];
+
+/// Beginnings of the names of more of them.
+const PRIVATE_PREFIXES: [&str; 2] = ["WATCHDOG_", "LISTEN_"];
+
+/// Starts a listener. Call it from a thread that lives as long as `serve`: the listener gets
+/// SIGTERM when that thread ends (Linux).
+///
+/// # Errors
+/// The kernel's; [`explain`] makes them readable.
+pub fn spawn(
+    command: &ListenerCommand,
+    gateway: &str,
+    control_url: Option<&str>,
+    with_stdin: bool,
+) -> io::Result<Spawned> {
+    let [program, arguments @ ..] = &command.argv[..] else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
+    };
+    let mut process = Command::new(program);
+    process
+        .args(arguments)
+        .current_dir(&command.directory)
+        .stdin(if with_stdin { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if PRIVATE.contains(&text.as_ref())
+            || PRIVATE_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+        {
+            process.env_remove(&name);
+        }
+    }
+    process.env("WSGW_PROTOCOL", "1").env("WSGW_GATEWAY", gateway);
+    match control_url {
+        Some(url) => process.env("WSGW_CONTROL", url),
+        None => process.env_remove("WSGW_CONTROL"),
+    };
+    if std::env::var_os("PYTHONUNBUFFERED").is_none() {
+        process.env("PYTHONUNBUFFERED", "1");
+    }
+    // A program of select() must not inherit the limit that we raised for our clients.
+    exec::prepare(process.as_std_mut(), crate::gateway::engine::first_descriptor_limit());
+    let mut child = process.spawn()?;
+    let stdin = child.stdin.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
+    let stdout = child.stdout.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
+    let stderr = child.stderr.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
+    for pipe in [&stdin, &stdout, &stderr].into_iter().flatten() {
+        rustix::io::ioctl_fionbio(pipe, true)?;
+    }
+    let pid = child.id().unwrap_or_default();
+    Ok(Spawned { pid, stdin, stdout, stderr, child })
+}
+
+/// What a failed [`spawn`] means, for a person.
+pub fn explain(error: &io::Error, command: &ListenerCommand) -> String {
+    let program = command.argv.first().map(|p| p.to_string_lossy().into_owned());
+    let program = program.unwrap_or_default();
+    let directory = command.directory.display();
+    match error.kind() {
+        _ if !command.directory.is_dir() => format!("its directory {directory} does not exist"),
+        io::ErrorKind::NotFound if program.contains('/') => format!(
+            "there is no program {program} (relative paths count from {directory}), or the \
+             interpreter in its first line does not exist"
+        ),
+        io::ErrorKind::NotFound if program.contains(char::is_whitespace) => format!(
+            "there is no program {program:?} in PATH: give its words one by one (-- {program}), or \
+             all as one string to a shell (--listener {program:?})"
+        ),
+        io::ErrorKind::NotFound => {
+            format!(
+                "there is no program {program:?} in PATH; for a file in {directory} write ./{program}"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "{program} is not executable: chmod +x it, or name its interpreter (python3 {program})"
+            )
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            format!("{program} is no program: does its first line lack `#!`?")
+        }
+        _ => format!("{program}: {error}"),
+    }
+}
+
+fn group(pid: u32) -> Option<Pid> {
+    // 0 and 1 would mean our own group, or everybody.
+    i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
+}
+
+/// Signals a listener's process group; one that is gone is fine.
+pub fn signal_group(pid: u32, signal: Signal) {
+    if let Some(group) = group(pid) {
+        // ESRCH: all gone. EPERM: one that changed its user, which nobody can help.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// Whether anything of a listener's process group is left.
+pub fn group_exists(pid: u32) -> bool {
+    group(pid).is_some_and(|group| test_kill_process_group(group).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn command(argv: &[&str]) -> ListenerCommand {
+        ListenerCommand {
+            argv: argv.iter().map(Into::into).collect(),
+            directory: PathBuf::from("/"),
+        }
+    }
+
+    async fn output_of(script: &str) -> String {
+        let mut spawned =
+            spawn(&command(&["sh", "-c", script]), "chat", Some("http://x"), false).unwrap();
+        spawned.child.wait().await.unwrap();
+        let mut text = String::new();
+        // The child has exited: its output is in the pipe.
+        std::fs::File::from(spawned.stdout.take().unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn it_has_our_variables_and_no_descriptor_of_ours() {
+        let _ours = std::fs::File::open("/dev/null").unwrap();
+        let text =
+            output_of("echo $WSGW_PROTOCOL $WSGW_GATEWAY $WSGW_CONTROL; ls /proc/self/fd").await;
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("1 chat http://x"));
+        // 3 is the directory that ls itself reads.
+        assert_eq!(lines.collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn it_has_default_signals_and_leads_its_group() {
+        let text = output_of("grep SigIgn /proc/$$/status; ps -o pgid= -p $$; echo $$").await;
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[0], "SigIgn:\t0000000000000000", "{text}");
+        assert_eq!(lines[1], lines[2]);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let missing = command(&["no-such-program"]);
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        assert!(explain(&error, &missing).contains("./no-such-program"));
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(explain(&error, &command(&["./x.py"])).contains("chmod +x"));
+    }
+}

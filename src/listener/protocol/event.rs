@@ -1,0 +1,222 @@
+//! The lines that the gateway writes to its listener.
+//!
+//! `id` is always the first key, `event` the second; every line ends with `\n` and holds no other.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::listener::protocol::connid::ConnId;
+use crate::listener::protocol::hooks::Hook;
+use crate::listener::protocol::json::{push_str, push_u64};
+
+/// The body of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Binary.
+    Binary(&'a [u8]),
+}
+
+fn start(out: &mut Vec<u8>, id: u64, hook: Hook, conn: Option<ConnId>) {
+    out.extend_from_slice(b"{\"id\":");
+    push_u64(out, id);
+    out.extend_from_slice(b",\"event\":\"");
+    out.extend_from_slice(hook.name().as_bytes());
+    match conn {
+        Some(conn) => {
+            out.extend_from_slice(b"\",\"conn\":\"");
+            conn.write(out);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"\",\"conn\":null"),
+    }
+}
+
+/// `onMessage` of a client.
+pub fn message(out: &mut Vec<u8>, id: u64, conn: ConnId, body: Body<'_>) {
+    start(out, id, Hook::OnMessage, Some(conn));
+    out.extend_from_slice(b",\"message\":");
+    match body {
+        Body::Text(text) => push_str(out, text),
+        Body::Binary(bytes) => {
+            out.extend_from_slice(b"\"\",\"base64\":\"");
+            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// `onMessage` of a push; `members` are its own, from [`crate::listener::protocol::push::Push`].
+pub fn push(out: &mut Vec<u8>, id: u64, members: &[u8]) {
+    start(out, id, Hook::OnMessage, None);
+    out.extend_from_slice(members);
+    out.extend_from_slice(b"}\n");
+}
+
+/// `onHandshake`; `members` is what [`request_members`] made.
+pub fn handshake(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8]) {
+    start(out, id, Hook::OnHandshake, Some(conn));
+    out.extend_from_slice(b",\"message\":\"\",");
+    out.extend_from_slice(members);
+    out.extend_from_slice(b"}\n");
+}
+
+/// `onClientOpen`; `resumed` is the `left` of a line to a new incarnation.
+pub fn open(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8], resumed: Option<u64>) {
+    start(out, id, Hook::OnClientOpen, Some(conn));
+    out.extend_from_slice(b",\"message\":\"\",");
+    out.extend_from_slice(members);
+    if let Some(left) = resumed {
+        out.extend_from_slice(b",\"resumed\":true,\"left\":");
+        push_u64(out, left);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// `onClientClose`.
+pub fn close(out: &mut Vec<u8>, id: u64, conn: ConnId, code: u16, reason: &str, clean: bool) {
+    start(out, id, Hook::OnClientClose, Some(conn));
+    out.extend_from_slice(b",\"message\":\"\",\"code\":");
+    push_u64(out, u64::from(code));
+    out.extend_from_slice(b",\"reason\":");
+    push_str(out, reason);
+    out.extend_from_slice(if clean { b",\"clean\":true}\n" } else { b",\"clean\":false}\n" });
+}
+
+/// The same line once more, for the next incarnation.
+pub fn redelivered(line: &[u8]) -> Vec<u8> {
+    let mut again = Vec::with_capacity(line.len() + 20);
+    again.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
+    if !again.ends_with(b",\"redelivered\":true") {
+        again.extend_from_slice(b",\"redelivered\":true");
+    }
+    again.extend_from_slice(b"}\n");
+    again
+}
+
+/// What `onHandshake` and `onClientOpen` say of the request, as the members of an object without
+/// its braces.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The query, without its `?`.
+    pub query: &'a str,
+    /// `ADDR:PORT`; behind a trusted proxy the address alone.
+    pub remote: &'a str,
+    /// Lower-case names and values, each name once, in the order of the request.
+    pub headers: &'a [(String, String)],
+}
+
+/// Subprotocols as the two events tell them.
+#[derive(Debug, Clone, Copy)]
+pub enum Subprotocol<'a> {
+    /// `onHandshake`: those offered.
+    Offered(&'a [String]),
+    /// `onClientOpen`: the one chosen.
+    Chosen(Option<&'a str>),
+}
+
+/// Writes them.
+pub fn request_members(request: Request<'_>, subprotocol: Subprotocol<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    out.extend_from_slice(b"\"path\":");
+    push_str(&mut out, request.path);
+    out.extend_from_slice(b",\"query\":");
+    push_str(&mut out, request.query);
+    out.extend_from_slice(b",\"remote\":");
+    push_str(&mut out, request.remote);
+    match subprotocol {
+        Subprotocol::Offered(offers) => {
+            out.extend_from_slice(b",\"protocols\":[");
+            for (i, offer) in offers.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                push_str(&mut out, offer);
+            }
+            out.push(b']');
+        }
+        Subprotocol::Chosen(chosen) => {
+            out.extend_from_slice(b",\"protocol\":");
+            // As in the browser's API, none is an empty string.
+            push_str(&mut out, chosen.unwrap_or(""));
+        }
+    }
+    out.extend_from_slice(b",\"headers\":{");
+    for (i, (name, value)) in request.headers.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        push_str(&mut out, name);
+        out.push(b':');
+        push_str(&mut out, value);
+    }
+    out.push(b'}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_lines_are_those_of_the_contract() {
+        let headers = [("origin".to_owned(), "https://x".to_owned())];
+        let request = Request {
+            path: "/chat",
+            query: "room=1",
+            remote: "203.0.113.9:5151",
+            headers: &headers,
+        };
+        let offers = ["json".to_owned()];
+        let k3 = ConnId(3);
+        assert_eq!(
+            line(|o| handshake(o, 1, k3, &request_members(request, Subprotocol::Offered(&offers)))),
+            concat!(
+                r#"{"id":1,"event":"onHandshake","conn":"k3","message":"","path":"/chat","#,
+                r#""query":"room=1","remote":"203.0.113.9:5151","protocols":["json"],"#,
+                r#""headers":{"origin":"https://x"}}"#,
+                "\n"
+            )
+        );
+        let members = request_members(request, Subprotocol::Chosen(Some("json")));
+        assert_eq!(
+            line(|o| open(o, 2, k3, &members, Some(0))),
+            concat!(
+                r#"{"id":2,"event":"onClientOpen","conn":"k3","message":"","path":"/chat","#,
+                r#""query":"room=1","remote":"203.0.113.9:5151","protocol":"json","#,
+                r#""headers":{"origin":"https://x"},"resumed":true,"left":0}"#,
+                "\n"
+            )
+        );
+        assert_eq!(
+            line(|o| message(o, 3, k3, Body::Text("hi\n"))),
+            "{\"id\":3,\"event\":\"onMessage\",\"conn\":\"k3\",\"message\":\"hi\\n\"}\n"
+        );
+        assert_eq!(
+            line(|o| message(o, 4, k3, Body::Binary(&[0, 1, 2, 255]))),
+            "{\"id\":4,\"event\":\"onMessage\",\"conn\":\"k3\",\"message\":\"\",\"base64\":\"AAEC/w==\"}\n"
+        );
+        assert_eq!(
+            line(|o| close(o, 6, k3, 1001, "", true)),
+            "{\"id\":6,\"event\":\"onClientClose\",\"conn\":\"k3\",\"message\":\"\",\"code\":1001,\"reason\":\"\",\"clean\":true}\n"
+        );
+    }
+
+    #[test]
+    fn redelivering_twice_says_it_once() {
+        let first = line(|o| message(o, 3, ConnId(3), Body::Text("hi")));
+        let again = redelivered(first.as_bytes());
+        assert!(again.ends_with(b",\"message\":\"hi\",\"redelivered\":true}\n"));
+        assert_eq!(redelivered(&again), again);
+    }
+}

@@ -1,0 +1,75 @@
+//! What became of one delivery that somebody wants to know of: a push, or a command with a `ref`.
+//!
+//! A tally is shared by the shards that deliver; the one that finishes last hands the outcome on.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::oneshot;
+
+use crate::api::{ApiError, PushOutcome};
+use crate::listener::protocol::connid::ConnId;
+
+/// Who is told.
+pub enum Reply {
+    /// The requester of a push.
+    Push(PushReply),
+    /// The listener, by a result line with this `ref`.
+    Command(Box<dyn FnOnce(PushOutcome) + Send>),
+}
+
+/// Where a push's outcome goes.
+pub type PushReply = oneshot::Sender<Result<PushOutcome, ApiError>>;
+
+/// The counts of one delivery.
+pub struct Tally {
+    shards: AtomicUsize,
+    delivered: AtomicU64,
+    dropped: AtomicU64,
+    rest: Mutex<(Vec<String>, Option<Reply>)>,
+}
+
+impl Tally {
+    /// A tally that is complete when `shards` have reported; `gone` holds the names that name no
+    /// connection at all.
+    pub fn new(shards: usize, gone: Vec<String>, reply: Reply) -> Tally {
+        Tally {
+            shards: AtomicUsize::new(shards),
+            delivered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            rest: Mutex::new((gone, Some(reply))),
+        }
+    }
+
+    /// Adds what one shard did so far.
+    pub fn add(&self, delivered: u64, dropped: u64) {
+        self.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// Notes a recipient that is closed or unknown.
+    pub fn gone(&self, conn: ConnId) {
+        self.rest.lock().unwrap_or_else(|e| e.into_inner()).0.push(conn.to_string());
+    }
+
+    /// One shard is done; the last one hands the outcome on.
+    pub fn finish(&self) {
+        // AcqRel: the last shard sees what the others added before they finished.
+        if self.shards.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let (gone, reply) = {
+            let mut rest = self.rest.lock().unwrap_or_else(|e| e.into_inner());
+            (std::mem::take(&mut rest.0), rest.1.take())
+        };
+        let delivered = self.delivered.load(Ordering::Relaxed);
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let outcome = PushOutcome { matched: delivered + dropped, delivered, dropped, gone };
+        match reply {
+            // The requester may have gone; then nobody is left to tell.
+            Some(Reply::Push(sender)) => drop(sender.send(Ok(outcome))),
+            Some(Reply::Command(tell)) => tell(outcome),
+            None => {}
+        }
+    }
+}

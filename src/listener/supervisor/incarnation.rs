@@ -1,0 +1,100 @@
+//! One process of a listener: started, tried out, and what it said last.
+//!
+//! The supervisor's task owns it; its stderr is drained by a task of its own, which shares the tail
+//! alone.
+
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::settings::GatewaySettings;
+use crate::gateway::engine::Shared;
+use crate::listener::process;
+use crate::listener::process::Spawned;
+use crate::listener::stderr;
+use crate::listener::stderr::Tail;
+use crate::listener::supervisor::Around;
+
+/// How long an incarnation has to live to count as up, if it writes nothing.
+pub(super) const UP_AFTER: Duration = Duration::from_millis(200);
+
+/// One process and what its stderr said last.
+pub struct Incarnation {
+    pub(super) spawned: Spawned,
+    pub(super) tail: Arc<Mutex<Tail>>,
+    pub(super) started: Instant,
+}
+
+/// Starts a process and the task that takes in its stderr.
+///
+/// # Errors
+/// Why it cannot be started.
+pub(super) fn spawn(
+    around: &Around,
+    shared: &Shared,
+    settings: &GatewaySettings,
+) -> Result<Incarnation, String> {
+    let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
+    let with_stdin = !settings.hooks.is_none();
+    let mut spawned =
+        process::spawn(command, &settings.id, around.control_url.as_deref(), with_stdin)
+            .map_err(|e| process::explain(&e, command))?;
+    let tail = Arc::new(Mutex::new(Tail::default()));
+    if let Some(stderr) = spawned.stderr.take() {
+        tokio::spawn(stderr::drain(
+            stderr,
+            Arc::clone(&shared.id),
+            Arc::clone(&tail),
+            Arc::clone(&shared.metrics),
+        ));
+    }
+    Ok(Incarnation { spawned, tail, started: Instant::now() })
+}
+
+/// Starts a process beside what is there and sees whether it lives.
+///
+/// # Errors
+/// Why it does not.
+pub async fn try_out(
+    around: &Around,
+    shared: &Shared,
+    settings: &GatewaySettings,
+) -> Result<Incarnation, String> {
+    let mut next = spawn(around, shared, settings)?;
+    match timeout(UP_AFTER, next.spawned.child.wait()).await {
+        Err(_) => Ok(next),
+        Ok(status) => {
+            process::signal_group(next.spawned.pid, Signal::KILL);
+            Err(with_tail(&exit_text(status), &next.tail).await)
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn exit_text(status: std::io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => format!("{status}"),
+        Err(error) => format!("it cannot be waited for: {error}"),
+    }
+}
+
+/// The reason and the last lines that the listener wrote to stderr.
+pub(super) async fn with_tail(why: &str, tail: &Arc<Mutex<Tail>>) -> String {
+    // The drain ends with the process; a child that holds the pipe open must not hold this up.
+    for _ in 0..20 {
+        if tail.lock().unwrap_or_else(|e| e.into_inner()).ended() {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    let tail = tail.lock().unwrap_or_else(|e| e.into_inner());
+    let mut text = why.to_owned();
+    for line in tail.lines() {
+        text.push_str("\n  stderr: ");
+        text.push_str(line);
+    }
+    text
+}

@@ -1,0 +1,98 @@
+//! TLS of the server's side: certificate and key from PEM files, and an acceptor whose certificate
+//! can be exchanged while it runs.
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use tokio_rustls::TlsAcceptor;
+
+/// A certificate chain and its key (PEM), and the chain's first certificate.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>), String> {
+    let wrong = |name: &str, path: &Path, error: pem::Error| {
+        let why = match error {
+            pem::Error::NoItemsFound if name == "tls-key" => {
+                "there is no private key (PEM, without a passphrase) in it".to_owned()
+            }
+            pem::Error::NoItemsFound => "there is no certificate (PEM) in it".to_owned(),
+            // In its own words, not in those of a debugger.
+            pem::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        format!("{name} {}: {why}", path.display())
+    };
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| wrong("tls-cert", chain, e))?;
+    let Some(first) = certificates.first() else {
+        return Err(wrong("tls-cert", chain, pem::Error::NoItemsFound));
+    };
+    let first = first.to_vec();
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("tls-key", key, e))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(certificates, private)
+        .map_err(|e| {
+            let why = match e {
+                rustls::Error::InconsistentKeys(_) => {
+                    "the key is not that of the certificate".to_owned()
+                }
+                e => e.to_string(),
+            };
+            format!("tls-cert {} and tls-key {}: {why}", chain.display(), key.display())
+        })?;
+    // A memory of 256 sessions is no use to thousands of clients that stay for hours, and tickets
+    // behind the handshake trip those that read and write on two threads without a lock.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok((config, first))
+}
+
+/// The server's side: the acceptor, and the certificate that clients on this machine may trust by
+/// itself.
+pub struct ServerTls {
+    /// For each connection.
+    pub acceptor: Renewable,
+    /// The first of the chain.
+    pub certificate: Vec<u8>,
+}
+
+impl ServerTls {
+    /// Reads chain and key (PEM).
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(chain: &Path, key: &Path) -> Result<ServerTls, String> {
+        let (config, certificate) = server_config(chain, key)?;
+        Ok(ServerTls { acceptor: Renewable::new(config), certificate })
+    }
+}
+
+/// An acceptor whose certificate can be exchanged; connections that are open stay.
+#[derive(Clone)]
+pub struct Renewable(Arc<RwLock<TlsAcceptor>>);
+
+impl Renewable {
+    fn new(config: ServerConfig) -> Renewable {
+        Renewable(Arc::new(RwLock::new(TlsAcceptor::from(Arc::new(config)))))
+    }
+
+    /// For one connection.
+    pub fn now(&self) -> TlsAcceptor {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// New connections are shown what `other` shows.
+    pub fn renew(&self, other: &Renewable) {
+        *self.0.write().unwrap_or_else(|e| e.into_inner()) = other.now();
+    }
+}

@@ -1,0 +1,184 @@
+//! TLS of the control port's client.
+//!
+//! The client blocks, as the rest of it does; its two halves (`wsgw send --lines`) share the
+//! connection's state, but neither holds it while it waits for the socket.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+
+/// One half of a blocking TLS connection.
+pub struct ClientTls {
+    socket: TcpStream,
+    state: Arc<Mutex<ClientConnection>>,
+    /// Decrypted, not read yet.
+    plain: Vec<u8>,
+}
+
+impl ClientTls {
+    /// Shakes hands; the socket's time-outs hold. With a `pinned` certificate the server must show
+    /// exactly that one, else one that this system trusts for the name.
+    ///
+    /// # Errors
+    /// TLS or the socket.
+    pub fn connect(
+        mut socket: TcpStream,
+        host: &str,
+        pinned: Option<Vec<u8>>,
+    ) -> io::Result<ClientTls> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?;
+        let config = match pinned {
+            Some(certificate) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Pinned { certificate, provider }))
+                .with_no_client_auth(),
+            None => builder.with_root_certificates(roots()).with_no_client_auth(),
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let mut state = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        while state.is_handshaking() {
+            state.complete_io(&mut socket)?;
+        }
+        Ok(ClientTls { socket, state: Arc::new(Mutex::new(state)), plain: Vec::new() })
+    }
+
+    /// The other half: one of the two may read, one may write.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn try_clone(&self) -> io::Result<ClientTls> {
+        let socket = self.socket.try_clone()?;
+        Ok(ClientTls { socket, state: Arc::clone(&self.state), plain: Vec::new() })
+    }
+
+    /// The socket, for its time-outs.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    fn state(&self) -> MutexGuard<'_, ClientConnection> {
+        // Nothing of ours panics under this lock; were it poisoned, TLS itself detects damage.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Decrypts what came; false at the end of the connection.
+    fn decrypt(&mut self, mut cipher: &[u8]) -> io::Result<bool> {
+        let state = Arc::clone(&self.state);
+        let mut state = state.lock().unwrap_or_else(|e| e.into_inner());
+        let ended = cipher.is_empty();
+        loop {
+            state.read_tls(&mut cipher)?;
+            let came = state.process_new_packets().map_err(io::Error::other)?;
+            let before = self.plain.len();
+            self.plain.resize(before + came.plaintext_bytes_to_read(), 0);
+            state.reader().read_exact(&mut self.plain[before..])?;
+            if cipher.is_empty() {
+                return Ok(!ended && !came.peer_has_closed());
+            }
+        }
+    }
+}
+
+impl Read for ClientTls {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut open = true;
+        while self.plain.is_empty() && open {
+            let mut cipher = [0; 16 << 10];
+            let n = self.socket.read(&mut cipher)?;
+            open = self.decrypt(&cipher[..n])?;
+        }
+        let n = self.plain.len().min(out.len());
+        out[..n].copy_from_slice(&self.plain[..n]);
+        self.plain.drain(..n);
+        Ok(n)
+    }
+}
+
+impl Write for ClientTls {
+    fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
+        let mut cipher = Vec::new();
+        let n = {
+            let mut state = self.state();
+            let n = state.writer().write(plain)?;
+            while state.wants_write() {
+                state.write_tls(&mut cipher)?;
+            }
+            n
+        };
+        self.socket.write_all(&cipher)?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What this system trusts; where it has no such list, Mozilla's.
+fn roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let (added, _) =
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// Trusts one certificate, whatever name it is for: the file that names the URL holds it, and is as
+/// secret and as whole as the token beside it.
+#[derive(Debug)]
+struct Pinned {
+    certificate: Vec<u8>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if shown.as_ref() == self.certificate {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

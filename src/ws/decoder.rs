@@ -1,0 +1,283 @@
+//! Frames from a client: the rules of RFC 6455 sections 5 to 8 that need a connection's state.
+//!
+//! Pure: bytes in, one [`Item`] at a time out. Payloads are unmasked where they lie.
+
+use bytes::Bytes;
+
+use crate::gateway::hub::connection::Fragments;
+use crate::ws::close;
+use crate::ws::close::Closing;
+use crate::ws::frame;
+use crate::ws::frame::{Control, Data, OpCode};
+use crate::ws::payload::Message;
+
+/// What the front of the bytes is.
+#[derive(Debug)]
+pub enum Step {
+    /// Not a whole frame; so many bytes make one.
+    Need(usize),
+    /// A frame of so many bytes.
+    Frame(usize, Item),
+    /// A violation of the rules: this Close answers it, and nothing more is read.
+    Violation(Closing),
+}
+
+/// What a frame brought.
+#[derive(Debug)]
+pub enum Item {
+    /// A part of a message, or a pong.
+    Nothing,
+    /// A whole message, and the bytes of its payload.
+    Message(Message, usize),
+    /// A ping; the payload.
+    Ping(Bytes),
+    /// A Close: code and reason, if it had any.
+    Close(Option<(u16, String)>),
+}
+
+/// Takes one frame from the front of `bytes`.
+pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize) -> Step {
+    let before = fragments.as_ref().map(|f| f.payload.len());
+    if let Some(closing) = refused(bytes, before, max) {
+        return Step::Violation(closing);
+    }
+    let head = match frame::head(bytes) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Step::Need(frame::MAX_HEADER),
+        Err(frame::Reserved) => return Step::Violation(close::PROTOCOL_ERROR),
+    };
+    let Some(mask) = head.mask else { return Step::Violation(close::PROTOCOL_ERROR) };
+    // Bounded by `max` or 125, both far below usize::MAX.
+    let end = head.size + head.length as usize;
+    let Some(payload) = bytes.get_mut(head.size..end) else { return Step::Need(end) };
+    frame::unmask(payload, mask);
+    let item = match head.opcode {
+        OpCode::Data(data) => data_item(data, head.last, payload, fragments),
+        OpCode::Control(Control::Ping) => Ok(Item::Ping(Bytes::copy_from_slice(payload))),
+        OpCode::Control(Control::Pong) => Ok(Item::Nothing),
+        OpCode::Control(Control::Close) => close_item(payload),
+        OpCode::Control(Control::Reserved(_)) => Err(close::PROTOCOL_ERROR),
+    };
+    match item {
+        Ok(item) => Step::Frame(end, item),
+        Err(closing) => Step::Violation(closing),
+    }
+}
+
+/// What is wrong with a frame, as soon as its first bytes show it: the payload, and be it endless,
+/// is not waited for. `before` are the bytes of the fragments in front of it, `None` where there are
+/// none.
+fn refused(bytes: &[u8], before: Option<usize>, max: usize) -> Option<Closing> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    let (last, reserved) = (first & 0x80 != 0, first & 0x70 != 0);
+    let (masked, short) = (second & 0x80 != 0, second & 0x7f);
+    let (in_place, control) = match first & 0x0f {
+        0 => (before.is_some(), false),
+        1 | 2 => (before.is_none(), false),
+        8..=10 => (last && short <= 125, true),
+        _ => (false, false),
+    };
+    if reserved || !masked || !in_place {
+        return Some(close::PROTOCOL_ERROR);
+    }
+    if control {
+        return None;
+    }
+    let (length, least) = match short {
+        126 => (u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 126),
+        127 => (u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 65_536),
+        short => (u64::from(short), 0),
+    };
+    // Section 5.2: the shortest form, and the highest bit is 0.
+    if length < least || length >> 63 != 0 {
+        return Some(close::PROTOCOL_ERROR);
+    }
+    // A length that does not fit in usize is too big all the more.
+    let whole = usize::try_from(length).ok().and_then(|n| n.checked_add(before.unwrap_or(0)));
+    whole.is_none_or(|n| n > max).then_some(close::TOO_BIG)
+}
+
+fn data_item(
+    data: Data,
+    last: bool,
+    payload: &[u8],
+    fragments: &mut Option<Box<Fragments>>,
+) -> Result<Item, Closing> {
+    if last && fragments.is_none() {
+        let message = match data {
+            Data::Binary => Message { frame: frame::binary(payload), binary: true },
+            _ => {
+                let text = std::str::from_utf8(payload).map_err(|_| close::INVALID_TEXT)?;
+                Message { frame: frame::text(text), binary: false }
+            }
+        };
+        return Ok(Item::Message(message, payload.len()));
+    }
+    let whole = fragments.get_or_insert_with(|| {
+        let binary = matches!(data, Data::Binary);
+        Box::new(Fragments { binary, payload: Vec::new(), checked: 0 })
+    });
+    whole.payload.extend_from_slice(payload);
+    if !whole.binary {
+        // Fails as soon as no continuation can make it UTF-8 (section 8.1).
+        match std::str::from_utf8(&whole.payload[whole.checked..]) {
+            Ok(_) => whole.checked = whole.payload.len(),
+            Err(e) if e.error_len().is_none() && !last => whole.checked += e.valid_up_to(),
+            Err(_) => return Err(close::INVALID_TEXT),
+        }
+    }
+    if !last {
+        return Ok(Item::Nothing);
+    }
+    let Some(whole) = fragments.take() else { return Ok(Item::Nothing) };
+    let length = whole.payload.len();
+    let frame = if whole.binary {
+        frame::binary(&whole.payload)
+    } else {
+        // It was checked piece by piece; checking the whole once more is cheaper than a proof.
+        frame::text(std::str::from_utf8(&whole.payload).map_err(|_| close::INVALID_TEXT)?)
+    };
+    Ok(Item::Message(Message { frame, binary: whole.binary }, length))
+}
+
+fn close_item(payload: &[u8]) -> Result<Item, Closing> {
+    match payload {
+        [] => Ok(Item::Close(None)),
+        [_] => Err(close::PROTOCOL_ERROR),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !close::may_be_sent(code) {
+                return Err(close::PROTOCOL_ERROR);
+            }
+            let reason = std::str::from_utf8(reason).map_err(|_| close::INVALID_TEXT)?;
+            Ok(Item::Close(Some((code, reason.to_owned()))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 1000;
+
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![first];
+        match payload.len() {
+            n @ 0..126 => out.push(0x80 | n as u8),
+            n => {
+                out.push(0x80 | 126);
+                out.extend_from_slice(&(n as u16).to_be_bytes());
+            }
+        }
+        let mask = [7u8, 3, 99, 200];
+        out.extend_from_slice(&mask);
+        out.extend(payload.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]));
+        out
+    }
+
+    fn all(mut bytes: Vec<u8>) -> (Vec<Item>, Option<u16>) {
+        let (mut items, mut fragments, mut at) = (Vec::new(), None, 0);
+        while at < bytes.len() {
+            match next(&mut bytes[at..], &mut fragments, MAX) {
+                Step::Need(_) => break,
+                Step::Frame(n, item) => {
+                    at += n;
+                    items.push(item);
+                }
+                Step::Violation((code, _)) => return (items, Some(code)),
+            }
+        }
+        (items, None)
+    }
+
+    #[test]
+    fn a_fragmented_text_with_a_ping_between_is_one_message() {
+        let bytes = [
+            masked(0x01, "gr\u{fc}".as_bytes().split_at(3).0),
+            masked(0x89, b"p"),
+            masked(0x80, &"gr\u{fc}n".as_bytes()[3..]),
+        ]
+        .concat();
+        let (items, violation) = all(bytes);
+        assert_eq!(violation, None);
+        let [Item::Nothing, Item::Ping(ping), Item::Message(message, 5)] = &items[..] else {
+            panic!("{items:?}")
+        };
+        assert_eq!(&ping[..], b"p");
+        assert_eq!(frame::payload_of(&message.frame), "grün".as_bytes());
+    }
+
+    #[test]
+    fn violations_have_their_close_codes() {
+        let cases: &[(Vec<u8>, u16)] = &[
+            (vec![0x81, 0x01, b'x'], 1002),
+            (masked(0xc1, b"x"), 1002),
+            (masked(0x83, b"x"), 1002),
+            (masked(0x8b, b""), 1002),
+            (masked(0x80, b"x"), 1002),
+            ([masked(0x01, b"x"), masked(0x81, b"x")].concat(), 1002),
+            (masked(0x09, b"x"), 1002),
+            (masked(0x89, &[0; 126]), 1002),
+            (masked(0x88, &[3]), 1002),
+            (masked(0x88, &1005u16.to_be_bytes()), 1002),
+            (masked(0x88, b"\x03\xe8\xff"), 1007),
+            (masked(0x81, b"\xff"), 1007),
+            (masked(0x81, b"\xe2\x82"), 1007),
+            (masked(0x01, b"\xf0\x80"), 1007),
+            (masked(0x82, &[0; MAX + 1]), 1009),
+            ([masked(0x02, &[0; MAX]), masked(0x80, b"x")].concat(), 1009),
+        ];
+        for (bytes, code) in cases {
+            assert_eq!(all(bytes.clone()).1, Some(*code), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_violation_shows_before_the_frame_is_there() {
+        let cases: &[(&[u8], u16)] = &[
+            (&[0x81, 0x05], 1002),
+            (&[0x83, 0x85], 1002),
+            (&[0xf1, 0x85], 1002),
+            (&[0x09, 0x85], 1002),
+            (&[0x80, 0x85], 1002),
+            (&[0x89, 0xfe], 1002),
+            (&[0x81, 0xfe, 0x00, 0x7d], 1002),
+            (&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], 1002),
+            (&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], 1002),
+            (&[0x81, 0xfe, 0x03, 0xe9], 1009),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0], 1009),
+            (&[0x02, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255], 1009),
+        ];
+        for (bytes, code) in cases {
+            assert_eq!(all(bytes.to_vec()).1, Some(*code), "{bytes:x?}");
+        }
+        assert_eq!(all(vec![0x81, 0xfe, 0x03, 0xe8]).1, None);
+        let behind = [masked(0x02, &[0; MAX - 5]), vec![0x80, 0x86]].concat();
+        assert_eq!(all(behind).1, Some(1009));
+    }
+
+    proptest! {
+        /// No bytes of a client make it panic, and it always goes on or asks for more than it has.
+        #[test]
+        fn any_bytes(bytes: Vec<u8>) {
+            let mut bytes = bytes;
+            let (mut fragments, mut at) = (None, 0);
+            while at < bytes.len() {
+                match next(&mut bytes[at..], &mut fragments, 100) {
+                    Step::Need(n) => {
+                        prop_assert!(n > bytes.len() - at);
+                        break;
+                    }
+                    Step::Frame(n, _) => {
+                        prop_assert!(n > 0);
+                        at += n;
+                    }
+                    Step::Violation(_) => break,
+                }
+            }
+        }
+    }
+}
