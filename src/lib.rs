@@ -63,6 +63,7 @@ pub mod connect;
 pub mod control;
 pub mod control_client;
 pub mod error;
+pub mod files;
 pub mod gateway;
 pub mod listener;
 pub mod logging;

@@ -1,7 +1,7 @@
 //! Where files live: the state directory, the config directory, and the places where a client
 //! looks for a running `serve`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use directories::BaseDirs;
 
@@ -45,4 +45,46 @@ pub fn config_files() -> Vec<PathBuf> {
         .into_iter()
         .chain([PathBuf::from("/etc/wsgw/wsgw.toml")])
         .collect()
+}
+
+/// A path as a shell would take it: `~` and `~/x` lead to the home directory.
+///
+/// Paths in a config file and behind `--flag=` reach the program unexpanded; without this they would
+/// make a directory named `~`.
+///
+/// # Errors
+/// There is no home directory, or the path names another user's (`~name`), which is not supported.
+pub fn expand_home(path: &Path) -> Result<PathBuf, String> {
+    let mut parts = path.components();
+    let first = parts.next().map(|part| part.as_os_str().to_owned()).unwrap_or_default();
+    if first == "~" {
+        let base = BaseDirs::new().ok_or("there is no home directory for ~")?;
+        return Ok(base.home_dir().join(parts.as_path()));
+    }
+    if first.as_encoded_bytes().starts_with(b"~") {
+        return Err(format!(
+            "{:?}: the home directories of other users are not supported; write ./{} for a file of \
+             that name",
+            first.to_string_lossy(),
+            first.to_string_lossy()
+        ));
+    }
+    Ok(path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tilde_leads_home() {
+        let home = BaseDirs::new().unwrap().home_dir().to_path_buf();
+        let expand = |path: &str| expand_home(Path::new(path));
+        assert_eq!(expand("~"), Ok(home.clone()));
+        assert_eq!(expand("~/x/y"), Ok(home.join("x/y")));
+        assert_eq!(expand("/~/x"), Ok(PathBuf::from("/~/x")));
+        assert_eq!(expand("a~"), Ok(PathBuf::from("a~")));
+        assert_eq!(expand("./~x"), Ok(PathBuf::from("./~x")));
+        assert!(expand("~root/x").is_err());
+    }
 }

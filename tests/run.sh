@@ -80,7 +80,7 @@ cargo build --locked || exit 1
 export WSGW_BIN=$PWD/target/debug/wsgw
 suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider tests/py
 suite "python, the contract" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider \
-  tests/contract
+  tests/e2e
 export WSGW_PYTHON=$tools/py/bin/python
 suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap \
   tests/node/*.test.js tests/browser/*.test.cjs

@@ -1,0 +1,109 @@
+//! Files whose names a user chose: opened and read so that no surprise behind the name can hang the
+//! program or fill its memory.
+//!
+//! A name may lead to a device, a FIFO, a directory or a file without an end. [`open_regular`] takes
+//! regular files alone; [`read`] also takes what a shell's `<(...)` makes, within a bound.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens a regular file for reading.
+///
+/// Never waits: a FIFO is opened without blocking, found not to be a regular file, and refused.
+///
+/// # Errors
+/// The system's, or `InvalidInput` that says what the name leads to instead.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    ensure_regular(&file)?;
+    Ok(file)
+}
+
+/// Refuses an open file that is not a regular one.
+///
+/// # Errors
+/// `InvalidInput` that says what it is.
+pub fn ensure_regular(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
+}
+
+/// Reads all of a file or pipe, `limit` bytes at most.
+///
+/// # Errors
+/// The system's; `FileTooLarge` past the limit.
+pub fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    read_from(File::open(path)?, limit)
+}
+
+/// Reads all of an open file, `limit` bytes at most.
+///
+/// # Errors
+/// The system's; `FileTooLarge` past the limit.
+pub fn read_from(file: File, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        let why = format!("it is larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
+/// Reads all of a file or pipe as UTF-8 text, `limit` bytes at most.
+///
+/// # Errors
+/// The system's; `FileTooLarge` past the limit; `InvalidData` if it is not UTF-8.
+pub fn read_text(path: &Path, limit: usize) -> io::Result<String> {
+    String::from_utf8(read(path, limit)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_surprise_behind_the_name_neither_hangs_nor_fills_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        for (path, what) in [
+            (fifo.as_path(), "a pipe"),
+            (Path::new("/dev/zero"), "a device"),
+            (dir.path(), "a directory"),
+        ] {
+            let why = open_regular(path).unwrap_err().to_string();
+            assert!(why.contains(what), "{}: {why}", path.display());
+        }
+        let why = read(Path::new("/dev/zero"), 1000).unwrap_err().to_string();
+        assert!(why.contains("larger than 1000 bytes"), "{why}");
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"abc").unwrap();
+        assert_eq!(read(&file, 3).unwrap(), b"abc");
+        assert!(read(&file, 2).is_err());
+    }
+}
