@@ -62,6 +62,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--restart-delay-max', '--restart-delay-max', [CompletionResultType]::ParameterName, 'Longest pause before a listener is started again [default: 30s]')
             [CompletionResult]::new('--drain', '--drain', [CompletionResultType]::ParameterName, 'How long a stop waits for unanswered events [default: 1s]')
             [CompletionResult]::new('--close-spread', '--close-spread', [CompletionResultType]::ParameterName, 'Time over which a stop spreads the closes, so that the clients do not all come back at once [default: 0]')
+            [CompletionResult]::new('--producer-wait', '--producer-wait', [CompletionResultType]::ParameterName, 'How long a stream of messages waits in all for one client that is slow but still reading [default: 10s]')
             [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'Connections at most [default: 1000000]')
             [CompletionResult]::new('--max-connections-per-ip', '--max-connections-per-ip', [CompletionResultType]::ParameterName, 'Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]')
             [CompletionResult]::new('--handshake-timeout', '--handshake-timeout', [CompletionResultType]::ParameterName, 'Time to receive the handshake''s request [default: 10s]')

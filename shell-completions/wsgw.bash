@@ -561,7 +561,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__serve)
-            opts="-q -h -V --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --max-connections --max-connections-per-ip --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --max-rate --max-line --tls-cert --tls-key --help --version"
+            opts="-q -h -V --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --max-rate --max-line --tls-cert --tls-key --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -652,6 +652,10 @@ _wsgw() {
                     return 0
                     ;;
                 --close-spread)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --producer-wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -58,6 +58,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --restart-delay-max 'Longest pause before a listener is started again [default: 30s]'
             cand --drain 'How long a stop waits for unanswered events [default: 1s]'
             cand --close-spread 'Time over which a stop spreads the closes, so that the clients do not all come back at once [default: 0]'
+            cand --producer-wait 'How long a stream of messages waits in all for one client that is slow but still reading [default: 10s]'
             cand --max-connections 'Connections at most [default: 1000000]'
             cand --max-connections-per-ip 'Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]'
             cand --handshake-timeout 'Time to receive the handshake''s request [default: 10s]'

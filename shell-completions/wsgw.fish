@@ -60,6 +60,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hang-timeout -d 'Sil
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l restart-delay-max -d 'Longest pause before a listener is started again [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l drain -d 'How long a stop waits for unanswered events [default: 1s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l close-spread -d 'Time over which a stop spreads the closes, so that the clients do not all come back at once [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l producer-wait -d 'How long a stream of messages waits in all for one client that is slow but still reading [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections -d 'Connections at most [default: 1000000]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections-per-ip -d 'Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l handshake-timeout -d 'Time to receive the handshake\'s request [default: 10s]' -r

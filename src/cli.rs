@@ -139,6 +139,10 @@ pub struct GatewayArgs {
     /// [default: 0]
     #[arg(long, value_name = "DURATION")]
     pub close_spread: Option<String>,
+    /// How long a stream of messages waits in all for one client that is slow but still reading
+    /// [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub producer_wait: Option<String>,
     /// Connections at most [default: 1000000]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<String>,

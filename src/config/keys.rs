@@ -42,7 +42,7 @@ impl Raw {
 type Set = fn(&mut GatewaySettings, &Raw, &Path) -> Result<(), String>;
 
 /// Every key of a gateway, in the order of the documentation.
-pub const KEYS: [(&str, Set); 30] = [
+pub const KEYS: [(&str, Set); 31] = [
     ("host", |g, raw, _| put(&mut g.host, raw, text)),
     ("port", |g, raw, _| put(&mut g.port, raw, |t| Ok(count(t, 0, 65_535)? as u16))),
     ("startup", |g, raw, _| {
@@ -116,6 +116,7 @@ pub const KEYS: [(&str, Set); 30] = [
     ("restart-delay-max", |g, raw, _| put(&mut g.restart_delay_max, raw, duration)),
     ("drain", |g, raw, _| put(&mut g.drain, raw, duration)),
     ("close-spread", |g, raw, _| put(&mut g.close_spread, raw, duration)),
+    ("producer-wait", |g, raw, _| put(&mut g.producer_wait, raw, duration)),
     ("max-connections", |g, raw, _| {
         put(&mut g.max_connections, raw, |t| Ok(count(t, 1, u64::from(u32::MAX))? as usize))
     }),
@@ -206,6 +207,7 @@ pub fn defaults(id: &str) -> GatewaySettings {
         restart_delay_max: Duration::from_secs(30),
         drain: Duration::from_secs(1),
         close_spread: Duration::ZERO,
+        producer_wait: Duration::from_secs(10),
         max_connections: 1_000_000,
         max_connections_per_ip: 0,
         handshake_timeout: Duration::from_secs(10),

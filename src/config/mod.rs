@@ -159,6 +159,7 @@ fn flag_pairs(args: &GatewayArgs) -> Vec<(&'static str, Raw)> {
         ("restart-delay-max", one(&args.restart_delay_max)),
         ("drain", one(&args.drain)),
         ("close-spread", one(&args.close_spread)),
+        ("producer-wait", one(&args.producer_wait)),
         ("max-connections", one(&args.max_connections)),
         ("max-connections-per-ip", one(&args.max_connections_per_ip)),
         ("handshake-timeout", one(&args.handshake_timeout)),

@@ -164,6 +164,10 @@ pub struct GatewaySettings {
     pub drain: Duration,
     /// Zero (the default): at a stop all clients are closed at once.
     pub close_spread: Duration,
+    /// How long in all an NDJSON stream or a `--hooks none` listener pauses for one recipient that
+    /// still takes bytes and is over half of its `max_queue`, until it is back under half. Zero:
+    /// never. Default 10 s.
+    pub producer_wait: Duration,
     /// Default 1,000,000.
     pub max_connections: usize,
     /// 0: no limit.

@@ -21,7 +21,7 @@ fn load_text(toml: &str, more: &[&str]) -> Result<ServeSettings, Failure> {
 }
 
 /// A value for each key: as a flag, and in the file.
-const VALUES: [(&str, &str, &str); 30] = [
+const VALUES: [(&str, &str, &str); 31] = [
     ("host", "0.0.0.0", "\"0.0.0.0\""),
     ("port", "7", "7"),
     ("startup", "manual", "\"manual\""),
@@ -38,6 +38,7 @@ const VALUES: [(&str, &str, &str); 30] = [
     ("restart-delay-max", "5s", "\"5s\""),
     ("drain", "0", "0"),
     ("close-spread", "30s", "30"),
+    ("producer-wait", "1m", "60"),
     ("max-connections", "10", "10"),
     ("max-connections-per-ip", "3", "3"),
     ("handshake-timeout", "2s", "2"),
