@@ -55,6 +55,9 @@
 //! it means; then [`gateway::hub`], one gateway's part of one shard, and [`gateway::primary`], what
 //! one of these has more. `docs/design.md` has the same on a page.
 
+// The links in these docs lead to private modules too; see them with `--document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod api;
 pub mod cli;
 pub mod commands;

@@ -7,7 +7,6 @@ mod through;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -92,7 +91,6 @@ struct Model {
     exchange: Exchange,
     settings: Arc<GatewaySettings>,
     metrics: Arc<Metrics>,
-    told_bytes: Arc<AtomicUsize>,
     results: Arc<dyn Fn(String) + Send + Sync>,
     now: Instant,
     up: bool,
@@ -148,20 +146,17 @@ impl Model {
         settings.hooks = wsgw::listener::protocol::hooks::Hooks::parse(&names).expect("hooks");
         settings.listener_timeout = Duration::from_secs(10);
         let (settings, metrics) = (Arc::new(settings), Arc::new(Metrics::default()));
-        let told_bytes = Arc::new(AtomicUsize::new(0));
         let now = Instant::now();
         Model {
             exchange: Exchange::new(
                 Arc::from("fuzz"),
                 Arc::clone(&settings),
                 Arc::clone(&metrics),
-                Arc::clone(&told_bytes),
                 1,
                 now,
             ),
             settings,
             metrics,
-            told_bytes,
             results: Arc::new(|_| {}),
             now,
             up: false,

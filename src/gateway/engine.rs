@@ -3,22 +3,24 @@
 //! Shards and the control runtime speak by [`Msg`]s. An inbox is a vector under a lock that is held
 //! for a push or a swap alone; a wake-up is sent only when the shard has not been woken already.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
 use mio::Waker;
 use mio::net::TcpStream;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::settings::GatewaySettings;
 use crate::gateway::metrics::Metrics;
+use crate::gateway::occupancy::Occupancy;
+use crate::gateway::pressure::Pressure;
 use crate::gateway::shard::Shard;
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::exchange::restart::Exit;
@@ -45,29 +47,19 @@ pub struct Shared {
     pub home: usize,
     /// Its counters.
     pub metrics: Arc<Metrics>,
-    /// Bytes of told events that wait; see `exchange::peers`.
-    pub told_bytes: Arc<AtomicUsize>,
     /// The address that was bound.
     pub bound: SocketAddr,
     tls: RwLock<Option<Arc<ServerConfig>>>,
-    /// Whether the listener's window is full and more waits: no client is read.
-    pub pressed: AtomicBool,
-    /// Messages on their way to the home.
-    pub in_flight: AtomicUsize,
-    /// Whether a shard waits to be told that clients may be read again.
-    pub resume_wanted: AtomicBool,
-    /// Frames that wait to be sent, on all shards.
-    pub backlog: AtomicUsize,
-    /// Connections by address, kept while `max-connections-per-ip` is set.
-    pub per_ip: Mutex<HashMap<IpAddr, usize>>,
+    /// Backpressure between clients and listener.
+    pub(crate) pressure: Pressure,
+    /// Its connections, counted.
+    pub(crate) occupancy: Occupancy,
     /// The settings as they apply now.
-    pub settings: RwLock<Arc<GatewaySettings>>,
+    settings: RwLock<Arc<GatewaySettings>>,
     /// Whether new connections are refused: a stop has begun.
     pub refusing: AtomicBool,
     /// Whether what clients send is thrown away: the stop goes on to its end.
     pub stopping: AtomicBool,
-    /// By shard: whether a recipient that still takes bytes is over half of `max-queue`.
-    pub over_half: Vec<AtomicBool>,
     /// Held while a delivery goes to more than one shard, so that all see one order.
     order: Mutex<()>,
     /// What the supervisor of the listener has to know.
@@ -77,34 +69,34 @@ pub struct Shared {
 impl Shared {
     /// The settings as they apply now.
     pub fn settings(&self) -> Arc<GatewaySettings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(|e| e.into_inner()))
+        Arc::clone(&self.settings.read())
+    }
+
+    /// Other settings apply from now on; the shards look when they are told.
+    pub fn set_settings(&self, settings: Arc<GatewaySettings>) {
+        *self.settings.write() = settings;
     }
 
     /// The certificate that clients are shown; `None` without TLS.
     pub fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.tls.read().unwrap_or_else(|e| e.into_inner()).clone()
+        self.tls.read().clone()
     }
 
     /// Shows another certificate from now on.
     pub fn set_tls(&self, config: Option<Arc<ServerConfig>>) {
-        *self.tls.write().unwrap_or_else(|e| e.into_inner()) = config;
+        *self.tls.write() = config;
     }
 
     /// Tells the supervisor of the listener. It may be gone at the gateway's end.
     pub fn report(&self, report: Report) {
-        let _ = self.reports.lock().unwrap_or_else(|e| e.into_inner()).send(report);
+        let _ = self.reports.lock().send(report);
     }
 
     /// Where a new supervisor hears the reports from now on.
     pub fn new_reports(&self) -> mpsc::UnboundedReceiver<Report> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        *self.reports.lock().unwrap_or_else(|e| e.into_inner()) = sender;
+        *self.reports.lock() = sender;
         receiver
-    }
-
-    /// Whether some recipient that still takes bytes is over half.
-    pub fn any_over_half(&self) -> bool {
-        self.over_half.iter().any(|over| over.load(Ordering::Relaxed))
     }
 }
 
@@ -290,7 +282,7 @@ impl Core {
     /// Puts a message into a shard's inbox and wakes the shard.
     pub fn post(&self, shard: usize, msg: Msg) {
         let Some(inbox) = self.inboxes.get(shard) else { return };
-        inbox.queue.lock().unwrap_or_else(|e| e.into_inner()).push(msg);
+        inbox.queue.lock().push(msg);
         // Release: whoever sees the flag sees the message.
         if !inbox.woken.swap(true, Ordering::AcqRel) {
             // It fails only when the shard's poll is gone, and its thread with it.
@@ -302,14 +294,14 @@ impl Core {
     pub fn take_inbox(&self, shard: usize, into: &mut Vec<Msg>) {
         let Some(inbox) = self.inboxes.get(shard) else { return };
         if inbox.woken.swap(false, Ordering::AcqRel) {
-            into.append(&mut inbox.queue.lock().unwrap_or_else(|e| e.into_inner()));
+            into.append(&mut inbox.queue.lock());
         }
     }
 
     /// Leaves a shard's inbox room for so many messages at most, where it has fewer.
     pub fn shrink_inbox(&self, shard: usize, room: usize) {
         if let Some(inbox) = self.inboxes.get(shard) {
-            inbox.queue.lock().unwrap_or_else(|e| e.into_inner()).shrink_to(room);
+            inbox.queue.lock().shrink_to(room);
         }
     }
 
@@ -326,16 +318,16 @@ impl Core {
                 [] => return,
                 [conn] => {
                     let shard = self.shard_of(conn);
-                    gateway.backlog.fetch_add(1, Ordering::Relaxed);
-                    let _order = gateway.order.lock().unwrap_or_else(|e| e.into_inner());
+                    gateway.pressure.frames_added(1);
+                    let _order = gateway.order.lock();
                     self.post(shard, Msg::Deliver(gateway.slot, delivery));
                     return;
                 }
                 _ => {}
             }
         }
-        gateway.backlog.fetch_add(self.shards(), Ordering::Relaxed);
-        let _order = gateway.order.lock().unwrap_or_else(|e| e.into_inner());
+        gateway.pressure.frames_added(self.shards());
+        let _order = gateway.order.lock();
         for shard in 1..self.shards() {
             self.post(shard, Msg::Deliver(gateway.slot, delivery.share()));
         }
@@ -414,7 +406,7 @@ impl Engine {
         reports: mpsc::UnboundedSender<Report>,
     ) -> Arc<Shared> {
         let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(|e| e.into_inner());
+            let mut slots = self.slots.lock();
             let free = slots.iter().position(|used| !used);
             let slot = free.unwrap_or(slots.len());
             if free.is_none() {
@@ -429,18 +421,13 @@ impl Engine {
             slot,
             home: slot % self.core.shards(),
             metrics,
-            told_bytes: Arc::new(AtomicUsize::new(0)),
             bound,
             tls: RwLock::new(None),
-            pressed: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            resume_wanted: AtomicBool::new(false),
-            backlog: AtomicUsize::new(0),
-            per_ip: Mutex::new(HashMap::new()),
+            pressure: Pressure::new(self.core.shards()),
+            occupancy: Occupancy::default(),
             settings: RwLock::new(settings),
             refusing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            over_half: (0..self.core.shards()).map(|_| AtomicBool::new(false)).collect(),
             order: Mutex::new(()),
             reports: Mutex::new(reports),
         });
@@ -453,7 +440,7 @@ impl Engine {
     pub fn remove(&self, gateway: &Shared) {
         self.core.post_all(|| Msg::Remove(gateway.slot));
         self.core.kept_back.fetch_sub(KEPT_BACK_EACH, Ordering::Relaxed);
-        let mut slots = self.slots.lock().unwrap_or_else(|e| e.into_inner());
+        let mut slots = self.slots.lock();
         if let Some(used) = slots.get_mut(gateway.slot) {
             *used = false;
         }

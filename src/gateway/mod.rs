@@ -6,9 +6,13 @@
 //! state machine. Shards speak to each other and to the control runtime by messages alone
 //! (`engine`); what they share is atomic ([`metrics`], `Shared`).
 
+use std::sync::atomic;
+
 pub mod engine;
-pub mod hub;
+pub(crate) mod hub;
 pub mod io;
 pub mod metrics;
-pub mod primary;
-pub mod shard;
+pub(crate) mod occupancy;
+pub mod pressure;
+pub(crate) mod primary;
+pub(crate) mod shard;

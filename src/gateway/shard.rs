@@ -7,7 +7,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -343,9 +342,11 @@ impl Shard {
                 slice.resume(ctx);
                 more |= slice.home_turn(ctx);
                 more |= slice.fan_out(&mut budget, ctx);
-                more |= slice.wants_resume();
             }
             more |= slice.read_on(ctx);
+            // Last of all: reading on may have parked a connection, and a shard that sleeps with
+            // one has to have asked to be woken.
+            more |= slice.wants_resume();
             // What was carried out and read has told the home something, or gave more to send.
             more |= slice.home_wants_turn() || slice.fans_out();
             note_over_half(slice, ctx);
@@ -378,7 +379,7 @@ impl Shard {
             .slices
             .iter()
             .flatten()
-            .any(|slice| slice.shared.over_half[ctx.index].load(Ordering::Relaxed))
+            .any(|slice| slice.shared.pressure.has_slow_reader(ctx.index))
             .then_some(HELD_LOOK);
         [timer, home, held].into_iter().flatten().min()
     }
@@ -387,7 +388,6 @@ impl Shard {
 /// Publishes whether a recipient that still takes bytes is over half of `max-queue`: producers
 /// wait for it, a second at most.
 fn note_over_half(slice: &Slice, ctx: &Ctx) {
-    let over = &slice.shared.over_half[ctx.index];
     let now = ctx.now;
     let taking = slice.over.iter().any(|(slot, id)| {
         slice.conns.get(*slot as usize).is_some_and(|conn| {
@@ -397,9 +397,7 @@ fn note_over_half(slice: &Slice, ctx: &Ctx) {
                 && now < conn.took_at.max(conn.over_since) + TAKING
         })
     });
-    if taking != over.load(Ordering::Relaxed) {
-        over.store(taking, Ordering::Relaxed);
-    }
+    slice.shared.pressure.set_slow_reader(ctx.index, taking);
 }
 
 fn gateway_of(msg: &Msg) -> Option<usize> {

@@ -124,7 +124,7 @@ impl Gateway {
     }
 
     fn apply(&self, shared: &Shared, settings: &Arc<GatewaySettings>) {
-        *shared.settings.write().unwrap_or_else(|e| e.into_inner()) = Arc::clone(settings);
+        shared.set_settings(Arc::clone(settings));
         if let Ok(host) = self.host() {
             host.engine.core().post_all(|| Msg::Settings(shared.slot));
         }

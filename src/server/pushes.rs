@@ -142,7 +142,7 @@ impl Server {
     pub async fn stream_pause(&self, id: &str) {
         let Ok((_, running)) = self.find_running(id) else { return };
         let until = tokio::time::Instant::now() + STREAM_PAUSE;
-        while running.shared.any_over_half() && tokio::time::Instant::now() < until {
+        while running.shared.pressure.any_slow_reader() && tokio::time::Instant::now() < until {
             tokio::time::sleep(STREAM_LOOK).await;
         }
     }

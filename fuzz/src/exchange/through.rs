@@ -1,7 +1,6 @@
 //! How events end: each once, and all of them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot::error::TryRecvError;
 use wsgw::config::settings::OnTimeout;
@@ -119,8 +118,8 @@ impl Model {
                 _ => panic!("an effect of nothing"),
             }
         }
-        assert!(self.metrics.queued.get() < 1 << 32 && self.metrics.unanswered.get() < 1 << 32);
-        assert!(self.told_bytes.load(Ordering::Relaxed) < 1 << 32);
+        assert!(self.exchange.queued() < 1 << 32 && self.metrics.unanswered.get() < 1 << 32);
+        assert!(self.exchange.notice_bytes() < 1 << 32);
     }
 
     /// Everything that is still open comes to its end with a listener that answers.
@@ -146,10 +145,10 @@ impl Model {
             self.answer(id, 0);
             self.settle();
         }
-        assert!(!self.exchange.busy() && !self.exchange.pressed(), "something waits for ever");
+        assert!(!self.exchange.busy() && !self.exchange.window_full(), "something waits for ever");
         assert!(self.exchange.flushed());
-        assert_eq!(self.metrics.queued.get(), 0);
-        assert_eq!(self.told_bytes.load(Ordering::Relaxed), 0, "nothing is held");
+        assert_eq!(self.exchange.queued(), 0);
+        assert_eq!(self.exchange.notice_bytes(), 0, "nothing is held");
         for conn in self.conns.values().filter(|c| !c.forgotten) {
             assert!(conn.unseen.is_empty() && conn.under_way == 0, "a message was lost");
             assert_eq!(conn.closed_told, self.hook(Hook::OnClientClose));

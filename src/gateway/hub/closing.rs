@@ -191,6 +191,7 @@ impl Slice {
             self.over.retain(|(_, over)| *over != id);
         }
         let metrics = &self.shared.metrics;
+        self.shared.occupancy.closed();
         metrics.connections.sub(1);
         let ours = conn.ending.as_ref().and_then(|e| e.ours.as_ref()).and_then(|(code, _)| *code);
         // What ended it: our code where we began, else the client's.

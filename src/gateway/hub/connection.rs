@@ -1,10 +1,11 @@
 //! One connection's state: kept small, for there may be a million of them and most are idle.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::gateway::io::outbox::Outbox;
 use crate::gateway::io::transport::Transport;
+use crate::gateway::occupancy::AddressBlock;
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::handshake::Upgrade;
@@ -97,7 +98,7 @@ pub struct Conn {
     /// Set from the first Close on.
     pub ending: Option<Box<Ending>>,
     /// Its address, where connections are counted by address.
-    pub counted_ip: Option<Box<IpAddr>>,
+    pub counted_ip: Option<Box<AddressBlock>>,
     /// Its messages that are owed an answer, and their bytes.
     pub unanswered: u32,
     /// Bytes of those.

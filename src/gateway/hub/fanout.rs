@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -202,7 +201,7 @@ impl Slice {
             let entry = (slot, conn.id);
             self.over.push(entry);
             // A producer has to see it before it sees that this frame is through.
-            self.shared.over_half[ctx.index].store(true, Ordering::SeqCst);
+            self.shared.pressure.set_slow_reader(ctx.index, true);
         }
         true
     }
@@ -327,17 +326,14 @@ impl Slice {
 
     /// Frames are out: clients that wait for that may be read again.
     pub(super) fn sent(&self, frames: usize, ctx: &Ctx) {
-        self.shared.backlog.fetch_sub(frames, Ordering::SeqCst);
+        self.shared.pressure.frames_done(frames);
         self.open_gate(ctx);
     }
 
     /// Wakes the shards whose clients wait for pressure to fall, if it did.
     pub fn open_gate(&self, ctx: &Ctx) {
         let shared = &self.shared;
-        if shared.resume_wanted.load(Ordering::SeqCst)
-            && self.gate_open()
-            && shared.resume_wanted.swap(false, Ordering::SeqCst)
-        {
+        if shared.pressure.wake_waiters(self.gate()) {
             for shard in (0..ctx.core.shards()).filter(|s| *s != ctx.index) {
                 ctx.core.post(shard, Msg::Resume(shared.slot));
             }

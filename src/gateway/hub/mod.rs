@@ -114,7 +114,7 @@ impl Slice {
     /// A frame for recipients, in one order on all shards.
     pub fn deliver(&mut self, delivery: Delivery, ctx: &mut Ctx) {
         if ctx.core.shards() == 1 {
-            self.shared.backlog.fetch_add(1, Ordering::Relaxed);
+            self.shared.pressure.frames_added(1);
             self.fanout.push_frame(delivery);
         } else {
             ctx.core.deliver(&self.shared, delivery);
@@ -216,7 +216,7 @@ impl Slice {
         let Some(mut conn) = self.conns.try_remove(slot as usize) else { return };
         self.by_id.remove(&conn.id);
         if let Some(ip) = conn.counted_ip.take() {
-            self.uncount_ip(*ip);
+            self.shared.occupancy.uncount(*ip);
         }
         if conn.over_since > 0 {
             self.over.retain(|(_, over)| *over != conn.id);

@@ -1,8 +1,7 @@
 //! Connections on their way in: from the accepted socket to `onClientOpen`.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -15,6 +14,7 @@ use crate::gateway::engine::HomeMsg;
 use crate::gateway::hub::Slice;
 use crate::gateway::hub::connection::{Conn, State};
 use crate::gateway::io::transport::Transport;
+use crate::gateway::occupancy::AddressBlock;
 use crate::gateway::shard::Ctx;
 use crate::listener::connection::ConnInfo;
 use crate::listener::exchange::Verdict;
@@ -24,7 +24,7 @@ use crate::ws::handshake;
 use crate::ws::handshake::{Decision, Upgrade};
 
 /// Bytes of told events that may wait for the listener; past it new connections get 503.
-const TOLD_MAX: usize = 4 * 1024 * 1024;
+const NOTICES_MAX: usize = 4 * 1024 * 1024;
 
 impl Slice {
     /// A new client.
@@ -82,10 +82,10 @@ impl Slice {
             return self.refuse(slot, response, "stopping", ctx);
         }
         // Looked at here so that nobody is asked in vain; counted when it is opened.
-        if self.shared.metrics.connections.get() >= self.settings.max_connections as u64 {
+        if self.shared.occupancy.open() >= self.settings.max_connections {
             return self.refuse_full(slot, ctx);
         }
-        if self.settings.tells() && self.shared.told_bytes.load(Ordering::Relaxed) >= TOLD_MAX {
+        if self.settings.tells() && self.shared.pressure.notice_bytes() >= NOTICES_MAX {
             let response = handshake::unavailable("The listener is behind with its events.\n");
             return self.refuse(slot, response, "listener_queue", ctx);
         }
@@ -146,7 +146,7 @@ impl Slice {
     /// 101: counted and registered first, then told, then answered.
     fn open(&mut self, slot: u32, upgrade: &Upgrade, protocol: Option<&str>, ctx: &mut Ctx) {
         // The shards open connections at the same time: none may be one too many.
-        if !self.shared.metrics.connections.inc_up_to(self.settings.max_connections as u64) {
+        if !self.shared.occupancy.try_open(self.settings.max_connections) {
             return self.refuse_full(slot, ctx);
         }
         let joined = self.fanout.next_seq();
@@ -167,6 +167,7 @@ impl Slice {
         conn.rate = (self.settings.max_rate as f32, ctx.now);
         conn.info = Some(Arc::clone(&info));
         conn.partial.shrink_to_fit();
+        self.shared.metrics.connections.add(1);
         self.shared.metrics.accepted.inc();
         tracing::info!(
             gateway = %self.shared.id, conn = %info.id, remote = %info.remote,
@@ -206,72 +207,28 @@ impl Slice {
     }
 
     fn count_ip(&mut self, slot: u32, ip: IpAddr) -> bool {
-        let key = block_of(ip);
-        let mut counts = self.shared.per_ip.lock().unwrap_or_else(|e| e.into_inner());
-        let count = counts.entry(key).or_insert(0);
-        if *count >= self.settings.max_connections_per_ip {
+        let block = AddressBlock::of(ip);
+        if !self.shared.occupancy.try_count(block, self.settings.max_connections_per_ip) {
             return false;
         }
-        *count += 1;
-        drop(counts);
         if let Some(conn) = self.conns.get_mut(slot as usize) {
-            conn.counted_ip = Some(Box::new(key));
+            conn.counted_ip = Some(Box::new(block));
         }
         true
     }
 
-    /// A connection that was counted is gone; `key` is what it was counted under.
-    pub fn uncount_ip(&self, key: IpAddr) {
-        let mut counts = self.shared.per_ip.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(count) = counts.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&key);
-            }
-            if counts.is_empty() {
-                *counts = HashMap::new();
-            }
-        }
-    }
-
     /// Connections are counted by address from now on: those that are open count too.
     pub fn count_open_ips(&mut self) {
-        let mut counts = self.shared.per_ip.lock().unwrap_or_else(|e| e.into_inner());
         for (_, conn) in &mut self.conns {
             let Some(info) = conn.info.as_ref().filter(|_| conn.counted_ip.is_none()) else {
                 continue;
             };
             let socket = info.remote.parse::<SocketAddr>().map(|a| a.ip());
             if let Ok(ip) = socket.or_else(|_| info.remote.parse()) {
-                let key = block_of(ip);
-                *counts.entry(key).or_insert(0) += 1;
-                conn.counted_ip = Some(Box::new(key));
+                let block = AddressBlock::of(ip);
+                self.shared.occupancy.count(block);
+                conn.counted_ip = Some(Box::new(block));
             }
         }
-    }
-}
-
-/// What counts as one address: an IPv6 /64 is one customer's.
-fn block_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => {
-            let prefix = v6.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_64_counts_as_one_address() {
-        let a = block_of("2001:db8:1:2::1".parse().unwrap());
-        assert_eq!(a, block_of("2001:db8:1:2:ffff::9".parse().unwrap()));
-        assert_ne!(a, block_of("2001:db8:1:3::1".parse().unwrap()));
-        let v4: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(block_of(v4), v4);
     }
 }

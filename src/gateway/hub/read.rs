@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::gateway::engine::{Delivery, HomeMsg};
 use crate::gateway::hub::Slice;
 use crate::gateway::hub::connection::State;
+use crate::gateway::pressure::Gate;
 use crate::gateway::shard::Ctx;
 use crate::listener::exchange::route_recipients;
 use crate::listener::protocol::connid::ConnId;
@@ -25,9 +26,6 @@ const TURN: usize = 16;
 
 /// Reads of one connection in a turn: one that never ends must not keep the shard from the others.
 const READS: usize = 8;
-
-/// Frames a shard that may wait to be sent before clients are not read.
-const BACKLOG: usize = 256;
 
 /// Bytes read at a time where messages wait for a listener: what pressure keeps back stays in the
 /// kernel rather than here.
@@ -50,13 +48,12 @@ impl Slice {
         if shared.stopping.load(Ordering::Relaxed) {
             return true;
         }
-        if self.settings.asks(Hook::OnMessage) {
-            let waiting = shared.metrics.queued.get() as usize;
-            !shared.pressed.load(Ordering::SeqCst)
-                && waiting + shared.in_flight.load(Ordering::SeqCst) < self.settings.window.max(16)
-        } else {
-            shared.backlog.load(Ordering::SeqCst) < BACKLOG * shared.over_half.len()
-        }
+        shared.pressure.may_read(self.gate())
+    }
+
+    /// What the settings say of the gate.
+    pub(super) fn gate(&self) -> Gate {
+        Gate { window: self.settings.asks(Hook::OnMessage).then_some(self.settings.window) }
     }
 
     /// The socket may have bytes.
@@ -103,9 +100,8 @@ impl Slice {
         if self.blocked.is_empty() {
             return false;
         }
-        self.shared.resume_wanted.store(true, Ordering::SeqCst);
-        // Looked at after the flag is set: whoever opens the gate later sees the flag.
-        self.gate_open()
+        self.shared.pressure.wait_for_gate(self.gate())
+            || self.shared.stopping.load(Ordering::Relaxed)
     }
 
     /// Reads and handles a connection's bytes; so many messages of an open one at most.
@@ -356,7 +352,7 @@ impl Slice {
         if asks {
             conn.unanswered += 1;
             conn.unanswered_bytes += message.frame.len();
-            self.shared.in_flight.fetch_add(1, Ordering::SeqCst);
+            self.shared.pressure.message_posted();
             self.tell_home(HomeMsg::Message(id, message), ctx);
         } else {
             let to = route_recipients(self.settings.route, Some(id), &[]);

@@ -10,7 +10,6 @@ mod effects;
 mod pipes;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -113,7 +112,6 @@ impl Home {
                     Arc::clone(&shared.id),
                     settings,
                     Arc::clone(&shared.metrics),
-                    Arc::clone(&shared.told_bytes),
                     ctx.core.shards(),
                     ctx.instant,
                 );
@@ -128,8 +126,7 @@ impl Home {
                 self.next_id = exchange.next_free_id();
                 let effects = std::mem::take(&mut exchange.effects);
                 self.exchange = None;
-                shared.told_bytes.store(0, Ordering::Relaxed);
-                shared.pressed.store(false, Ordering::SeqCst);
+                shared.pressure.publish(false, 0, 0);
                 shared.metrics.queued.set(0);
                 shared.metrics.unanswered.set(0);
                 return effects;
@@ -225,14 +222,18 @@ impl Slice {
             (HomeMsg::Opened(info), Some(exchange)) => {
                 if !exchange.knows(info.id) {
                     exchange.opened(info);
+                    self.shared.pressure.set_notice_bytes(exchange.notice_bytes());
                 }
             }
             (HomeMsg::Message(conn, message), exchange) => {
-                self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
                 match exchange {
-                    Some(exchange) => exchange.message(conn, message),
+                    Some(exchange) => {
+                        exchange.message(conn, message);
+                        self.shared.pressure.message_taken(exchange.queued());
+                    }
                     // The listener was taken away a moment ago.
                     None => {
+                        self.shared.pressure.message_taken(0);
                         let bytes = message.frame.len();
                         let to = route_recipients(self.settings.route, Some(conn), &[]);
                         let sent = Effect::Deliver { frame: message.frame, to, tally: None };
@@ -323,15 +324,16 @@ impl Slice {
     /// Publishes the pressure and tells those who wait.
     fn after_home(&mut self, ctx: &mut Ctx) {
         let Some(home) = &mut self.home else { return };
-        let (pressed, busy, flushed) = match &home.exchange {
-            Some(e) => (e.pressed(), e.busy(), e.flushed()),
-            None => (false, false, true),
-        };
         let shared = &self.shared;
-        if shared.pressed.load(Ordering::Relaxed) != pressed {
-            shared.pressed.store(pressed, Ordering::SeqCst);
-        }
-        if !busy && shared.in_flight.load(Ordering::SeqCst) == 0 {
+        let (busy, flushed) = match &home.exchange {
+            Some(e) => {
+                shared.pressure.publish(e.window_full(), e.queued(), e.notice_bytes());
+                shared.metrics.queued.set(e.queued() as u64);
+                (e.busy(), e.flushed())
+            }
+            None => (false, true),
+        };
+        if !busy && shared.pressure.nothing_under_way() {
             for sender in home.when_idle.drain(..) {
                 let _ = sender.send(());
             }

@@ -5,7 +5,6 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
 use mio::Interest;
 use mio::unix::pipe;
@@ -69,7 +68,7 @@ impl Home {
     pub(super) fn read_stdout(&mut self, shared: &Shared, ctx: &mut Ctx) {
         let (Some(stdout), Some(exchange)) = (&mut self.stdout, &mut self.exchange) else { return };
         let settings = shared.settings();
-        let backlog = shared.backlog.load(Ordering::SeqCst);
+        let backlog = shared.pressure.frames_pending();
         if backlog == 0 {
             self.ahead = 0;
         }
@@ -78,7 +77,7 @@ impl Home {
         let producer = settings.hooks.is_none();
         let step = (settings.max_queue / 4).max(1024);
         if backlog > BACKLOG * ctx.core.shards()
-            || producer && (self.ahead >= step || shared.any_over_half())
+            || producer && (self.ahead >= step || shared.pressure.any_slow_reader())
         {
             self.paused = ctx.now + PAUSE;
             return;

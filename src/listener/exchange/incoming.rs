@@ -342,9 +342,7 @@ mod tests {
         let mut settings = keys::defaults("g");
         let route = Raw::One(route.to_owned());
         keys::set(&mut settings, "route", &route, Path::new("/")).unwrap();
-        let told = Arc::default();
-        let mut exchange =
-            Exchange::new("g".into(), Arc::new(settings), Arc::default(), told, 1, now);
+        let mut exchange = Exchange::new("g".into(), Arc::new(settings), Arc::default(), 1, now);
         exchange.attach(now);
         for id in 1..=5 {
             exchange.opened(Arc::new(ConnInfo {

@@ -209,13 +209,12 @@ impl Exchange {
         gateway: Arc<str>,
         settings: Arc<GatewaySettings>,
         metrics: Arc<Metrics>,
-        told_bytes: Arc<std::sync::atomic::AtomicUsize>,
         shards: usize,
         now: Instant,
     ) -> Exchange {
         Exchange {
             gateway,
-            peers: Peers::new(told_bytes),
+            peers: Peers::default(),
             settings,
             metrics,
             shards,
@@ -293,7 +292,6 @@ impl Exchange {
         };
         peer.waiting.push_back(message);
         self.peers.one_waits_more();
-        self.metrics.queued.inc();
         self.enter_ring(conn);
     }
 
@@ -315,7 +313,6 @@ impl Exchange {
             return;
         }
         self.handshakes.push_back(WaitingHandshake { conn, members, offers, since: now });
-        self.metrics.queued.inc();
         self.enter_handshakes();
         self.check_at(now + self.settings.listener_timeout);
     }
@@ -326,7 +323,6 @@ impl Exchange {
             return self.release_push(ask);
         }
         self.pushes.push_back(WaitingPush { ask: Box::new(ask), since: now });
-        self.metrics.queued.inc();
         if !self.pushes_in_ring {
             self.pushes_in_ring = true;
             self.ring.push_back(Party::Pushes);
@@ -336,9 +332,7 @@ impl Exchange {
 
     /// Forgets the pushes that were not begun and whose requesters have gone.
     pub fn withdraw(&mut self) {
-        let before = self.pushes.len();
         self.pushes.retain(|waiting| !waiting.ask.reply.is_closed());
-        self.metrics.queued.sub((before - self.pushes.len()) as u64);
         let left = |asked: &Asked| match &asked.asker {
             Asker::Push(ask) => ask.reply.is_closed(),
             _ => false,
@@ -403,8 +397,18 @@ impl Exchange {
 
     /// Whether events wait that only a fuller window keeps back: clients' sockets are not read
     /// while this holds.
-    pub fn pressed(&self) -> bool {
+    pub fn window_full(&self) -> bool {
         !self.ring.is_empty()
+    }
+
+    /// Messages, handshakes and pushes that wait for their turn at the window.
+    pub fn queued(&self) -> usize {
+        self.peers.waiting() + self.handshakes.len() + self.pushes.len()
+    }
+
+    /// Bytes of notices (`onClientOpen`, `onClientClose`) that wait for the listener.
+    pub fn notice_bytes(&self) -> usize {
+        self.peers.notice_bytes()
     }
 
     /// Events that are owed or wait.
@@ -412,7 +416,7 @@ impl Exchange {
         !self.asked.is_empty()
             || !self.handshakes.is_empty()
             || !self.pushes.is_empty()
-            || self.peers.any_waiting()
+            || self.peers.waiting() > 0
     }
 
     /// Whether this incarnation owes an answer.

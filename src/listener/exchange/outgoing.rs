@@ -134,7 +134,6 @@ impl Exchange {
                     self.ring.push_back(party);
                 }
                 self.peers.one_waits_less();
-                self.metrics.queued.sub(1);
                 let id = self.next_id();
                 let start = self.wire.line(Mark::Asked(id), |out| {
                     let payload = frame::payload_of(&message.frame);
@@ -151,7 +150,6 @@ impl Exchange {
             Party::Handshakes => {
                 self.handshakes_in_ring = false;
                 let Some(waiting) = self.handshakes.pop_front() else { return true };
-                self.metrics.queued.sub(1);
                 self.handshakes_owed += 1;
                 self.enter_handshakes();
                 let id = self.next_id();
@@ -165,7 +163,6 @@ impl Exchange {
             Party::Pushes => {
                 self.pushes_in_ring = false;
                 let Some(waiting) = self.pushes.pop_front() else { return true };
-                self.metrics.queued.sub(1);
                 if !self.pushes.is_empty() {
                     self.pushes_in_ring = true;
                     self.ring.push_back(party);

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::protocol::connid::ConnId;
@@ -40,27 +39,28 @@ pub struct Peer {
     charge: usize,
 }
 
-/// All of them. `told_bytes` is shared with the shards, which refuse new connections while it is
-/// over its limit.
+/// All of them.
+#[derive(Default)]
 pub struct Peers {
     map: HashMap<ConnId, Peer>,
     waiting: usize,
-    told_bytes: Arc<AtomicUsize>,
+    /// Bytes of notices that wait, and of the room kept for the closes to come.
+    notice_bytes: usize,
 }
 
 impl Peers {
-    /// None yet.
-    pub fn new(told_bytes: Arc<AtomicUsize>) -> Peers {
-        Peers { map: HashMap::new(), waiting: 0, told_bytes }
+    /// Bytes of notices that wait: past a limit the gateway takes no new connection.
+    pub fn notice_bytes(&self) -> usize {
+        self.notice_bytes
     }
 
-    fn charge(told_bytes: &AtomicUsize, peer: &mut Peer, bytes: usize) {
-        told_bytes.fetch_add(bytes, Ordering::Relaxed);
+    fn charge(notice_bytes: &mut usize, peer: &mut Peer, bytes: usize) {
+        *notice_bytes += bytes;
         peer.charge += bytes;
     }
 
-    fn discharge(told_bytes: &AtomicUsize, peer: &mut Peer) {
-        told_bytes.fetch_sub(peer.charge, Ordering::Relaxed);
+    fn discharge(notice_bytes: &mut usize, peer: &mut Peer) {
+        *notice_bytes -= peer.charge;
         peer.charge = 0;
     }
 
@@ -80,7 +80,7 @@ impl Peers {
             charge: 0,
         };
         if charge {
-            Self::charge(&self.told_bytes, &mut peer, bytes);
+            Self::charge(&mut self.notice_bytes, &mut peer, bytes);
         }
         self.map.insert(conn, peer);
     }
@@ -100,9 +100,9 @@ impl Peers {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// Whether any message waits.
-    pub fn any_waiting(&self) -> bool {
-        self.waiting > 0
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Its open line was fully written.
@@ -110,7 +110,7 @@ impl Peers {
         if let Some(peer) = self.map.get_mut(&conn) {
             peer.told = true;
             if peer.closed.is_none() {
-                Self::discharge(&self.told_bytes, peer);
+                Self::discharge(&mut self.notice_bytes, peer);
             }
         }
     }
@@ -119,7 +119,7 @@ impl Peers {
     pub fn close(&mut self, conn: ConnId, closed: Closed, charge: bool) {
         if let Some(peer) = self.map.get_mut(&conn) {
             if charge && peer.charge == 0 {
-                Self::charge(&self.told_bytes, peer, CLOSE_ROOM);
+                Self::charge(&mut self.notice_bytes, peer, CLOSE_ROOM);
             }
             peer.closed = Some(closed);
         }
@@ -147,7 +147,7 @@ impl Peers {
     pub fn remove(&mut self, conn: ConnId) {
         if let Some(mut peer) = self.map.remove(&conn) {
             self.waiting = self.waiting.saturating_sub(peer.waiting.len());
-            Self::discharge(&self.told_bytes, &mut peer);
+            Self::discharge(&mut self.notice_bytes, &mut peer);
         }
     }
 
@@ -189,7 +189,7 @@ impl Peers {
     /// Forgets all.
     pub fn clear(&mut self) {
         for (_, mut peer) in self.map.drain() {
-            Self::discharge(&self.told_bytes, &mut peer);
+            Self::discharge(&mut self.notice_bytes, &mut peer);
         }
         self.waiting = 0;
     }

@@ -48,7 +48,6 @@ impl Exchange {
             }
         }
         let waiting = std::mem::take(&mut self.handshakes);
-        self.metrics.queued.sub(waiting.len() as u64);
         self.effects.extend(waiting.into_iter().map(|waiting| accept(waiting.conn)));
         self.ring.retain(|party| *party != Party::Handshakes);
         self.handshakes_in_ring = false;
@@ -68,12 +67,10 @@ impl Exchange {
             }
         }
         let pushes = std::mem::take(&mut self.pushes);
-        self.metrics.queued.sub(pushes.len() as u64);
         for waiting in pushes {
             self.release_push(*waiting.ask);
         }
         for (conn, messages) in self.peers.drop_waiting() {
-            self.metrics.queued.sub(messages.len() as u64);
             for message in messages {
                 self.release_message(conn, message);
             }

@@ -169,7 +169,6 @@ impl Exchange {
             }
         }
         for waiting in std::mem::take(&mut self.handshakes) {
-            self.metrics.queued.sub(1);
             self.effects
                 .push(Effect::Handshake { conn: waiting.conn, verdict: Verdict::Unavailable });
         }

@@ -1,5 +1,3 @@
-use std::sync::atomic::AtomicUsize;
-
 use clap::Parser as _;
 use tokio::sync::oneshot;
 
@@ -25,8 +23,8 @@ fn settings(flags: &[&str]) -> Arc<GatewaySettings> {
 impl Rig {
     fn new(flags: &[&str]) -> Rig {
         let now = Instant::now();
-        let (metrics, told) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
-        let exchange = Exchange::new("g".into(), settings(flags), metrics, told, 1, now);
+        let metrics = Arc::default();
+        let exchange = Exchange::new("g".into(), settings(flags), metrics, 1, now);
         Rig { exchange, now }
     }
 
@@ -297,8 +295,8 @@ fn a_reload_that_asks_no_more_sends_on_what_waits() {
     rig.exchange.effects.clear();
     rig.exchange.set_settings(settings(&["--hooks", "onClientClose"]));
     assert_eq!(rig.sent(), ["asked", "push", "waits 1", "waits 2"]);
-    assert!(!rig.exchange.busy() && !rig.exchange.pressed());
-    assert_eq!(rig.exchange.metrics.queued.get(), 0);
+    assert!(!rig.exchange.busy() && !rig.exchange.window_full());
+    assert_eq!(rig.exchange.queued(), 0);
     // What a shard sends that has not heard of it yet.
     rig.say(1, "later");
     assert_eq!(rig.sent(), ["later"]);

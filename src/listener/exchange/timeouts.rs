@@ -62,7 +62,6 @@ impl Exchange {
             }
             let conn = waiting.conn;
             self.handshakes.pop_front();
-            self.metrics.queued.sub(1);
             self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
         }
         while let Some(waiting) = self.pushes.front() {
@@ -72,7 +71,6 @@ impl Exchange {
                 break;
             }
             if let Some(waiting) = self.pushes.pop_front() {
-                self.metrics.queued.sub(1);
                 self.fail_push(
                     *waiting.ask,
                     ErrorCode::ListenerDown,
@@ -238,7 +236,6 @@ impl Exchange {
         self.ring.clear();
         self.handshakes_in_ring = false;
         self.pushes_in_ring = false;
-        self.metrics.queued.set(0);
         self.metrics.unanswered.set(0);
         self.metrics.messages_dropped.add(label, dropped as u64);
         dropped

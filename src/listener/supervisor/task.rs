@@ -133,7 +133,7 @@ impl Task {
     /// From here on these settings hold.
     fn settle(&mut self, settings: Arc<GatewaySettings>) {
         self.settings = Arc::clone(&settings);
-        *self.shared.settings.write().unwrap_or_else(|e| e.into_inner()) = settings;
+        self.shared.set_settings(settings);
         self.around.core.post_all(|| Msg::Settings(self.shared.slot));
     }
 
