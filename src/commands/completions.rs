@@ -1,17 +1,16 @@
 //! `wsgw completions SHELL`.
 
-use std::io::Write;
-
 use clap::CommandFactory;
 
 use crate::cli::{Cli, CompletionsArgs};
-use crate::error::Failure;
+use crate::commands::output;
+use crate::error::{Failure, exit};
 
 /// Prints the completion script of a shell.
-pub fn run(args: &CompletionsArgs) -> Result<u8, Failure> {
+pub(super) fn run(args: &CompletionsArgs) -> Result<u8, Failure> {
+    // Into memory first: the generator panics where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "wsgw", &mut script);
-    // `| head` closing the pipe is no failure.
-    let _ = std::io::stdout().write_all(&script);
-    Ok(0)
+    output::write(&script)?;
+    Ok(exit::OK)
 }

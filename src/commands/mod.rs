@@ -3,24 +3,35 @@
 mod completions;
 mod connect;
 mod control;
+mod output;
 mod send;
 mod serve;
 mod status;
 mod verbs;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{Cli, Command};
-use crate::error::{Failure, complain};
+use crate::error::{Failure, complain, exit};
 use crate::text::escape;
 
 /// Parses the command line, runs the command, and turns its result into the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| with_hint(error).exit());
-    let result: Result<u8, Failure> = match cli.command {
+    match Cli::try_parse().map_or_else(show, run) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            complain(&format!("wsgw: {}", escape::lines(&failure.message)));
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<u8, Failure> {
+    match cli.command {
         Command::Send(args) => send::run(&args),
         Command::Status(args) => status::status(&args),
         Command::Connections(args) => status::connections(&args),
@@ -32,14 +43,19 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Connect(args) => connect::run(&args),
         Command::Completions(args) => completions::run(&args),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            complain(&format!("wsgw: {}", escape::lines(&failure.message)));
-            ExitCode::from(failure.exit)
-        }
     }
+}
+
+/// Shows what the parser has to say in place of a command: help, the version, or a usage error.
+fn show(error: clap::Error) -> Result<u8, Failure> {
+    let error = with_hint(error);
+    let written = error.print().and_then(|()| std::io::stdout().flush());
+    if error.use_stderr() {
+        // A stderr that nobody reads changes nothing about the mistake.
+        return Ok(exit::USAGE);
+    }
+    output::finish(written)?;
+    Ok(exit::OK)
 }
 
 /// `wsgw serve cat` lacks `--`: says so.

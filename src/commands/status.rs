@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::cli::StatusArgs;
 use crate::commands::control;
-use crate::commands::control::{print, print_json, read, segment, table};
+use crate::commands::control::{read, segment};
+use crate::commands::output::{print, print_json, table};
 use crate::error::{Failure, exit};
 use crate::text::escape::escape;
 

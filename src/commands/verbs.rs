@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::cli::{CloseArgs, ControlArgs, ReloadArgs, RestartArgs, VerbArgs};
 use crate::commands::control;
-use crate::commands::control::{print, print_json, read, segment};
+use crate::commands::control::{read, segment};
+use crate::commands::output::{print, print_json};
 use crate::commands::status::{Gateway, gateways_table};
 use crate::error::{Failure, complain, exit};
 use crate::text::escape;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::api::totals::Totals;
 use crate::cli::SendArgs;
 use crate::commands::control;
-use crate::commands::control::{print, print_json};
+use crate::commands::output::{print, print_json};
 use crate::commands::send::input::write_start;
 use crate::commands::send::{Outcome, messages_path, nobody, targets};
 use crate::control::MAX_STRUCT;
