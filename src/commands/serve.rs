@@ -11,7 +11,7 @@ use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;
 use crate::logging::Levels;
-use crate::server::{Outside, Server};
+use crate::server::{Environment, Server};
 use crate::systemd;
 use crate::systemd::Inherited;
 use crate::{config, control, logging};
@@ -50,7 +50,7 @@ async fn serve(
         .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
     let mut bound = control::bind(&settings.control)?;
     let renewal = bound.as_mut().and_then(control::Bound::take_renewal);
-    let outside = Outside {
+    let environment = Environment {
         announce: Box::new(say),
         load: Box::new(move || config::load(&args)),
         apply: Box::new(move |new| {
@@ -60,7 +60,7 @@ async fn serve(
         inherited,
     };
     let quiet = settings.log.quiet;
-    let server = Server::new(settings, engine, outside);
+    let server = Server::new(settings, engine, environment);
     let control_stop = CancellationToken::new();
     let mut announcement = None;
     let mut control_task = None;

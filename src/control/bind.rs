@@ -7,10 +7,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,7 +62,7 @@ impl Renewal {
         let new = ServerTls::load(chain, key)
             .map_err(|e| format!("control port: {e}; it goes on as it was"))?;
         self.acceptor.renew(&new.acceptor);
-        let mut told = self.published.lock().unwrap_or_else(|e| e.into_inner());
+        let mut told = self.published.lock();
         let renewed = told.as_ref().map(|old| old.rewrite(STANDARD.encode(&new.certificate)));
         match renewed.transpose() {
             Ok(Some(new)) => *told = Some(new),
@@ -137,7 +138,7 @@ impl Bound {
             async move {
                 stop.cancelled().await;
                 // Before the acceptor goes: nobody is sent to a port that another may have by then.
-                drop(published.lock().unwrap_or_else(|e| e.into_inner()).take());
+                drop(published.lock().take());
             }
         };
         tokio::join!(withdrawn, serve::run(acceptor, api, stop));

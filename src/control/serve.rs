@@ -11,8 +11,8 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hyper::Request;
@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{Instant, sleep, timeout};
@@ -261,8 +262,7 @@ impl Drop for AtWork {
 
 impl Table {
     fn open(&self) -> MutexGuard<'_, Open> {
-        // Nothing panics under this lock; were it poisoned, its data would still be good.
-        self.open.lock().unwrap_or_else(|e| e.into_inner())
+        self.open.lock()
     }
 
     fn enter(self: &Arc<Self>) -> Entry {

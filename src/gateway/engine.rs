@@ -27,7 +27,7 @@ use crate::listener::exchange::restart::Exit;
 use crate::listener::exchange::{PushAsk, Verdict};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
-use crate::listener::report::Tally;
+use crate::listener::report::DeliveryReport;
 use crate::ws::close::Closing;
 use crate::ws::payload::Message;
 
@@ -123,7 +123,7 @@ pub struct Delivery {
     /// sent.
     pub from: Option<ConnId>,
     /// Who wants to know.
-    pub tally: Option<Arc<Tally>>,
+    pub tally: Option<Arc<DeliveryReport>>,
 }
 
 impl Delivery {

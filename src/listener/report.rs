@@ -2,9 +2,9 @@
 //!
 //! A tally is shared by the shards that deliver; the one that finishes last hands the outcome on.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, PushOutcome};
@@ -22,18 +22,18 @@ pub enum Reply {
 pub type PushReply = oneshot::Sender<Result<PushOutcome, ApiError>>;
 
 /// The counts of one delivery.
-pub struct Tally {
+pub struct DeliveryReport {
     shards: AtomicUsize,
     delivered: AtomicU64,
     dropped: AtomicU64,
     rest: Mutex<(Vec<String>, Option<Reply>)>,
 }
 
-impl Tally {
+impl DeliveryReport {
     /// A tally that is complete when `shards` have reported; `gone` holds the names that name no
     /// connection at all.
-    pub fn new(shards: usize, gone: Vec<String>, reply: Reply) -> Tally {
-        Tally {
+    pub fn new(shards: usize, gone: Vec<String>, reply: Reply) -> DeliveryReport {
+        DeliveryReport {
             shards: AtomicUsize::new(shards),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -49,7 +49,7 @@ impl Tally {
 
     /// Notes a recipient that is closed or unknown.
     pub fn gone(&self, conn: ConnId) {
-        self.rest.lock().unwrap_or_else(|e| e.into_inner()).0.push(conn.to_string());
+        self.rest.lock().0.push(conn.to_string());
     }
 
     /// One shard is done; the last one hands the outcome on.
@@ -59,7 +59,7 @@ impl Tally {
             return;
         }
         let (gone, reply) = {
-            let mut rest = self.rest.lock().unwrap_or_else(|e| e.into_inner());
+            let mut rest = self.rest.lock();
             (std::mem::take(&mut rest.0), rest.1.take())
         };
         let delivered = self.delivered.load(Ordering::Relaxed);

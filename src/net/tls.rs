@@ -2,8 +2,9 @@
 //! can be exchanged while it runs.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -88,11 +89,11 @@ impl Renewable {
 
     /// For one connection.
     pub fn now(&self) -> TlsAcceptor {
-        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
+        self.0.read().clone()
     }
 
     /// New connections are shown what `other` shows.
     pub fn renew(&self, other: &Renewable) {
-        *self.0.write().unwrap_or_else(|e| e.into_inner()) = other.now();
+        *self.0.write() = other.now();
     }
 }

@@ -5,8 +5,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -67,14 +68,13 @@ impl ClientTls {
     }
 
     fn state(&self) -> MutexGuard<'_, ClientConnection> {
-        // Nothing of ours panics under this lock; were it poisoned, TLS itself detects damage.
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock()
     }
 
     /// Decrypts what came; false at the end of the connection.
     fn decrypt(&mut self, mut cipher: &[u8]) -> io::Result<bool> {
         let state = Arc::clone(&self.state);
-        let mut state = state.lock().unwrap_or_else(|e| e.into_inner());
+        let mut state = state.lock();
         let ended = cipher.is_empty();
         loop {
             state.read_tls(&mut cipher)?;

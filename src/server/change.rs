@@ -13,7 +13,7 @@ use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::{Msg, Shared};
 use crate::listener::supervisor;
 use crate::listener::supervisor::Supervisor;
-use crate::server::gateway::{Gateway, Phase, Running, Trouble};
+use crate::server::gateway::{Gateway, Phase, Running, StartError};
 use crate::server::starting::tls_of;
 use crate::ws::close;
 
@@ -22,7 +22,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Why it has failed.
-    pub async fn start_new(self: &Arc<Self>) -> Result<(), Trouble> {
+    pub async fn start_new(self: &Arc<Self>) -> Result<(), StartError> {
         let _turn = self.verb.lock().await;
         let automatic = self.state().settings.startup == Startup::Automatic;
         if automatic { self.start_locked().await } else { Ok(()) }
@@ -32,7 +32,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What could not be done; the gateway goes on as it was.
-    pub async fn change(self: &Arc<Self>, new: GatewaySettings) -> Result<(), Trouble> {
+    pub async fn change(self: &Arc<Self>, new: GatewaySettings) -> Result<(), StartError> {
         let _turn = self.verb.lock().await;
         let new = Arc::new(new);
         let (old, running, phase) = {
@@ -57,14 +57,14 @@ impl Gateway {
             }
             return self.start_locked().await.or_else(|why| if same { Ok(()) } else { Err(why) });
         };
-        let failed = |why: String| Trouble::new(remark(&why, "it goes on as it was"));
+        let failed = |why: String| StartError::new(remark(&why, "it goes on as it was"));
         if new.startup == Startup::Disabled {
             self.state().settings = new;
             self.stop_locked(false).await;
             return Ok(());
         }
         if old.needs_restart(&new) {
-            return self.succeed(&running, &old, &new).await;
+            return self.replace_with(&running, &old, &new).await;
         }
         // The files may hold another certificate under the same names.
         let tls = tls_of(&new).map_err(failed)?;
@@ -80,12 +80,12 @@ impl Gateway {
     }
 
     /// Another address, or TLS switched on or off: the gateway is replaced by another one.
-    async fn succeed(
+    async fn replace_with(
         self: &Arc<Self>,
         running: &Running,
         old: &GatewaySettings,
         new: &Arc<GatewaySettings>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StartError> {
         let same_port = old.port == new.port && new.port != 0;
         let same_address = old.port == new.port && old.host == new.host;
         // On the same address both share the socket, and nobody is refused.
@@ -95,30 +95,28 @@ impl Gateway {
                 self.state().phase = Phase::Stopping;
                 self.bring_down(running, old, close::STOPPING, Duration::ZERO).await;
                 self.state().settings = Arc::clone(new);
-                self.enter(next, new);
+                self.go_live(next, new);
                 Ok(())
             }
             // The addresses overlap (127.0.0.1 and 0.0.0.0): the old one has to go first.
-            Err(trouble) if trouble.taken && same_port => {
+            Err(error) if error.taken && same_port => {
                 let old = Arc::clone(&self.state().settings);
                 self.stop_locked(false).await;
                 self.state().settings = Arc::clone(new);
-                let Err(mut trouble) = self.start_locked().await else { return Ok(()) };
+                let Err(mut error) = self.start_locked().await else { return Ok(()) };
                 self.state().settings = old;
                 match self.start_locked().await {
                     Ok(()) => {
-                        trouble.text = remark(&trouble.text, "it was started as it was before");
+                        error.text = remark(&error.text, "it was started as it was before");
                     }
-                    Err(again) => {
-                        trouble.text.push_str(&format!(", nor as before: {}", again.text))
-                    }
+                    Err(again) => error.text.push_str(&format!(", nor as before: {}", again.text)),
                 }
                 // A further attempt would cut its clients once more.
-                Err(Trouble { taken: false, ..trouble })
+                Err(StartError { taken: false, ..error })
             }
-            Err(mut trouble) => {
-                trouble.text = remark(&trouble.text, "it goes on as it was");
-                Err(trouble)
+            Err(mut error) => {
+                error.text = remark(&error.text, "it goes on as it was");
+                Err(error)
             }
         }
     }
@@ -151,7 +149,7 @@ impl Gateway {
         running: &Running,
         new: &Arc<GatewaySettings>,
     ) -> Result<(), String> {
-        let host = self.host().map_err(|trouble| trouble.text)?;
+        let host = self.host().map_err(|error| error.text)?;
         match (&running.supervisor, &new.listener) {
             (Some(supervisor), Some(_)) => {
                 let replaced = supervisor.replace(Arc::clone(new)).await;
@@ -174,7 +172,7 @@ impl Gateway {
                 self.apply(&running.shared, new);
                 let shared = Arc::clone(&running.shared);
                 let supervisor = Supervisor::start(around, shared, reports, Some(first));
-                self.mind(supervisor.life(), Arc::clone(&running.shared));
+                self.watch_listener(supervisor.life(), Arc::clone(&running.shared));
                 if let Some(running) = &mut self.state().running {
                     running.supervisor = Some(Arc::new(supervisor));
                 }

@@ -5,7 +5,7 @@
 //! that is never held across an await.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::api::{ApiError, ErrorCode, GatewayStatus};
 use crate::config::settings::{GatewaySettings, Startup};
@@ -13,6 +13,7 @@ use crate::gateway::engine::Shared;
 use crate::gateway::metrics::Metrics;
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::server::Host;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Where a gateway stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub struct State {
 }
 
 /// Why something could not be done.
-pub struct Trouble {
+pub struct StartError {
     /// What kind of error it is.
     pub code: ErrorCode,
     /// The reason, without the gateway's name.
@@ -79,10 +80,10 @@ pub struct Trouble {
     pub taken: bool,
 }
 
-impl Trouble {
+impl StartError {
     /// A failure with this reason.
-    pub fn new(text: impl Into<String>) -> Trouble {
-        Trouble { code: ErrorCode::Failed, text: text.into(), taken: false }
+    pub fn new(text: impl Into<String>) -> StartError {
+        StartError { code: ErrorCode::Failed, text: text.into(), taken: false }
     }
 }
 
@@ -119,7 +120,7 @@ impl Gateway {
 
     /// What verbs change; for a look or a small change.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock()
     }
 
     /// What exists while it runs.
@@ -131,8 +132,8 @@ impl Gateway {
     ///
     /// # Errors
     /// All of it stops.
-    pub fn host(&self) -> Result<Arc<Host>, Trouble> {
-        self.host.upgrade().ok_or_else(|| Trouble {
+    pub fn host(&self) -> Result<Arc<Host>, StartError> {
+        self.host.upgrade().ok_or_else(|| StartError {
             code: ErrorCode::Stopping,
             text: "wsgw is stopping".to_owned(),
             taken: false,
@@ -145,8 +146,8 @@ impl Gateway {
     }
 
     /// A failure as the control port tells it.
-    pub fn error(&self, trouble: Trouble) -> ApiError {
-        ApiError::new(trouble.code, format!("gateway {}: {}", self.id, trouble.text))
+    pub fn error(&self, error: StartError) -> ApiError {
+        ApiError::new(error.code, format!("gateway {}: {}", self.id, error.text))
     }
 
     /// As the control port shows it.
@@ -192,7 +193,7 @@ impl Gateway {
     pub async fn restart(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
         self.stop_locked(false).await;
-        self.start_locked().await.map_err(|trouble| self.error(trouble))
+        self.start_locked().await.map_err(|error| self.error(error))
     }
 
     /// Replaces the listener alone.

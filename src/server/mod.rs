@@ -14,8 +14,9 @@ mod starting;
 mod stopping;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiError, ErrorCode, GatewayStatus};
@@ -40,7 +41,7 @@ pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
 pub type Apply = Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>;
 
 /// What a server does outside of itself.
-pub struct Outside {
+pub struct Environment {
     /// Says what was bound.
     pub announce: Box<dyn Fn(&str) + Send + Sync>,
     /// Reads the configuration again.
@@ -111,11 +112,11 @@ pub struct Reloaded {
 
 impl Server {
     /// The gateways of these settings, none started.
-    pub fn new(settings: ServeSettings, engine: Engine, outside: Outside) -> Arc<Server> {
+    pub fn new(settings: ServeSettings, engine: Engine, environment: Environment) -> Arc<Server> {
         let host = Arc::new(Host {
             engine,
-            announce: outside.announce,
-            inherited: outside.inherited,
+            announce: environment.announce,
+            inherited: environment.inherited,
             cut: CancellationToken::new(),
             control_url: OnceLock::new(),
             stop: CancellationToken::new(),
@@ -127,8 +128,8 @@ impl Server {
             control: settings.control,
             log: settings.log,
             config_file: settings.config_file,
-            load: outside.load,
-            apply: outside.apply,
+            load: environment.load,
+            apply: environment.apply,
             reloading: tokio::sync::Mutex::new(()),
             waiting: Arc::default(),
         })
@@ -140,7 +141,7 @@ impl Server {
     }
 
     fn all(&self) -> Vec<Arc<Gateway>> {
-        self.gateways.lock().unwrap_or_else(|e| e.into_inner()).clone()
+        self.gateways.lock().clone()
     }
 
     fn find(&self, id: &str) -> Result<Arc<Gateway>, ApiError> {
@@ -225,7 +226,7 @@ impl Server {
     }
 
     /// Nothing is started any more once all of it stops: it would wait for the end of the stop.
-    fn goes_on(&self) -> Result<(), ApiError> {
+    fn ensure_not_stopping(&self) -> Result<(), ApiError> {
         if self.host.is_stopping() {
             return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
         }
@@ -235,7 +236,7 @@ impl Server {
     /// Starts a gateway; done when it runs (already so: fine).
     pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
-        self.goes_on()?;
+        self.ensure_not_stopping()?;
         run(&gateway, |g| async move { g.start().await }).await
     }
 
@@ -252,14 +253,14 @@ impl Server {
     /// Stops and starts a gateway.
     pub async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
-        self.goes_on()?;
+        self.ensure_not_stopping()?;
         run(&gateway, |g| async move { g.restart().await }).await
     }
 
     /// Replaces the listener alone; the clients stay.
     pub async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
-        self.goes_on()?;
+        self.ensure_not_stopping()?;
         run(&gateway, |g| async move { g.restart_listener().await }).await
     }
 
@@ -268,7 +269,7 @@ impl Server {
     /// # Errors
     /// What was not carried out; an invalid config changes nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
-        self.goes_on()?;
+        self.ensure_not_stopping()?;
         // A requester that goes away does not leave a reload half done.
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {

@@ -18,7 +18,7 @@ use crate::listener::exchange::incoming::choose;
 use crate::listener::exchange::{PushAsk, route_recipients};
 use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
-use crate::listener::report::{Reply, Tally};
+use crate::listener::report::{DeliveryReport, Reply};
 use crate::server::{Host, Server};
 
 /// Pushes that may wait.
@@ -131,7 +131,7 @@ impl Server {
             // The requester may have gone; then nobody is left to tell.
             let _ = reply.send(Ok(outcome));
         };
-        let tally = Tally::new(core.shards(), gone, Reply::Command(Box::new(tell)));
+        let tally = DeliveryReport::new(core.shards(), gone, Reply::Command(Box::new(tell)));
         let frame = push.frame().clone();
         core.deliver(shared, Delivery { frame, to, from: None, tally: Some(Arc::new(tally)) });
         Ok(PushReceipt { outcome, asked: None })

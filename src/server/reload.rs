@@ -44,7 +44,7 @@ impl Server {
         // Removed ones go first: their ports may be wanted.
         let is_kept = |gateway: &Arc<Gateway>| next.iter().any(|g| Arc::ptr_eq(g, gateway));
         stop_all(old.into_iter().filter(|gateway| !is_kept(gateway)).collect()).await;
-        *self.gateways.lock().unwrap_or_else(|e| e.into_inner()) = next;
+        *self.gateways.lock() = next;
         // One may wait for the port that another one leaves.
         loop {
             let before = work.len();
@@ -104,9 +104,9 @@ async fn carry_out(
     for task in tasks {
         match task.await {
             Ok((_, _, Ok(()))) => {}
-            Ok((gateway, new, Err(trouble))) => {
-                let taken = trouble.taken;
-                let why = gateway.error(trouble).message;
+            Ok((gateway, new, Err(error))) => {
+                let taken = error.taken;
+                let why = gateway.error(error).message;
                 if taken { again.push((gateway, new, why)) } else { failed.push(why) }
             }
             Err(error) => failed.push(error.to_string()),

@@ -1,7 +1,7 @@
 //! How a gateway comes up: it binds, its listener shows that it lives, then it accepts.
 //!
 //! On the control runtime, within the gateway's turn. What comes up is the caller's alone until
-//! `enter` makes it the gateway's; what does not leaves nothing.
+//! `go_live` makes it the gateway's; what does not leaves nothing.
 
 use std::io;
 use std::net::TcpListener;
@@ -17,24 +17,24 @@ use crate::gateway::engine::{Msg, Report, Shared};
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::net::bind;
 use crate::net::tls::server_config;
-use crate::server::gateway::{Gateway, Phase, Running, Trouble, url};
+use crate::server::gateway::{Gateway, Phase, Running, StartError, url};
 use crate::ws::close;
 
 impl Gateway {
     /// Starts it; fine if it runs.
     pub async fn start(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
-        self.start_locked().await.map_err(|trouble| self.error(trouble))
+        self.start_locked().await.map_err(|error| self.error(error))
     }
 
     /// Starts it, within a verb.
     ///
     /// # Errors
     /// Why it has failed now.
-    pub async fn start_locked(self: &Arc<Self>) -> Result<(), Trouble> {
+    pub async fn start_locked(self: &Arc<Self>) -> Result<(), StartError> {
         if self.host()?.is_stopping() {
             let text = "wsgw is stopping".to_owned();
-            return Err(Trouble { code: ErrorCode::Stopping, text, taken: false });
+            return Err(StartError { code: ErrorCode::Stopping, text, taken: false });
         }
         let settings = {
             let mut state = self.state();
@@ -45,7 +45,7 @@ impl Gateway {
                     let text = "it is disabled: set its startup to \"manual\" or \"automatic\" and \
                                 reload";
                     let code = ErrorCode::NotRunning;
-                    return Err(Trouble { code, text: text.to_owned(), taken: false });
+                    return Err(StartError { code, text: text.to_owned(), taken: false });
                 }
                 _ => {}
             }
@@ -55,15 +55,15 @@ impl Gateway {
         };
         match self.bring_up(&settings, None).await {
             Ok(running) => {
-                self.enter(running, &settings);
+                self.go_live(running, &settings);
                 Ok(())
             }
-            Err(trouble) => {
+            Err(error) => {
                 let mut state = self.state();
                 state.phase = Phase::Failed;
-                state.error = Some(trouble.text.clone());
-                tracing::error!(gateway = %self.id, "{}", one_line(&trouble.text));
-                Err(trouble)
+                state.error = Some(error.text.clone());
+                tracing::error!(gateway = %self.id, "{}", one_line(&error.text));
+                Err(error)
             }
         }
     }
@@ -77,8 +77,8 @@ impl Gateway {
         self: &Arc<Self>,
         settings: &Arc<GatewaySettings>,
         acceptor: Option<TcpListener>,
-    ) -> Result<(Running, TcpListener), Trouble> {
-        let tls = tls_of(settings).map_err(Trouble::new)?;
+    ) -> Result<(Running, TcpListener), StartError> {
+        let tls = tls_of(settings).map_err(StartError::new)?;
         let host = self.host()?;
         let handed_over = || host.inherited.socket_of(settings);
         let acceptor = match acceptor.map(Ok).or_else(handed_over) {
@@ -86,7 +86,7 @@ impl Gateway {
             None => bind::bind(&settings.host, settings.port).await,
         };
         let bound = acceptor.and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)));
-        let (bound, acceptor) = bound.map_err(|e| Trouble {
+        let (bound, acceptor) = bound.map_err(|e| StartError {
             code: ErrorCode::Failed,
             taken: e.kind() == io::ErrorKind::AddrInUse,
             text: bind_error(&e, settings),
@@ -110,14 +110,14 @@ impl Gateway {
             drop(now);
             if let Some(why) = failed {
                 host.engine.remove(&running.shared);
-                return Err(Trouble::new(format!("the listener cannot be started: {why}")));
+                return Err(StartError::new(format!("the listener cannot be started: {why}")));
             }
         }
         Ok((running, acceptor))
     }
 
     /// Accepts: it runs.
-    pub fn enter(
+    pub fn go_live(
         self: &Arc<Self>,
         (running, acceptor): (Running, TcpListener),
         settings: &GatewaySettings,
@@ -128,7 +128,7 @@ impl Gateway {
         host.engine.core().post(shared.home, Msg::Accept(shared.slot, Some(acceptor)));
         let address = url(running.bound, settings.tls_cert.is_some());
         if let Some(supervisor) = &running.supervisor {
-            self.mind(supervisor.life(), Arc::clone(shared));
+            self.watch_listener(supervisor.life(), Arc::clone(shared));
         }
         let mut state = self.state();
         state.running = Some(running);
@@ -141,7 +141,7 @@ impl Gateway {
     }
 
     /// Watches for a listener that fails for good after the gateway counted as running.
-    pub fn mind(self: &Arc<Self>, mut life: watch::Receiver<Life>, shared: Arc<Shared>) {
+    pub fn watch_listener(self: &Arc<Self>, mut life: watch::Receiver<Life>, shared: Arc<Shared>) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let end = life.wait_for(|l| matches!(l, Life::Failed(_) | Life::Stopped)).await;

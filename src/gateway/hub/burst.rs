@@ -12,7 +12,7 @@ use crate::gateway::io::uring::BATCH;
 use crate::gateway::shard::Ctx;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
-use crate::listener::report::Tally;
+use crate::listener::report::DeliveryReport;
 
 /// Bytes that a run joins at most; a larger single frame is a run of its own.
 const RUN_BYTES: usize = 256 * 1024;
@@ -27,7 +27,7 @@ struct Part {
     from: Option<ConnId>,
     /// Who does not get it, sorted.
     but: Option<Arc<[ConnId]>>,
-    tally: Option<Arc<Tally>>,
+    tally: Option<Arc<DeliveryReport>>,
     /// Deliveries beside those of the whole run.
     delivered: u64,
     dropped: u64,

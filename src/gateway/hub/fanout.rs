@@ -18,7 +18,7 @@ use crate::gateway::io::uring::{BATCH, LARGEST};
 use crate::gateway::shard::Ctx;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
-use crate::listener::report::Tally;
+use crate::listener::report::DeliveryReport;
 
 /// What a shard still has to send for a gateway, in order.
 #[derive(Default)]
@@ -226,7 +226,13 @@ impl Slice {
     }
 
     /// A frame for some connections.
-    fn only(&mut self, to: &[ConnId], frame: &Bytes, tally: Option<Arc<Tally>>, ctx: &mut Ctx) {
+    fn only(
+        &mut self,
+        to: &[ConnId],
+        frame: &Bytes,
+        tally: Option<Arc<DeliveryReport>>,
+        ctx: &mut Ctx,
+    ) {
         // More for the same one at once: both go with one write.
         let more = matches!(
             self.fanout.jobs.front(),

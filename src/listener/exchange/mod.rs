@@ -41,7 +41,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
-use crate::listener::report::{PushReply, Reply, Tally};
+use crate::listener::report::{DeliveryReport, PushReply, Reply};
 use crate::ws::payload::Message;
 
 use crate::config::settings::{GatewaySettings, Route};
@@ -67,7 +67,7 @@ pub enum Effect {
         /// Who gets it.
         to: Recipients,
         /// Who wants to know.
-        tally: Option<Arc<Tally>>,
+        tally: Option<Arc<DeliveryReport>>,
     },
     /// Close a connection, behind what was delivered to it so far.
     Close {
@@ -477,8 +477,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 impl Exchange {
     /// A tally for somebody who wants to know.
-    fn tally(&self, gone: Vec<String>, reply: Reply) -> Option<Arc<Tally>> {
-        Some(Arc::new(Tally::new(self.shards, gone, reply)))
+    fn tally(&self, gone: Vec<String>, reply: Reply) -> Option<Arc<DeliveryReport>> {
+        Some(Arc::new(DeliveryReport::new(self.shards, gone, reply)))
     }
 }
 
