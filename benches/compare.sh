@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet
 tools=$PWD/target/tests
 [ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py"
-"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/py/requirements.txt
+"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt
 mkdir -p "$tools/bench"
 [ -d "$tools/bench/node_modules/bun" ] \
   || (cd "$tools/bench" && npm install --no-fund --no-audit --silent bun@1 ws@8)

@@ -66,9 +66,9 @@ if [ ${#packages[@]} -gt 0 ]; then
   [ -z "$policy" ] || rm -f /usr/sbin/policy-rc.d
 fi
 [ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py" || exit 1
-"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/py/requirements.txt || exit 1
+"$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt || exit 1
 mkdir -p "$tools/node"
-cp tests/node/package.json "$tools/node/"
+cp tests/clients/node/package.json "$tools/node/"
 (cd "$tools/node" && npm install --no-fund --no-audit --silent) || exit 1
 
 step "cargo fmt" cargo fmt --check
@@ -83,8 +83,8 @@ suite "python, the contract" count_pytest "$tools/py/bin/python" -m pytest -q -n
   tests/e2e
 export WSGW_PYTHON=$tools/py/bin/python
 suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap \
-  tests/node/*.test.js tests/browser/*.test.cjs
-suite "autobahn" count_plain tests/autobahn.sh
+  tests/clients/node/*.test.js tests/clients/browser/*.test.cjs
+suite "autobahn" count_plain tests/clients/autobahn/run.sh
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -1,4 +1,4 @@
-"""Fixtures of the black-box tests."""
+"""Fixtures of the end-to-end tests."""
 
 import resource
 import signal
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import harness  # noqa: E402
 
@@ -54,3 +53,23 @@ def scripted(serve, tmp_path):
         return server
 
     return start
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    """Starts a program at a pseudo-terminal, `wsgw connect` if no other command is given."""
+    running = []
+
+    def start(*args, **options):
+        running.append(harness.Terminal(tmp_path, *args, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
+
+
+@pytest.fixture
+def connect(tmp_path):
+    """Runs `wsgw connect` to its end."""
+    return lambda *args, **options: harness.run_connect(tmp_path, *args, **options)

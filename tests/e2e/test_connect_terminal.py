@@ -1,28 +1,26 @@
 """`wsgw connect` at a pseudo-terminal: what one types, what one sees, and how the terminal is left."""
 
-import fcntl
 import os
 import pty
 import re
 import signal
 import socket
-import struct
 import subprocess
 import termios
 import threading
 
 import pytest
 
-from conftest import BINARY, environment, wait_for
-from test_connect import echo, server, terminal  # noqa: F401 (a fixture)
-from test_connect_wire import Odd, Peer, close_and_wait, frame
+from harness import (
+    WSGW, Peer, PeerServer, close_and_wait, echo, private_env, wait_until, ws_server,
+)
 
 # What may do something to a terminal, but for the line's end.
 CONTROLS = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def test_execute_is_not_interactive_but_with_wait_minus_one(terminal):
-    with server(echo) as url:
+    with ws_server(echo) as url:
         for flags in (["-n", "1"], [], ["-w", "0.1"], ["-n", "1", "--echo"]):
             t = terminal("-x", "hi", *flags, url)
             assert t.exit() == 0 and t.text == "hi\r\n", (flags, t.text)
@@ -33,7 +31,7 @@ def test_execute_is_not_interactive_but_with_wait_minus_one(terminal):
 
 def test_nothing_acts_on_a_terminal_without_a_prompt_either(terminal):
     evil = "\x1b[2J\x9b1m\x07\r\nnext"
-    with server(echo) as url:
+    with ws_server(echo) as url:
         for flags in ([], ["-b"]):
             t = terminal(*flags, "-x", evil, "-n", "1", url)
             assert t.exit() == 0
@@ -45,9 +43,9 @@ def test_nothing_acts_on_a_terminal_without_a_prompt_either(terminal):
 
 def test_piped_input_and_a_terminal_for_output(tmp_path):
     ours, theirs = pty.openpty()
-    with server(echo) as url:
-        done = subprocess.run([BINARY, "connect", "-n", "1", url], input=b"a\x1b[2Jb\n/quit\n", stdout=theirs, stderr=subprocess.PIPE,
-                              env=environment(tmp_path), timeout=10)
+    with ws_server(echo) as url:
+        done = subprocess.run([WSGW, "connect", "-n", "1", url], input=b"a\x1b[2Jb\n/quit\n", stdout=theirs, stderr=subprocess.PIPE,
+                              env=private_env(tmp_path), timeout=10)
     os.close(theirs)
     assert done.returncode == 0 and os.read(ours, 1000) == b"a\\x1b[2Jb\r\n"
     os.close(ours)
@@ -55,9 +53,9 @@ def test_piped_input_and_a_terminal_for_output(tmp_path):
 
 def test_typed_input_and_a_pipe_for_output(tmp_path):
     ours, theirs = pty.openpty()
-    with server(echo) as url:
-        process = subprocess.Popen([BINARY, "connect", url], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env=environment(tmp_path))
+    with ws_server(echo) as url:
+        process = subprocess.Popen([WSGW, "connect", url], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=private_env(tmp_path))
         os.write(ours, b"/help\nx\n")
         assert process.stdout.readline() + process.stdout.readline() == b"/help\nx\n"
         os.write(ours, b"\x04")
@@ -68,11 +66,11 @@ def test_typed_input_and_a_pipe_for_output(tmp_path):
 
 @pytest.mark.parametrize("how, exit", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_the_terminal_as_it_was(terminal, how, exit):
-    with server(echo) as url:
+    with ws_server(echo) as url:
         t = terminal(url)
         before = termios.tcgetattr(t.fd)[3]
         t.wait("> ").type("half").wait("half")
-        wait_for(lambda: not termios.tcgetattr(t.fd)[3] & termios.ICANON)
+        wait_until(lambda: not t.attributes()[3] & termios.ICANON, "the raw mode")
         fd = os.dup(t.fd)
         os.kill(t.pid, how)
         assert t.exit() == exit
@@ -81,40 +79,40 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal, how, exit):
 
 
 def test_ctrl_z_and_fg(terminal):
-    with server(echo) as url:
+    with ws_server(echo) as url:
         t = terminal("--norc", "-i", command=["bash"], PS1="PROMPT")
-        t.wait("PROMPT").type(f"{BINARY} connect {url}\r").wait("* connected").type("ha").wait("\rha")
+        t.wait("PROMPT").type(f"{WSGW} connect {url}\r").wait("* connected").type("ha").wait("\rha")
         t.type("\x1a").wait("Stopped")
         t.type("fg\r").wait("connect " + url)
         # The line that was half typed is there again.
-        wait_for(lambda: t.read() and t.plain.count("ha") > 1)
+        t.wait_for(lambda: t.plain.count("ha") > 1)
         t.type("lf\r").wait("< half").type("\x04")
-        wait_for(lambda: t.read() and t.plain.count("PROMPT") == 3)
+        t.wait_for(lambda: t.plain.count("PROMPT") == 3)
         t.type("echo $?$?\r").wait("00")
         t.type("exit\r")
         assert t.exit() == 0
 
 
 def test_resizing(terminal):
-    with server(echo) as url:
+    with ws_server(echo) as url:
         t = terminal(url)
         t.wait("> ").type("half ").wait("half ")
         for columns in (20, 3, 200):
-            fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            t.resize(columns)
             t.read()
         t.type("line\r").wait("< half line").type("\x04")
         assert t.exit() == 0
 
 
 def test_a_terminal_that_knows_no_escapes(terminal):
-    with server(echo) as url:
+    with ws_server(echo) as url:
         t = terminal(url, TERM="dumb", NO_COLOR="")
         t.wait("* connected").type("hi\r").wait("< hi").type("/stats\r").wait("sent 1 messages").type("\x04")
         assert t.exit() == 0 and "\x1b" not in t.text
 
 
 def test_colours(terminal):
-    with server(echo) as url:
+    with ws_server(echo) as url:
         for flags, env, coloured in [([], {"NO_COLOR": ""}, True), ([], {"NO_COLOR": "1"}, False), (["--color", "always"], {"NO_COLOR": "1"}, True),
                                      (["--color", "never"], {"NO_COLOR": ""}, False)]:
             t = terminal(*flags, url, **env)
@@ -130,12 +128,12 @@ def test_a_pasted_block_is_a_message_whatever_it_begins_with(terminal):
             got.append(message)
             ws.send("ok")
     blocks = ["/quit\nnow", "// a comment\n\tand more"]
-    with server(handler) as url:
+    with ws_server(handler) as url:
         t = terminal(url)
         t.wait("> ")
         for i, block in enumerate(blocks):
             t.type(f"\x1b[200~{block}\x1b[201~\r")
-            wait_for(lambda: t.read() and len(got) > i)
+            t.wait_for(lambda: len(got) > i)
         # One line is a line.
         t.type("\x1b[200~/quit\x1b[201~\r")
         assert t.exit() == 0
@@ -144,14 +142,14 @@ def test_a_pasted_block_is_a_message_whatever_it_begins_with(terminal):
 
 def test_an_unknown_command_sends_nothing(terminal):
     got = []
-    with server(lambda ws: got.extend(ws)) as url:
+    with ws_server(lambda ws: got.extend(ws)) as url:
         t = terminal(url)
         t.wait("> ")
         for line in ("/", "/nope \x1b[A", "/Quit", "/quit now", "/close 1006", "/close 1000 " + "x" * 124, "/ping " + "x" * 126, "/binary zz",
                      "/binary @/no/such", "/file /no/such"):
             t.type(line.replace("\x1b[A", "") + "\r")
         t.wait("unknown command /nope").wait("unknown command /Quit").wait("takes nothing").wait("1006").wait("123 bytes").wait("125 bytes")
-        wait_for(lambda: t.read() and t.plain.count("/no/such: ") == 2)
+        t.wait_for(lambda: t.plain.count("/no/such: ") == 2)
         t.type("end\r/quit\r")
         assert t.exit() == 0
     assert got == ["end"]
@@ -159,7 +157,7 @@ def test_an_unknown_command_sends_nothing(terminal):
 
 def test_tab_completes_commands_and_files(terminal, tmp_path):
     (tmp_path / "a-file.txt").write_text("from a file")
-    with server(echo) as url:
+    with ws_server(echo) as url:
         t = terminal(url)
         t.wait("> ").type("/he\t").wait("/he").type("\t")
         t.type("\x03/st\t\r").wait("* open 0 s")
@@ -211,7 +209,7 @@ def test_history_is_bounded_private_and_shared(terminal, tmp_path):
     file.parent.mkdir(parents=True)
     file.write_text("#V2\n" + "".join(f"line {i}\n" for i in range(1500)))
     file.chmod(0o644)
-    with server(echo) as url:
+    with ws_server(echo) as url:
         one, two = terminal(url), terminal(url)
         for t, line in ((one, "from one"), (two, "from two"), (one, "one again")):
             t.wait("> ").type(line + "\r").wait("< " + line)
@@ -224,22 +222,22 @@ def test_history_is_bounded_private_and_shared(terminal, tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("end, exit", [(lambda p: p.bye(1000), 0), (lambda p: p.bye(1001), 0), (lambda p: p.send(frame(8)), 0),
+@pytest.mark.parametrize("end, exit", [(lambda p: p.bye(1000), 0), (lambda p: p.bye(1001), 0), (lambda p: p.frame(8), 0),
                                        (lambda p: p.bye(1011, b"no\x07"), 5), (lambda p: None, 5), (lambda p: p.send(b"\xc1\x00"), 1)])
 def test_exit_codes_at_a_terminal(terminal, end, exit):
     def handler(peer):
         end(peer.accept())
         peer.read_close()
-    with Odd(handler if exit != 5 else lambda peer: end(peer.accept())) as odd:
-        t = terminal(odd.url)
+    with PeerServer(handler if exit != 5 else lambda peer: end(peer.accept())) as server:
+        t = terminal(server.url)
         assert t.exit() == exit, t.text
         assert "\x07" not in t.text
 
 
 def test_failures_to_connect_at_a_terminal(terminal):
     refusal = b"HTTP/1.1 403 No\r\nX-Evil: \x9b2J\r\nContent-Length: 5\r\n\r\n\x1b[2Jb"
-    with Odd(lambda peer: peer.send(refusal)) as odd:
-        t = terminal(odd.url)
+    with PeerServer(lambda peer: peer.send(refusal)) as server:
+        t = terminal(server.url)
         assert t.exit() == 4 and "403 No" in t.text and "\\x1b[2Jb" in t.text and not CONTROLS.search(t.text.replace("\r\n", "\n"))
     assert terminal("127.0.0.1:1").exit() == 3
     assert terminal("--nope").exit() == 2
@@ -256,17 +254,18 @@ def test_ones_own_close(terminal):
         codes.append(peer.accept().read_close())
         if len(codes) != 2:
             peer.bye()
-    with Odd(handler) as odd:
+    with PeerServer(handler) as server:
         for line in ("/close 4001 bye\r", "/close\r", "/quit\r", "\x04", "\x03"):
-            t = terminal(odd.url)
+            t = terminal(server.url)
             t.wait("> ").type(line)
             assert t.exit() == (130 if line == "\x03" else 0)
     assert codes == [4001, 1000, 1000, 1000, 1000]
 
 
 def test_count_and_timestamps_at_a_terminal(terminal):
-    with Odd(lambda peer: close_and_wait(peer.accept().send(frame(1, b"a\n< b") + frame(2, b"\0") + frame(1, b"c")))) as odd:
-        t = terminal("--timestamps", "-n", "2", odd.url)
+    with PeerServer(lambda peer: close_and_wait(
+            peer.accept().frame(1, b"a\n< b").frame(2, b"\0").frame(1, b"c"))) as server:
+        t = terminal("--timestamps", "-n", "2", server.url)
         assert t.exit() == 0
     stamp = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
     assert re.search(rf"< {stamp} a\\n< b\r\n", t.plain) and re.search(rf"< {stamp} binary, 1 byte: 00\r\n", t.plain), t.plain
@@ -283,7 +282,7 @@ def test_a_flood_neither_tears_nor_loses_a_line(terminal):
             i = 0
             while not stop.wait(0.0005):
                 try:
-                    peer.send(frame(1, b"n%d " % i + b"w" * (i % 200)))
+                    peer.frame(1, b"n%d " % i + b"w" * (i % 200))
                 except OSError:
                     return
                 i += 1
@@ -294,8 +293,8 @@ def test_a_flood_neither_tears_nor_loses_a_line(terminal):
         stop.set()
         pusher.join()
         close_and_wait(peer)
-    with Odd(flood) as odd:
-        t = terminal(odd.url)
+    with PeerServer(flood) as server:
+        t = terminal(server.url)
         t.wait("> ")
         for i in range(20):
             for key in f"typed {i}\r":
@@ -317,13 +316,13 @@ def test_what_came_before_the_end_is_shown(terminal):
     def push(peer):
         peer.accept()
         for i in range(200):
-            peer.send(frame(1, b"n%d " % i + b"w" * 1000))
+            peer.frame(1, b"n%d " % i + b"w" * 1000)
         pushed.set()
         close_and_wait(peer)
     for _ in range(5):
         pushed.clear()
-        with Odd(push) as odd:
-            t = terminal(odd.url)
+        with PeerServer(push) as server:
+            t = terminal(server.url)
             # Nobody reads the terminal until everything is on its way.
             assert pushed.wait(10)
             assert t.exit(20) == 0

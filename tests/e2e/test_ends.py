@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from certificate import certificate
+from harness import certificate
 from harness import PATIENCE, Raw, encode_frame
 from test_systemd import handed_over
 

@@ -1,4 +1,4 @@
-"""Short runs of the chaos and churn tests; by hand they run for longer."""
+"""Short runs of the endurance tests; by hand they run for longer."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ from harness import ROOT, WSGW
     ["chaos.py", "--seed", "1", "--seconds", "8"],
     ["chaos.py", "--seed", "2", "--seconds", "8", "--tls"],
     ["churn.py", "--seconds", "4", "--crowd", "100"],
-    ["rows.py", "kills", "--seconds", "4", "--rate", "200"],
-    ["rows.py", "stopped", "--seconds", "2"],
-    ["rows.py", "comeback", "--clients", "500"],
+    ["endurance.py", "kills", "--seconds", "4", "--rate", "200"],
+    ["endurance.py", "stopped", "--seconds", "2"],
+    ["endurance.py", "comeback", "--clients", "500"],
 ], ids=" ".join)
-def test_chaos(arguments, tmp_path):
+def test_a_short_run(arguments, tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/chaos" / arguments[0], *arguments[1:]],
+        [sys.executable, ROOT / "tests/endurance" / arguments[0], *arguments[1:]],
         env={**os.environ, "WSGW_BIN": WSGW, "TMPDIR": str(tmp_path)},
         capture_output=True, text=True, timeout=240,
     )

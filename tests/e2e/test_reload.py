@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from certificate import certificate
+from harness import certificate
 from harness import FAKE, ws_client, wait_until
 
 

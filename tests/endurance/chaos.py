@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Chaos: a gateway under load whose listener, clients, disk and descriptors are harmed at random.
 
-    tests/chaos/chaos.py --seed 7 --seconds 60 [--rate 300] [--only kill,stop,…] [--tls] [--keep]
+    tests/endurance/chaos.py --seed 7 --seconds 60 [--rate 300] [--only kill,stop,…] [--tls] [--keep]
 
 What is done and when follows from the seed. At the end an audit: every message of a client reached
 each connection it was for exactly once, or was counted as dropped; all connections saw one order;
@@ -28,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from audit import Audit, Seen  # noqa: E402
 from client import Client, Refused  # noqa: E402
 from server import FILES, Server  # noqa: E402
+
+from harness import children, group_members  # noqa: E402
 
 STABLE, WITNESSES, ABUSED, SIDE = 6, 2, 8, 3
 MODES = ["all", "all", "all", "others", "self", "deny"]
@@ -347,8 +349,8 @@ class Chaos:
 
     def held(self):
         """Descriptors by kind, threads and children of `serve`."""
-        held = {**self.server.fds(), "threads": self.server.threads()}
-        return {**held, "children": len(self.server.children())}
+        held = {**self.server.descriptors(), "threads": self.server.threads()}
+        return {**held, "children": len(children(self.server.pid))}
 
     async def at_rest(self):
         """What it holds while nobody is there."""
@@ -444,12 +446,12 @@ class Chaos:
             return all(n <= base.get(kind, 0) for kind, n in now.items())
         await self.until(as_before, lambda: f"{base}, is {self.held()}", 30)
         pids = {json.loads(line)["pid"] for line in server.journal.read_text().splitlines()}
-        pids |= set(server.children())
+        pids |= set(children(server.pid))
         server.proc.terminate()
         code = await asyncio.to_thread(server.proc.wait, 30)
-        self.audit.check(code == 0, "exit", code, server.stderr())
-        self.audit.check("panicked" not in server.stderr(), server.stderr())
-        left = [pid for pid in pids if group_lives(pid)]
+        self.audit.check(code == 0, "exit", code, server.err()[-4000:])
+        self.audit.check("panicked" not in server.err()[-4000:], server.err()[-4000:])
+        left = [pid for pid in pids if group_members(pid)]
         self.audit.check(not left, "processes are left:", left)
 
     def clean(self):
@@ -461,14 +463,6 @@ class Chaos:
 def whole(parts):
     size, _, padding = parts[4].partition(":")
     return int(size) == len(padding) == padding.count("p")
-
-
-def group_lives(pgid):
-    try:
-        os.killpg(pgid, 0)
-        return True
-    except (ProcessLookupError, PermissionError):
-        return False
 
 
 def main():

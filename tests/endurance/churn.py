@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Churn: connections come, speak and go, one crowd after another, and the memory of `serve` is watched.
 
-    tests/chaos/churn.py --seconds 3600 --svg churn.svg [--rate 100] [--crowd 1000]
+    tests/endurance/churn.py --seconds 3600 --svg churn.svg [--rate 100] [--crowd 1000]
 
 RATE connections a second come one by one, speak for a few seconds and leave, in every way there is;
 once a minute a crowd comes and goes at once; the listener (`cat`) is killed every 20 s, and a push
@@ -120,7 +120,7 @@ class Churn:
             await asyncio.sleep(min(10, self.options.seconds / 20))
             connections = (await self.server.status())["connections"]
             now = (round(time.monotonic() - begun), connections, self.opened, self.server.rss_kib(),
-                   sum(self.server.fds().values()) - connections, self.server.threads())
+                   sum(self.server.descriptors().values()) - connections, self.server.threads())
             self.samples.append(now)
             print("{:6} s {:6} open {:8} came {:8} KiB {:4} descriptors {:3} threads".format(*now), flush=True)
 
@@ -211,7 +211,7 @@ def main():
         finally:
             status = churn.close()
         if status != 0:
-            wrong.append(f"serve exited with {status}: {churn.server.stderr()}")
+            wrong.append(f"serve exited with {status}: {churn.server.err()[-4000:]}")
     print("passed" if not wrong else "FAILED: " + "; ".join(wrong))
     return 1 if wrong else 0
 

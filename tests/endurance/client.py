@@ -1,4 +1,4 @@
-"""A WebSocket client of the chaos test: a bare socket, so that it can be cruel to it."""
+"""A WebSocket client of the endurance tests: a bare socket, so that it can be cruel to it."""
 
 import asyncio
 import base64
@@ -6,22 +6,17 @@ import os
 import socket
 import ssl
 import struct
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness import encode_frame  # noqa: E402
 
 OPENING = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
 )
-
-
-def frame(opcode, payload):
-    """A masked frame; a mask of zeroes leaves the payload as it is."""
-    if len(payload) < 126:
-        head = struct.pack(">BB", 0x80 | opcode, 0x80 | len(payload))
-    elif len(payload) < 65536:
-        head = struct.pack(">BBH", 0x80 | opcode, 0x80 | 126, len(payload))
-    else:
-        head = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, len(payload))
-    return head + b"\0\0\0\0" + payload
 
 
 #: Who the server is does not matter here.
@@ -136,10 +131,10 @@ class Client(asyncio.Protocol):
         if opcode in (1, 2):
             self.on_message(self, opcode, payload)
         elif opcode == 9:
-            self.write(frame(10, payload))
+            self.write(encode_frame(10, payload))
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
-            self.write(frame(8, payload[:2]))
+            self.write(encode_frame(8, payload[:2]))
             self.transport.close()
 
     # What a client does.
@@ -154,11 +149,11 @@ class Client(asyncio.Protocol):
 
     async def send(self, payload, binary=False):
         await self.may_write.wait()
-        self.write(frame(2 if binary else 1, payload))
+        self.write(encode_frame(2 if binary else 1, payload))
 
     async def leave(self):
         """A close as it should be."""
-        self.write(frame(8, b"\x03\xe8"))
+        self.write(encode_frame(8, b"\x03\xe8"))
         try:
             await asyncio.wait_for(asyncio.shield(self.ended), 20)
         finally:
@@ -180,7 +175,7 @@ class Client(asyncio.Protocol):
 
     def torn(self):
         """Half a frame, and gone."""
-        self.write(frame(1, b"torn" * 50)[:40])
+        self.write(encode_frame(1, b"torn" * 50)[:40])
         self.transport.close()
 
     def stall(self):

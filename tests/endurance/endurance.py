@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Three harms at full length, each with an audit; `docs/robustness.md` has what came of them.
 
-    tests/chaos/rows.py kills      a minute in which each listener is killed 200 ms after its start
-    tests/chaos/rows.py stopped    a listener that is stopped for 60 s
-    tests/chaos/rows.py comeback   serve is killed under load, 9,000 clients come back at once
+    tests/endurance/endurance.py kills      a minute in which each listener is killed 200 ms after its start
+    tests/endurance/endurance.py stopped    a listener that is stopped for 60 s
+    tests/endurance/endurance.py comeback   serve is killed under load, 9,000 clients come back at once
 
 `kills` and `stopped` take --seconds, --rate (messages a second) and --tls, `comeback` --clients.
 """
@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from chaos import STABLE, Chaos  # noqa: E402
 from client import Client  # noqa: E402
 from server import Server  # noqa: E402
+
+from harness import alive  # noqa: E402
 
 
 class Kills(Chaos):
@@ -120,24 +122,16 @@ port = 0
         problems.append(f"{open_} are open")
     # It has read the end of its stdin, and may still have been writing when that came.
     deadline = time.monotonic() + 10
-    while lives(pid) and time.monotonic() < deadline:
+    while alive(pid) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
-    if lives(pid):
+    if alive(pid):
         problems.append(f"the old listener {pid} is still there")
     print(f"the port was bound again {ready * 1000:.0f} ms after the kill; {open_} clients were back in {took:.2f} s, "
           f"each within {statistics.median(latencies) * 1000:.0f} ms (median), {max(latencies) * 1000:.0f} ms (most)")
     second.proc.terminate()
     if (code := await asyncio.to_thread(second.proc.wait, 60)) != 0:
-        problems.append(f"exit {code}: {second.stderr()}")
+        problems.append(f"exit {code}: {second.err()[-4000:]}")
     return problems
-
-
-def lives(pid):
-    """Whether it is there and no zombie that nobody has waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 async def say(client):
@@ -169,7 +163,7 @@ def main():
     options.rate = options.rate or {"kills": 1000, "stopped": 200}.get(options.what)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    directory = Path(tempfile.mkdtemp(prefix="wsgw-rows-"))
+    directory = Path(tempfile.mkdtemp(prefix="wsgw-endurance-"))
     try:
         if options.what == "comeback":
             problems = asyncio.run(comeback(options, directory))

@@ -1,55 +1,41 @@
-"""`wsgw serve` for the chaos test: its config, its control port, and what the kernel says of it."""
+"""`wsgw serve` for the endurance tests: its config and its control port."""
 
 import asyncio
 import json
-import os
 import re
-import resource
-import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "support"))
+sys.path.insert(0, str(HERE.parent))
 
-from certificate import certificate  # noqa: E402
-
-WSGW = str(Path(os.environ.get("WSGW_BIN") or HERE.parent.parent / "target/debug/wsgw").resolve())
+from harness import ServeProcess, certificate  # noqa: E402
 
 #: Open files that `serve` may have: few, so that they run out.
 FILES = 200
 
 
-class Server:
+class Server(ServeProcess):
+    """A running `serve` whose control port is asked without blocking the loop."""
+
     def __init__(self, directory, log_dir, keys="", config=None, files=FILES, tls=False):
-        self.dir = directory
+        self.journal = directory / "journal"
+        self.keys = keys
         self.tls = 'tls-cert = "one.pem"\ntls-key = "one.key"' if tls else ""
         if tls:
             certificate(directory)
-        self.journal = directory / "journal"
-        self.config = directory / "wsgw.toml"
-        self.log_dir = log_dir
-        self.keys = keys
-        if config is None:
-            self.write_config(window=256)
-        else:
-            self.config.write_text(config)
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("WSGW_", "XDG_", "RUST_"))}
-        env |= {"HOME": str(directory), "XDG_STATE_HOME": str(directory / "state")}
-        with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
-            self.proc = subprocess.Popen(
-                [WSGW, "serve", "--config", str(self.config), "--control", "127.0.0.1:0",
-                 "--log-dir", str(log_dir)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, cwd=directory,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
-            )
-        self.pid = self.proc.pid
+        config = self.config_text(directory, window=256) if config is None else config
+        super().__init__(directory, config=config, files=files, log_dir=log_dir)
 
-    def write_config(self, window, listener_turn=0):
+    def write_config(self, window, listener_turn):
+        """Another config, for a reload."""
+        self.config.write_text(self.config_text(self.dir, window, listener_turn))
+
+    def config_text(self, directory, window, listener_turn=0):
         """`listener_turn` changes the command, so that a reload replaces the process."""
-        command = [sys.executable, "-u", str(HERE / "listener.py"), str(self.journal),
+        command = [sys.executable, "-u", str(HERE / "listener.py"), str(directory / "journal"),
                    str(listener_turn)]
-        self.config.write_text(f"""
+        return f"""
 [defaults]
 restart-delay-max = "100ms"
 drain = "500ms"
@@ -68,34 +54,18 @@ ping-interval = "1s"
 port = 0
 listener = ["cat"]
 route = "sender"
-""")
+"""
 
     async def ready(self):
         """Waits until both gateways and the control port are there."""
-        for _ in range(1000):
-            text = (self.dir / "stdout").read_text()
-            control = re.search(r"control listening on http://127.0.0.1:(\d+)\n", text)
-            if control and all(self.port(g) for g in ("chat", "side")):
-                self.control = int(control[1])
-                path = self.dir / f"state/wsgw/control-{self.control}.json"
-                self.token = json.loads(path.read_text())["token"]
-                return
-            assert self.proc.poll() is None, self.stderr()
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"it does not start: {self.stderr()}")
-
-    def port(self, gateway):
-        text = (self.dir / "stdout").read_text()
-        found = re.findall(rf"gateway {gateway} listening on wss?://127.0.0.1:(\d+)\n", text)
-        return int(found[-1]) if found else None
-
-    def stderr(self):
-        return (self.dir / "stderr").read_text()[-4000:]
+        await asyncio.to_thread(self.await_control)
+        for gateway in ("chat", "side"):
+            await asyncio.to_thread(self.port, gateway)
 
     async def http(self, method, path, body=b"", timeout=90):
         """Status and body of one request."""
         reader, writer = await asyncio.wait_for(
-            asyncio.open_connection("127.0.0.1", self.control), timeout)
+            asyncio.open_connection("127.0.0.1", self.control_port), timeout)
         try:
             writer.write(
                 f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
@@ -124,38 +94,6 @@ route = "sender"
                 if found[2]:
                     totals[found[1] + found[2]] = float(found[3])
         return totals
-
-    # What the kernel says.
-
-    def fds(self):
-        """Descriptors, by what they are."""
-        kinds = {}
-        for fd in os.listdir(f"/proc/{self.pid}/fd"):
-            try:
-                kind = os.readlink(f"/proc/{self.pid}/fd/{fd}").split(":")[0]
-            except OSError:
-                continue
-            kinds[kind] = kinds.get(kind, 0) + 1
-        return kinds
-
-    def threads(self):
-        return len(os.listdir(f"/proc/{self.pid}/task"))
-
-    def rss_kib(self):
-        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1])
-
-    def children(self):
-        """Processes whose parent it is, zombies too."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    stat = (entry / "stat").read_text()
-                except OSError:
-                    continue
-                if int(stat.rpartition(")")[2].split()[1]) == self.pid:
-                    found.append(int(entry.name))
-        return found
 
 
 def unchunked(body):

@@ -16,7 +16,6 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/support"))
 BINARY = os.environ.get("WSGW_BIN", str(ROOT / "target/debug/wsgw"))
 # Under nohup SIGHUP is ignored, and children inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Runs the Autobahn testsuite against the faces of wsgw; tests/autobahn.sh sets it up."""
+"""Runs the Autobahn testsuite against the faces of wsgw; tests/clients/autobahn/run.sh sets it up."""
 
 import argparse
 import asyncio
@@ -6,19 +6,17 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import socket
 import ssl
 import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "support"))
+sys.path.insert(0, str(HERE.parents[1]))
 
-from certificate import certificate  # noqa: E402
+from harness import WSGW, ServeProcess, certificate, private_env  # noqa: E402
 
-TARGET = HERE.parents[1] / "target/autobahn"
-BINARY = os.environ["WSGW_BIN"]
+TARGET = HERE.parents[2] / "target/autobahn"
 SECTIONS = [f"{n}.*" for n in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
 LIMITS = ["--max-message", "16MiB", "--max-queue", "64MiB", "--max-line", "128MiB"]
 # Cases that run at the same time; a debug build must still meet the time limits of section 9.
@@ -26,8 +24,7 @@ PARALLEL = 4
 # The longest case is given 100 s by Autobahn.
 CASE_LIMIT = 120
 
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "WSGW_"))}
-ENVIRONMENT["HOME"] = str(TARGET / "home")
+ENVIRONMENT = private_env(TARGET)
 
 
 @contextlib.asynccontextmanager
@@ -64,29 +61,27 @@ async def secure_serve():
     chain, key = certificate(TARGET)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    async with serve("--tls-cert", chain, "--tls-key", key) as address, \
+    async with serve("tls", "--tls-cert", chain, "--tls-key", key) as address, \
             tunnel(address, context) as plain:
         yield plain
 
 
 @contextlib.asynccontextmanager
-async def serve(*listener):
+async def serve(name, *args, listener=None):
     """A running `wsgw serve`; its address."""
-    process = await asyncio.create_subprocess_exec(
-        BINARY, "serve", "--port", "0", "--control", "off", "-q", "--route", "sender", *LIMITS, *listener,
-        stdout=asyncio.subprocess.PIPE, env=ENVIRONMENT)
+    server = ServeProcess(TARGET / "serve" / name, "--control", "off", "-q", "--route", "sender",
+                          *LIMITS, *args, listener=listener, control=False)
     try:
-        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-        yield re.search(r"wss?://(\S+)", line)[1]
+        yield f"127.0.0.1:{await asyncio.to_thread(server.port)}"
     finally:
-        process.terminate()
-        await process.wait()
+        server.proc.terminate()
+        await asyncio.to_thread(server.proc.wait, 60)
 
 
 async def connect(*args):
     """`wsgw connect`; what it printed."""
     process = await asyncio.create_subprocess_exec(
-        BINARY, "connect", *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        WSGW, "connect", *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL, env=ENVIRONMENT)
     try:
         return (await asyncio.wait_for(process.communicate(), CASE_LIMIT))[0]
@@ -188,7 +183,7 @@ class Original:
 
 
 async def everything(runner, cases):
-    async with serve() as alone, serve("--", "cat") as cat, secure_serve() as secure:
+    async with serve("alone") as alone, serve("cat", listener=["cat"]) as cat, secure_serve() as secure:
         names = ["serve", "serve-cat", "serve-tls", "connect"]
         runs = [runner.server(alone, "serve", cases), runner.server(cat, "serve-cat", cases),
                 runner.server(secure, "serve-tls", cases), runner.client(cases)]

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # The Autobahn testsuite, sections 1-10, against `serve` without a listener, `serve -- cat`, `serve` with TLS
-# and `connect --echo`: each case must behave as tests/autobahn/expected.txt says.
+# and `connect --echo`: each case must behave as tests/clients/autobahn/expected.txt says.
 #
-#   tests/autobahn.sh              with kosoku, which drives Autobahn's own cases and needs Python 3.10
-#   tests/autobahn.sh --original   with Autobahn's own runner, which needs CPython 2.7 with pip: $PYTHON27,
+#   tests/clients/autobahn/run.sh            with kosoku, which drives Autobahn's own cases and needs Python 3.10
+#   tests/clients/autobahn/run.sh --original   with Autobahn's own runner, which needs CPython 2.7 with pip: $PYTHON27,
 #                                  or python2.7 in the PATH
 #   … -i '1.*' -i 5.3              only these cases
 #
 # WSGW_BIN names the program [target/debug/wsgw]. Everything lands under target/autobahn/, the reports too.
 # Ends with "N passed, N failed".
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 tools=$PWD/target/autobahn
 mkdir -p "$tools"
 export WSGW_BIN=${WSGW_BIN:-$PWD/target/debug/wsgw}
@@ -26,8 +26,8 @@ if [ "${1:-}" = --original ]; then
   }
   export PYTHON27=$python27
   [ -e "$tools/py27/autobahntestsuite" ] || PYTHONWARNINGS=ignore "$python27" -m pip install -q --target "$tools/py27" \
-    -r tests/autobahn/requirements-original.txt
+    -r tests/clients/autobahn/requirements-original.txt
 else
-  "$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/autobahn/requirements.txt
+  "$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/clients/autobahn/requirements.txt
 fi
-exec "$tools/py/bin/python" tests/autobahn/run.py "$@"
+exec "$tools/py/bin/python" tests/clients/autobahn/run.py "$@"

@@ -8,7 +8,7 @@ const os = require("node:os");
 const path = require("node:path");
 const { promisify } = require("node:util");
 
-const ROOT = path.resolve(__dirname, "../..");
+const ROOT = path.resolve(__dirname, "../../..");
 const WSGW = process.env.WSGW_BIN ?? path.join(ROOT, "target/debug/wsgw");
 const PATIENCE = 20_000;
 

@@ -12,7 +12,7 @@ const { pathToFileURL } = require("node:url");
 const { WebSocket: Undici } = require("undici");
 const Ws = require("ws");
 
-const root = path.resolve(__dirname, "../..");
+const root = path.resolve(__dirname, "../../..");
 const binary = process.env.WSGW_BIN ?? path.join(root, "target/debug/wsgw");
 const chat = path.join(root, "examples/chat");
 

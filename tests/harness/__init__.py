@@ -1,0 +1,23 @@
+"""What all tests in Python share: it starts `wsgw serve`, talks to it, watches it, and ends it.
+
+Nothing here waits for a fixed time: every wait is for an event and has a deadline. Modules that need
+packages import them where they use them, so that the scripts of `tests/endurance` run without any.
+"""
+
+from .certificate import certificate
+from .clients import Client, Raw, close_payload, encode_frame, read_length, ws_client
+from .process import (
+    FAKE, HERE, PATIENCE, ROOT, WSGW, ServeProcess, alive, children, group_members, private_env, rss_kib,
+    run_cli, run_connect, wait_until,
+)
+from .record import Record
+from .serve import Serve
+from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
+from .terminal import Terminal
+
+__all__ = [
+    "FAKE", "HERE", "PATIENCE", "ROOT", "WSGW", "Client", "Peer", "PeerServer", "Raw", "Record",
+    "Serve", "ServeProcess", "Terminal", "alive", "certificate", "children", "close_and_wait", "close_payload",
+    "echo", "encode_frame", "group_members", "private_env", "read_length", "rss_kib", "run_cli",
+    "run_connect", "wait_until", "ws_client", "ws_server",
+]
