@@ -57,8 +57,9 @@ async fn dial_unbounded(
     let target = &options.target;
     // What is wrong with the flags is said before anybody is called.
     let tls = if target.tls {
-        let name = ServerName::try_from(target.host.clone())
-            .map_err(|_| Failure::usage(format!("{:?} is no name for TLS", target.host)))?;
+        let name = ServerName::try_from(target.certificate_name().to_owned()).map_err(|_| {
+            Failure::usage(format!("{:?} cannot be the name in a certificate", target.host))
+        })?;
         Some((name, TlsConnector::from(tls::config(options)?)))
     } else {
         None
@@ -69,8 +70,7 @@ async fn dial_unbounded(
     let mut stream: Box<dyn Stream> = match tls {
         Some((name, connector)) => {
             Box::new(connector.connect(name, stream).await.map_err(|e| {
-                let (host, port, hint) = (&target.host, target.port, tls_hint(&e));
-                network(format!("TLS with {host}:{port} failed: {e}{hint}"))
+                network(format!("TLS with {} failed: {e}{}", target.address(), tls_hint(&e)))
             })?)
         }
         None => Box::new(stream),
@@ -113,14 +113,18 @@ async fn tcp(options: &Options) -> Result<TcpStream, Failure> {
     } else {
         ""
     };
-    Err(network(format!("{host}:{port} cannot be reached: {last}{hint}")))
+    Err(network(format!("{} cannot be reached: {last}{hint}", target.address())))
 }
 
 fn tls_hint(error: &io::Error) -> &'static str {
     let text = error.to_string();
     if text.contains("invalid peer certificate") {
         " (--cacert FILE trusts a certificate of your own, --insecure any)"
-    } else if text.contains("InvalidContentType") || text.contains("corrupt") {
+    } else if error.kind() == io::ErrorKind::UnexpectedEof
+        || error.kind() == io::ErrorKind::ConnectionReset
+        || text.contains("InvalidContentType")
+        || text.contains("corrupt")
+    {
         " (does the server speak TLS at all? ws:// is without)"
     } else {
         ""

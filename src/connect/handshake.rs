@@ -103,8 +103,11 @@ pub async fn shake(
     url: &str,
     request: &Request,
 ) -> Result<(Answer, Vec<u8>), Failure> {
+    let hint =
+        if url.starts_with("ws://") { " (does it speak TLS? Then write wss://)" } else { "" };
     let broke = |e: std::io::Error| {
-        Failure::new(exit::NETWORK, format!("the connection to {url} broke in the handshake: {e}"))
+        let text = format!("the connection to {url} broke in the handshake: {e}{hint}");
+        Failure::new(exit::NETWORK, text)
     };
     let wrong = |why: &str| {
         let text = format!(
@@ -116,6 +119,11 @@ pub async fn shake(
     stream.flush().await.map_err(broke)?;
     let mut read = Vec::with_capacity(1024);
     loop {
+        // The start of a TLS alert or handshake (RFC 8446, section 5.1).
+        if let [21 | 22, 3, ..] = read[..] {
+            let text = format!("{url} speaks TLS: write wss:// instead of ws://");
+            return Err(Failure::new(exit::HANDSHAKE, text));
+        }
         if let Some(head) = head(&read).map_err(|why| wrong(&why))? {
             let rest = read.split_off(head.size);
             match head.code {
@@ -135,8 +143,8 @@ pub async fn shake(
             return Err(wrong("its head does not end"));
         }
         if stream.read_buf(&mut read).await.map_err(broke)? == 0 {
-            let text = format!("{url} closed the connection in the handshake");
             return Err(if read.is_empty() {
+                let text = format!("{url} closed the connection in the handshake{hint}");
                 Failure::new(exit::HANDSHAKE, text)
             } else {
                 wrong(&format!(

@@ -13,6 +13,7 @@ mod pretty;
 mod repl;
 mod session;
 mod signals;
+pub mod target;
 mod tls;
 mod typed;
 mod writer;

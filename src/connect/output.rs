@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -91,6 +93,9 @@ impl Output {
                 let _ = told.set(e);
             }
         });
+        if !interactive {
+            watch_reader(Arc::clone(&broken), Arc::clone(&breaks));
+        }
         Output {
             chunks: Some(chunks),
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
@@ -111,9 +116,14 @@ impl Output {
         self.broken.get().is_some()
     }
 
-    /// Is told when stdout takes nothing any more.
-    pub fn breaks(&self) -> Arc<Notify> {
-        Arc::clone(&self.breaks)
+    /// Ends when stdout takes nothing any more.
+    pub(super) fn breaks(&self) -> impl Future<Output = ()> + use<> {
+        let (broken, breaks) = (Arc::clone(&self.broken), Arc::clone(&self.breaks));
+        async move {
+            while broken.get().is_none() {
+                breaks.notified().await;
+            }
+        }
     }
 
     /// Why stdout took not all of it. A reader that has gone (`| head`) is no failure.
@@ -228,6 +238,20 @@ impl Output {
             let _ = tokio::time::timeout(longest, joined).await;
         }
     }
+}
+
+/// Notices when the reader of stdout has gone (`| head -1`), though nothing is written just then.
+fn watch_reader(broken: Arc<OnceLock<io::Error>>, breaks: Arc<Notify>) {
+    std::thread::spawn(move || {
+        let stdout = rustix::stdio::stdout();
+        // Errors and hang-ups are always reported; nothing else is asked for.
+        let mut poll = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Ok(0) | Err(Errno::INTR) = rustix::event::poll(&mut poll, None) {}
+        if poll[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            let _ = broken.set(io::ErrorKind::BrokenPipe.into());
+            breaks.notify_one();
+        }
+    });
 }
 
 /// Bytes as a terminal may get them: what is no text is written as `\xNN`.

@@ -1,13 +1,23 @@
-//! JSON, indented: nothing of it but its white space is changed.
+//! JSON, indented: nothing but its white space is changed.
 
 use serde::de::IgnoredAny;
 
+/// How many times larger than the message its indented form may be.
+const GROWTH: usize = 8;
+
+/// Bytes that a short message may grow by beyond that.
+const SLACK: usize = 1024;
+
 /// The text with indentation, if it is a JSON object or array.
-pub fn indented(text: &str) -> Option<String> {
+///
+/// Indentation grows with the square of the depth, so deeply nested JSON that would become more
+/// than [`GROWTH`] times as large is not indented either.
+pub(super) fn indented(text: &str) -> Option<String> {
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
     if !text.starts_with(['{', '[']) || serde_json::from_str::<IgnoredAny>(text).is_err() {
         return None;
     }
+    let largest = text.len() * GROWTH + SLACK;
     let mut out = String::with_capacity(text.len() * 2);
     let mut depth = 0;
     let mut chars = text.chars().peekable();
@@ -16,6 +26,10 @@ pub fn indented(text: &str) -> Option<String> {
         out.extend(std::iter::repeat_n("  ", depth));
     };
     while let Some(c) = chars.next() {
+        // One more line is the most that any character adds.
+        if out.len() + 2 * depth > largest {
+            return None;
+        }
         match c {
             '"' => {
                 out.push(c);
@@ -76,6 +90,16 @@ mod tests {
         let expected = "{\n  \"z\": 1e400,\n  \"a\": [],\n  \"n\": 12345678901234567890123,\n  \
                         \"z\": \"\\\"{,:\\\\\",\n  \"o\": {}\n}";
         assert_eq!(indented(text).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn deep_nesting_does_not_multiply_the_message() {
+        let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+        assert_eq!(indented(&deep), None);
+        let wide = format!("{}1{}{}", "[".repeat(100), ",1".repeat(100_000), "]".repeat(100));
+        assert_eq!(indented(&wide), None);
+        let usual = format!("{}1,2{}", "[".repeat(12), "]".repeat(12));
+        assert!(indented(&usual).is_some());
     }
 
     proptest! {

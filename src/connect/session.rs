@@ -72,7 +72,6 @@ pub(super) struct Session<'a> {
     /// Lines that were typed while there was no connection.
     early: VecDeque<String>,
     counts: Counts,
-    executed: bool,
     pub(super) pings: VecDeque<Instant>,
     pub(super) round_trip: Option<Duration>,
 }
@@ -105,6 +104,7 @@ async fn connections<'a>(
     let mut pause = RECONNECT.0;
     loop {
         // It connects first: what is typed or piped early waits in the terminal, or the pipe.
+        let breaks = session.as_ref().map(|session| session.output.breaks());
         let (output, typed) = match session {
             Some(session) => {
                 (Some(&session.output), Some((&mut session.typed, &mut session.early)))
@@ -113,7 +113,7 @@ async fn connections<'a>(
         };
         let dialed = tokio::select! {
             dialed = dial(options, output) => dialed,
-            code = left(signals, typed) => return Ok(code),
+            code = left(signals, typed, breaks) => return Ok(code),
         };
         let end = match dialed {
             Ok((socket, answer)) => {
@@ -150,10 +150,11 @@ async fn connections<'a>(
             Some(session) => session.output.info(&text).await,
             None => complain(&format!("* {text}")),
         }
+        let breaks = session.as_ref().map(|session| session.output.breaks());
         let typed = session.as_mut().map(|session| (&mut session.typed, &mut session.early));
         tokio::select! {
             () = sleep(pause) => {}
-            code = left(signals, typed) => return Ok(code),
+            code = left(signals, typed, breaks) => return Ok(code),
         }
         // Up to a tenth more, so that many clients do not come back at once.
         pause = (pause * 2).min(RECONNECT.1).mul_f64(1.0 + fastrand::f64() / 10.0);
@@ -164,7 +165,14 @@ async fn connections<'a>(
 async fn left(
     signals: &mut Signals,
     typed: Option<(&mut Option<mpsc::UnboundedReceiver<Typed>>, &mut VecDeque<String>)>,
+    stdout_breaks: Option<impl Future<Output = ()>>,
 ) -> u8 {
+    let breaks = async {
+        match stdout_breaks {
+            Some(breaks) => breaks.await,
+            None => std::future::pending().await,
+        }
+    };
     let leaves = async {
         let Some((Some(typed), early)) = typed else { return std::future::pending().await };
         loop {
@@ -180,6 +188,7 @@ async fn left(
     };
     tokio::select! {
         code = leaves => code,
+        () = breaks => exit::OK,
         code = signals.next() => code,
     }
 }
@@ -201,7 +210,6 @@ impl<'a> Session<'a> {
             typed,
             early: VecDeque::new(),
             counts: Counts::default(),
-            executed: false,
             pings: VecDeque::new(),
             round_trip: None,
         })
@@ -260,17 +268,15 @@ impl<'a> Session<'a> {
         let (sink, stream) = socket.split();
         let (urgent, urgent_in) = mpsc::unbounded_channel();
         let drained = Notify::new();
-        if !self.executed {
-            self.executed = true;
-            for text in &self.options.execute {
-                let message = if self.options.binary {
-                    Message::Binary(text.clone().into_bytes().into())
-                } else {
-                    Message::Text(text.into())
-                };
-                // The receiver is right here.
-                let _ = urgent.send(message);
-            }
+        // A server knows nothing of the connection before: `-x SUBSCRIBE` is needed on each.
+        for text in &self.options.execute {
+            let message = if self.options.binary {
+                Message::Binary(text.clone().into_bytes().into())
+            } else {
+                Message::Text(text.into())
+            };
+            // The receiver is right here.
+            let _ = urgent.send(message);
         }
         let mut bulk = self.bulk.take();
         let mut rest = std::mem::take(&mut self.rest);
@@ -342,6 +348,7 @@ impl<'a> Session<'a> {
         let mut leaving: Option<(u8, Deadline)> = None;
         let mut input_ended = false;
         let stdout_breaks = self.output.breaks();
+        tokio::pin!(stdout_breaks);
         loop {
             let deadline = leaving.map(|(_, at)| at).or(silence);
             tokio::select! {
@@ -413,7 +420,7 @@ impl<'a> Session<'a> {
                         }
                     }
                 }
-                () = stdout_breaks.notified(), if leaving.is_none() => {
+                () = &mut stdout_breaks, if leaving.is_none() => {
                     leaving = Some(say_close(urgent, exit::OK, 1000, ""));
                 }
                 _ = async { match &mut ping { Some(ping) => ping.tick().await, None => std::future::pending().await } } => {
