@@ -186,7 +186,9 @@ fn subprotocols(given: &[String]) -> Result<Vec<&str>, Failure> {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || also.contains(&b))
     };
     let mut names = Vec::new();
-    for name in given.iter().flat_map(|list| list.split(',')).map(str::trim) {
+    for name in
+        given.iter().flat_map(|list| list.split(',')).map(|name| name.trim_matches([' ', '\t']))
+    {
         if !is_token(name) {
             return Err(Failure::usage(format!(
                 "--subprotocol: invalid name {name:?}: letters, digits and !#$%&'*+-.^_`|~ only"
