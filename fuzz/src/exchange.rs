@@ -15,9 +15,9 @@ use wsgw::api::{ApiError, PushOutcome};
 use wsgw::config::keys;
 use wsgw::config::keys::Raw;
 use wsgw::config::settings::GatewaySettings;
-use wsgw::gateway::metrics::Metrics;
 use wsgw::listener::connection::{Closed, ConnInfo};
 use wsgw::listener::exchange::{Effect, Exchange, PushAsk};
+use wsgw::listener::metrics::ListenerMetrics;
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::{Request, Subprotocol};
@@ -90,7 +90,7 @@ type Outcome = Receiver<Result<PushOutcome, ApiError>>;
 struct Model {
     exchange: Exchange,
     settings: Arc<GatewaySettings>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ListenerMetrics>,
     results: Arc<dyn Fn(String) + Send + Sync>,
     now: Instant,
     up: bool,
@@ -145,7 +145,7 @@ impl Model {
         let names: Vec<&str> = hooks[bits].split(',').collect();
         settings.hooks = wsgw::listener::protocol::hooks::Hooks::parse(&names).expect("hooks");
         settings.listener_timeout = Duration::from_secs(10);
-        let (settings, metrics) = (Arc::new(settings), Arc::new(Metrics::default()));
+        let (settings, metrics) = (Arc::new(settings), Arc::new(ListenerMetrics::default()));
         let now = Instant::now();
         Model {
             exchange: Exchange::new(

@@ -23,11 +23,11 @@ use crate::gateway::occupancy::Occupancy;
 use crate::gateway::pressure::Pressure;
 use crate::gateway::shard::Shard;
 use crate::listener::connection::{Closed, ConnInfo};
-use crate::listener::exchange::restart::Exit;
 use crate::listener::exchange::{PushAsk, Verdict};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::DeliveryReport;
+use crate::listener::supervisor::Report;
 use crate::ws::close::Closing;
 use crate::ws::payload::Message;
 
@@ -98,19 +98,6 @@ impl Shared {
         *self.reports.lock() = sender;
         receiver
     }
-}
-
-/// What a home tells the listener's supervisor. There are at most a few for each incarnation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    /// The incarnation wrote its first bytes.
-    FirstOutput,
-    /// Its stdout ended.
-    StdoutClosed,
-    /// It has to be killed: the hang time-out.
-    Hang,
-    /// It is gone and its stdout is read to the end.
-    Drained(Exit),
 }
 
 /// A frame for recipients.

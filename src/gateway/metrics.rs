@@ -3,98 +3,10 @@
 //! Every field is an independent atomic, written with relaxed ordering from the shards and read by
 //! the control port: a scrape is a set of single truths, not one consistent cut.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
 
-/// A counter or gauge.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// Adds one unless that would be more than `max`; whether it did.
-    pub fn inc_up_to(&self, max: u64) -> bool {
-        let more = |n| (n < max).then_some(n + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// Takes `n` away.
-    pub fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Ordering::Relaxed);
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A counter with one label.
-#[derive(Debug, Default)]
-pub struct Labelled(Mutex<BTreeMap<String, u64>>);
-
-impl Labelled {
-    /// Adds `n` under `label`. The labels come from small fixed sets (and close codes), never from
-    /// free text.
-    pub fn add(&self, label: &str, n: u64) {
-        // A panic cannot happen under this lock; were it poisoned, its data would still be good.
-        let mut map = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        match map.get_mut(label) {
-            Some(count) => *count += n,
-            None => {
-                map.insert(label.to_owned(), n);
-            }
-        }
-    }
-
-    /// Every label with its count.
-    pub fn each(&self, mut f: impl FnMut(&str, u64)) {
-        let map = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        for (label, count) in map.iter() {
-            f(label, *count);
-        }
-    }
-}
-
-/// Upper bounds of the latency histogram's buckets, in microseconds.
-const BUCKETS: [u64; 12] =
-    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
-
-/// The time from an event's last byte in the listener's stdin to its answer.
-#[derive(Debug, Default)]
-pub struct Latency {
-    /// The last one is for what is above all bounds. Their sum is the count: a scrape between two
-    /// counters could find a bucket with more than all of them.
-    buckets: [Count; BUCKETS.len() + 1],
-    sum_us: Count,
-}
-
-impl Latency {
-    /// Records one answer.
-    pub fn record(&self, time: Duration) {
-        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|bound| us <= *bound).unwrap_or(BUCKETS.len());
-        self.buckets[bucket].inc();
-        self.sum_us.add(us);
-    }
-}
+use crate::listener::metrics::{Count, Labelled, ListenerMetrics};
 
 /// The counters of one gateway.
 #[derive(Debug, Default)]
@@ -110,17 +22,9 @@ pub struct Metrics {
     pub bytes_out: Count,
     pub deliveries_dropped: Count,
     pub slow_consumers: Count,
-    pub gone: Count,
-    pub messages_dropped: Labelled,
     pub pushes: Count,
     pub queued: Count,
-    pub unanswered: Count,
-    pub latency: Latency,
-    pub restarts: Count,
-    pub late: Count,
-    pub faults: Labelled,
-    pub stderr_lines: Count,
-    pub results_dropped: Count,
+    pub listener: Arc<ListenerMetrics>,
 }
 
 /// One gateway's part of the text.
@@ -181,34 +85,34 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
             "wsgw_recipients_gone_total",
             "counter",
             "Recipients that were named and are closed or unknown.",
-            |s| s.metrics.gone.get(),
+            |s| s.metrics.listener.gone.get(),
         ),
         ("wsgw_listener_queue_events", "gauge", "Events that wait for the listener.", |s| {
             s.metrics.queued.get()
         }),
         ("wsgw_listener_unanswered_events", "gauge", "Events sent and not answered.", |s| {
-            s.metrics.unanswered.get()
+            s.metrics.listener.unanswered.get()
         }),
         ("wsgw_listener_restarts_total", "counter", "Restarts of the listener.", |s| {
-            s.metrics.restarts.get()
+            s.metrics.listener.restarts.get()
         }),
         (
             "wsgw_listener_late_answers_total",
             "counter",
             "Answers that nothing waited for (told, timed out, answered twice).",
-            |s| s.metrics.late.get(),
+            |s| s.metrics.listener.late.get(),
         ),
         (
             "wsgw_listener_results_dropped_total",
             "counter",
             "Result lines that found their queue full.",
-            |s| s.metrics.results_dropped.get(),
+            |s| s.metrics.listener.results_dropped.get(),
         ),
         (
             "wsgw_listener_stderr_lines_total",
             "counter",
             "Lines that the listener wrote to stderr, those not shown too.",
-            |s| s.metrics.stderr_lines.get(),
+            |s| s.metrics.listener.stderr_lines.get(),
         ),
     ];
     // Writing to a String cannot fail.
@@ -230,9 +134,11 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
             "wsgw_messages_dropped_total",
             "reason",
             "Messages that the gateway dropped, by reason.",
-            |m| &m.messages_dropped,
+            |m| &m.listener.messages_dropped,
         ),
-        ("wsgw_listener_faults_total", "kind", "Faults of the listener, by kind.", |m| &m.faults),
+        ("wsgw_listener_faults_total", "kind", "Faults of the listener, by kind.", |m| {
+            &m.listener.faults
+        }),
     ];
     for (name, label, help, pick) in labelled {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
@@ -248,14 +154,14 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
         "# HELP {name} Time from an event's last byte to its answer.\n# TYPE {name} histogram"
     );
     for s in gateways {
-        let latency = &s.metrics.latency;
-        let bounds = BUCKETS.iter().map(|bound| (*bound as f64 / 1e6).to_string());
+        let latency = &s.metrics.listener.latency;
         let mut count = 0;
-        for (le, bucket) in bounds.chain(["+Inf".to_owned()]).zip(&latency.buckets) {
-            count += bucket.get();
+        for (bound, in_bucket) in latency.buckets() {
+            count += in_bucket;
+            let le = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
             let _ = writeln!(out, "{name}_bucket{{gateway=\"{}\",le=\"{le}\"}} {count}", s.id);
         }
-        let sum = latency.sum_us.get() as f64 / 1e6;
+        let sum = latency.sum();
         let _ = writeln!(out, "{name}_sum{{gateway=\"{}\"}} {sum}", s.id);
         let _ = writeln!(out, "{name}_count{{gateway=\"{}\"}} {count}", s.id);
     }
@@ -264,14 +170,16 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn the_histogram_is_cumulative_and_every_family_has_a_type() {
         let metrics = Metrics::default();
-        metrics.latency.record(Duration::from_micros(90));
-        metrics.latency.record(Duration::from_millis(3));
-        metrics.latency.record(Duration::from_secs(11));
+        metrics.listener.latency.record(Duration::from_micros(90));
+        metrics.listener.latency.record(Duration::from_millis(3));
+        metrics.listener.latency.record(Duration::from_secs(11));
         metrics.refused.add("origin", 2);
         let text =
             render(&[Scrape { id: "chat", running: true, listener_up: false, metrics: &metrics }]);

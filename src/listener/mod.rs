@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod exchange;
+pub mod metrics;
 pub mod process;
 pub mod protocol;
 pub mod recipients;

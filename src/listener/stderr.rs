@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::gateway::metrics::Metrics;
+use crate::listener::metrics::ListenerMetrics;
 use crate::text::escape::escape;
 
 /// Bytes of a line that the log shows.
@@ -44,7 +44,7 @@ impl Tail {
 struct Log {
     gateway: Arc<str>,
     tail: Arc<Mutex<Tail>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ListenerMetrics>,
     line: Vec<u8>,
     cut: bool,
     second: Instant,
@@ -111,7 +111,7 @@ pub async fn drain(
     stderr: OwnedFd,
     gateway: Arc<str>,
     tail: Arc<Mutex<Tail>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ListenerMetrics>,
 ) {
     let mut log = Log {
         gateway,
@@ -161,7 +161,7 @@ mod tests {
         let (reader, writer) = std::io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&reader, true).unwrap();
         let tail = Arc::new(Mutex::new(Tail::default()));
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(ListenerMetrics::default());
         let write = std::thread::spawn(move || {
             let mut writer = writer;
             for i in 0..20_000 {

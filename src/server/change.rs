@@ -164,14 +164,13 @@ impl Gateway {
                 Ok(())
             }
             (None, Some(_)) => {
-                let around = host.around();
-                let first = supervisor::try_out(&around, &running.shared, new)
+                let context = host.supervisor_context(&running.shared);
+                let first = supervisor::try_out(&context, new)
                     .await
                     .map_err(|why| format!("the listener cannot be started: {why}"))?;
                 let reports = running.shared.new_reports();
                 self.apply(&running.shared, new);
-                let shared = Arc::clone(&running.shared);
-                let supervisor = Supervisor::start(around, shared, reports, Some(first));
+                let supervisor = Supervisor::start(context, reports, Some(first));
                 self.watch_listener(supervisor.life(), Arc::clone(&running.shared));
                 if let Some(running) = &mut self.state().running {
                     running.supervisor = Some(Arc::new(supervisor));

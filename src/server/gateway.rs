@@ -180,7 +180,7 @@ impl Gateway {
             connections: self.metrics.connections.get(),
             messages_in: self.metrics.messages_in.get(),
             messages_out: self.metrics.messages_out.get(),
-            restarts: self.metrics.restarts.get(),
+            restarts: self.metrics.listener.restarts.get(),
             listener_pid: match life {
                 Some(Life::Up(pid)) => Some(pid),
                 _ => None,

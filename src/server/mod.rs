@@ -8,6 +8,7 @@
 mod change;
 mod connections;
 pub mod gateway;
+mod listener_host;
 mod pushes;
 mod reload;
 mod starting;
@@ -26,10 +27,11 @@ use pushes::Waiting;
 
 use crate::config::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
 use crate::error::Failure;
-use crate::gateway::engine::Engine;
+use crate::gateway::engine::{Engine, Shared, first_descriptor_limit};
 use crate::gateway::metrics;
 use crate::gateway::metrics::Scrape;
-use crate::listener::supervisor::{Around, Life};
+use crate::listener::supervisor::{Life, SupervisorContext};
+use crate::server::listener_host::RunningHost;
 use crate::systemd;
 use crate::systemd::Inherited;
 
@@ -68,11 +70,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// What the supervisors of listeners need.
-    pub fn around(&self) -> Around {
-        Around {
-            core: Arc::clone(self.engine.core()),
+    /// What the supervisor of a gateway's listener needs.
+    fn supervisor_context(&self, shared: &Arc<Shared>) -> SupervisorContext {
+        let core = Arc::clone(self.engine.core());
+        SupervisorContext {
+            host: Arc::new(RunningHost { core, shared: Arc::clone(shared) }),
             control_url: self.control_url.get().cloned(),
+            descriptor_limit: first_descriptor_limit(),
             hurry: self.stop.clone(),
         }
     }

@@ -125,7 +125,7 @@ impl Server {
         let (to, gone) = choose(push.connections(), except, |except| {
             route_recipients(settings.route, None, except)
         });
-        gateway.metrics.gone.add(gone.len() as u64);
+        gateway.metrics.listener.gone.add(gone.len() as u64);
         let tell = move |outcome| {
             drop(ticket);
             // The requester may have gone; then nobody is left to tell.

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::{GatewaySettings, Startup};
-use crate::gateway::engine::{Msg, Report, Shared};
-use crate::listener::supervisor::{Life, Supervisor};
+use crate::gateway::engine::{Msg, Shared};
+use crate::listener::supervisor::{Life, Report, Supervisor};
 use crate::net::bind;
 use crate::net::tls::server_config;
 use crate::server::gateway::{Gateway, Phase, Running, StartError, url};
@@ -97,8 +97,8 @@ impl Gateway {
         shared.set_tls(tls);
         let mut running = Running { shared, bound, supervisor: None };
         if settings.listener.is_some() {
-            let shared = Arc::clone(&running.shared);
-            let supervisor = Supervisor::start(host.around(), shared, reports, None);
+            let context = host.supervisor_context(&running.shared);
+            let supervisor = Supervisor::start(context, reports, None);
             let mut life = supervisor.life();
             running.supervisor = Some(Arc::new(supervisor));
             let now = life.wait_for(|l| matches!(l, Life::Up(_) | Life::Failed(_))).await;

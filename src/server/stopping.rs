@@ -105,7 +105,7 @@ impl Gateway {
         }
         host.engine.remove(shared);
         self.metrics.queued.set(0);
-        self.metrics.unanswered.set(0);
+        self.metrics.listener.unanswered.set(0);
     }
 
     /// Closes clients spread over a time, so that they do not all come back at once.

@@ -261,7 +261,7 @@ impl Slice {
         }
         match slot {
             Some(slot) => self.close_now(slot, (code, reason), CLOSE_WAIT, false, ctx),
-            None => self.shared.metrics.gone.inc(),
+            None => self.shared.metrics.listener.gone.inc(),
         }
     }
 

@@ -247,7 +247,7 @@ impl Slice {
             let slot = self.slot(id);
             let conn = slot.and_then(|slot| self.conns.get_mut(slot as usize));
             let (Some(slot), Some(conn)) = (slot, conn.filter(|c| c.receives())) else {
-                self.shared.metrics.gone.inc();
+                self.shared.metrics.listener.gone.inc();
                 if let Some(tally) = &tally {
                     tally.gone(id);
                 }

@@ -17,11 +17,12 @@ use mio::unix::pipe;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode};
-use crate::gateway::engine::{HomeMsg, Msg, Report, Shared};
+use crate::gateway::engine::{HomeMsg, Msg, Shared};
 use crate::gateway::hub::Slice;
 use crate::gateway::shard::{Ctx, Kind};
 use crate::listener::exchange::{Effect, Exchange, Verdict, route_recipients};
 use crate::listener::protocol::connid::ConnId;
+use crate::listener::supervisor::Report;
 use crate::text::lines::Lines;
 
 /// How long what is left in the stdout of a listener that exited is read.
@@ -111,7 +112,7 @@ impl Home {
                 let mut exchange = Exchange::new(
                     Arc::clone(&shared.id),
                     settings,
-                    Arc::clone(&shared.metrics),
+                    Arc::clone(&shared.metrics.listener),
                     ctx.core.shards(),
                     ctx.instant,
                 );
@@ -128,7 +129,7 @@ impl Home {
                 self.exchange = None;
                 shared.pressure.publish(false, 0, 0);
                 shared.metrics.queued.set(0);
-                shared.metrics.unanswered.set(0);
+                shared.metrics.listener.unanswered.set(0);
                 return effects;
             }
             (None, false) => {}

@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use mio::Interest;
 use mio::unix::pipe;
 
-use crate::gateway::engine::{Msg, Report, Shared};
+use crate::gateway::engine::{Msg, Shared};
 use crate::gateway::hub::Slice;
 use crate::gateway::primary::Home;
 use crate::gateway::shard::{Ctx, Kind, token};
+use crate::listener::supervisor::Report;
 use crate::text::lines::Lines;
 use crate::ws::close;
 

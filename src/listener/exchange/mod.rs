@@ -30,12 +30,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::gateway::metrics::Metrics;
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::exchange::answer_times::AnswerTimes;
 use crate::listener::exchange::peers::{Peers, Told};
 use crate::listener::exchange::pipe_buffer::Wire;
 use crate::listener::exchange::restart::Restart;
+use crate::listener::metrics::ListenerMetrics;
 use crate::listener::protocol::answer::HandshakeAnswer;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::hooks::Hook;
@@ -168,7 +168,7 @@ enum Party {
 pub struct Exchange {
     gateway: Arc<str>,
     settings: Arc<GatewaySettings>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ListenerMetrics>,
     /// Shards that report to a tally.
     shards: usize,
     /// What the shard has to do, in order.
@@ -208,7 +208,7 @@ impl Exchange {
     pub fn new(
         gateway: Arc<str>,
         settings: Arc<GatewaySettings>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ListenerMetrics>,
         shards: usize,
         now: Instant,
     ) -> Exchange {

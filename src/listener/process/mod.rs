@@ -33,7 +33,8 @@ const PRIVATE: [&str; 3] = ["NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM"];
 const PRIVATE_PREFIXES: [&str; 2] = ["WATCHDOG_", "LISTEN_"];
 
 /// Starts a listener. Call it from a thread that lives as long as `serve`: the listener gets
-/// SIGTERM when that thread ends (Linux).
+/// SIGTERM when that thread ends (Linux). It gets `descriptor_limit` (soft, hard) as its limits on
+/// open files.
 ///
 /// # Errors
 /// The kernel's; [`explain`] makes them readable.
@@ -42,6 +43,7 @@ pub fn spawn(
     gateway: &str,
     control_url: Option<&str>,
     with_stdin: bool,
+    descriptor_limit: Option<(u64, u64)>,
 ) -> io::Result<Spawned> {
     let [program, arguments @ ..] = &command.argv[..] else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
@@ -70,7 +72,7 @@ pub fn spawn(
         process.env("PYTHONUNBUFFERED", "1");
     }
     // A program of select() must not inherit the limit that we raised for our clients.
-    exec::prepare(process.as_std_mut(), crate::gateway::engine::first_descriptor_limit());
+    exec::prepare(process.as_std_mut(), descriptor_limit);
     let mut child = process.spawn()?;
     let stdin = child.stdin.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
     let stdout = child.stdout.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
@@ -148,7 +150,7 @@ mod tests {
 
     async fn output_of(script: &str) -> String {
         let mut spawned =
-            spawn(&command(&["sh", "-c", script]), "chat", Some("http://x"), false).unwrap();
+            spawn(&command(&["sh", "-c", script]), "chat", Some("http://x"), false, None).unwrap();
         spawned.child.wait().await.unwrap();
         let mut text = String::new();
         // The child has exited: its output is in the pipe.

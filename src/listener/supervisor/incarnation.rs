@@ -11,12 +11,11 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::settings::GatewaySettings;
-use crate::gateway::engine::Shared;
 use crate::listener::process;
 use crate::listener::process::Spawned;
 use crate::listener::stderr;
 use crate::listener::stderr::Tail;
-use crate::listener::supervisor::Around;
+use crate::listener::supervisor::SupervisorContext;
 
 /// How long an incarnation has to live to count as up, if it writes nothing.
 pub(super) const UP_AFTER: Duration = Duration::from_millis(200);
@@ -33,22 +32,26 @@ pub struct Incarnation {
 /// # Errors
 /// Why it cannot be started.
 pub(super) fn spawn(
-    around: &Around,
-    shared: &Shared,
+    context: &SupervisorContext,
     settings: &GatewaySettings,
 ) -> Result<Incarnation, String> {
     let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
     let with_stdin = !settings.hooks.is_none();
-    let mut spawned =
-        process::spawn(command, &settings.id, around.control_url.as_deref(), with_stdin)
-            .map_err(|e| process::explain(&e, command))?;
+    let mut spawned = process::spawn(
+        command,
+        &settings.id,
+        context.control_url.as_deref(),
+        with_stdin,
+        context.descriptor_limit,
+    )
+    .map_err(|e| process::explain(&e, command))?;
     let tail = Arc::new(Mutex::new(Tail::default()));
     if let Some(stderr) = spawned.stderr.take() {
         tokio::spawn(stderr::drain(
             stderr,
-            Arc::clone(&shared.id),
+            Arc::clone(context.host.id()),
             Arc::clone(&tail),
-            Arc::clone(&shared.metrics),
+            Arc::clone(context.host.metrics()),
         ));
     }
     Ok(Incarnation { spawned, tail, started: Instant::now() })
@@ -59,11 +62,10 @@ pub(super) fn spawn(
 /// # Errors
 /// Why it does not.
 pub async fn try_out(
-    around: &Around,
-    shared: &Shared,
+    context: &SupervisorContext,
     settings: &GatewaySettings,
 ) -> Result<Incarnation, String> {
-    let mut next = spawn(around, shared, settings)?;
+    let mut next = spawn(context, settings)?;
     match timeout(UP_AFTER, next.spawned.child.wait()).await {
         Err(_) => Ok(next),
         Ok(status) => {

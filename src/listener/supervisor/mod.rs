@@ -1,14 +1,16 @@
-//! The life of a gateway's listener: started, watched, ended, started again.
+//! The life of a gateway's listener: it is started, watched, ended and started again.
 //!
-//! One task a gateway, on the control runtime (`task`). It owns the process (`incarnation`); the
-//! pipes belong to the gateway's home, which reports what it sees on them. The two speak by
-//! [`HomeMsg`](crate::gateway::engine::HomeMsg)s and [`Report`]s, and in step: after an exit nothing is
-//! started before the home has said that the incarnation's output is handled. Here is the hold that
-//! the gateway has on that task, which is told by orders and seen by its [`Life`].
+//! Each gateway has one task for this, on the control runtime (`task`). The task owns the process
+//! (`incarnation`); the pipes belong to the shard that is the gateway's primary. The supervisor
+//! tells that shard what to do through a [`ListenerHost`], and the shard tells what it sees on the
+//! pipes by [`Report`]s. After an exit nothing is started before the shard has reported that it has
+//! handled the incarnation's output. A [`Supervisor`] is the handle of that task: it takes orders,
+//! and shows how the listener stands ([`Life`]).
 
 mod incarnation;
 mod task;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,7 +20,46 @@ pub use incarnation::{Incarnation, try_out};
 use task::Task;
 
 use crate::config::settings::GatewaySettings;
-use crate::gateway::engine::{Core, Report, Shared};
+use crate::listener::exchange::restart::Exit;
+use crate::listener::metrics::ListenerMetrics;
+
+/// The gateway of a listener, as the supervisor sees it. No method blocks.
+pub trait ListenerHost: Send + Sync {
+    /// The gateway's id.
+    fn id(&self) -> &Arc<str>;
+
+    /// Where the listener's restarts and the lines of its stderr are counted.
+    fn metrics(&self) -> &Arc<ListenerMetrics>;
+
+    /// The settings as they apply now.
+    fn settings(&self) -> Arc<GatewaySettings>;
+
+    /// Makes these settings apply from now on.
+    fn apply_settings(&self, settings: Arc<GatewaySettings>);
+
+    /// Takes over the pipes of a new incarnation: its stdin (none for a producer) and its stdout.
+    fn attach(&self, stdin: Option<OwnedFd>, stdout: OwnedFd);
+
+    /// Closes the listener's stdin.
+    fn close_stdin(&self);
+
+    /// Reads what the exited incarnation left in its stdout, then reports [`Report::Drained`].
+    /// `wanted` says that the supervisor ended it.
+    fn exited(&self, wanted: bool);
+}
+
+/// What the gateway reports of the listener's pipes. There are at most a few for each incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The incarnation wrote its first bytes.
+    FirstOutput,
+    /// Its stdout ended.
+    StdoutClosed,
+    /// It has to be killed, for it exceeded `hang-timeout`.
+    Hang,
+    /// It is gone and its stdout has been read to the end.
+    Drained(Exit),
+}
 
 /// How the listener stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +70,7 @@ pub enum Life {
     Up(u32),
     /// Gone, the next incarnation will come.
     Restarting,
-    /// It cannot be started: why.
+    /// It cannot be started, with the reason.
     Failed(String),
     /// Stopped.
     Stopped,
@@ -37,7 +78,7 @@ pub enum Life {
 
 /// What the supervisor is told.
 enum Order {
-    /// Stop; cut short when the token is cancelled.
+    /// Stop; the waits are cut short when the token is cancelled.
     Stop(CancellationToken, oneshot::Sender<()>),
     /// Replace the process; these settings apply from then on.
     Replace(Arc<GatewaySettings>, oneshot::Sender<Result<(), String>>),
@@ -45,32 +86,35 @@ enum Order {
 
 /// What a supervisor needs of the world around it.
 #[derive(Clone)]
-pub struct Around {
-    /// The engine.
-    pub core: Arc<Core>,
+pub struct SupervisorContext {
+    /// The gateway.
+    pub host: Arc<dyn ListenerHost>,
     /// The control port's URL, for the listener's environment.
     pub control_url: Option<String>,
+    /// The limits on open files (soft, hard) that listeners get; `None` leaves ours.
+    pub descriptor_limit: Option<(u64, u64)>,
     /// Cancelled when all of `serve` stops: an old process is not given its time then.
     pub hurry: CancellationToken,
 }
 
-/// A gateway's hold on its supervisor.
+/// The handle of a gateway's supervisor. The supervisor kills the listener and ends when its
+/// handle is dropped.
 pub struct Supervisor {
     orders: mpsc::Sender<Order>,
     life: watch::Receiver<Life>,
 }
 
 impl Supervisor {
-    /// Starts the listener of a gateway.
+    /// Starts the listener of a gateway, or takes over a `first` incarnation that was started
+    /// already. To be called within the control runtime.
     pub fn start(
-        around: Around,
-        shared: Arc<Shared>,
+        context: SupervisorContext,
         reports: mpsc::UnboundedReceiver<Report>,
         first: Option<Incarnation>,
     ) -> Supervisor {
         let (orders, orders_in) = mpsc::channel(4);
         let (life_out, life) = watch::channel(Life::Starting);
-        let task = Task::new(around, shared, reports, orders_in, life_out);
+        let task = Task::new(context, reports, orders_in, life_out);
         tokio::spawn(task.run(first));
         Supervisor { orders, life }
     }
@@ -80,8 +124,8 @@ impl Supervisor {
         self.life.clone()
     }
 
-    /// Stops the listener: its stdin is closed, then SIGTERM, then SIGKILL. Cancelling `cut` skips
-    /// the waits.
+    /// Stops the listener: its stdin is closed, then it gets SIGTERM, then SIGKILL. Cancelling
+    /// `cut` skips the waits.
     pub async fn stop(&self, cut: CancellationToken) {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Stop(cut, done)).await.is_ok() {
@@ -90,8 +134,10 @@ impl Supervisor {
         }
     }
 
-    /// Replaces the process by a new one, with new settings; the old one stays if the new one does
-    /// not come up.
+    /// Replaces the process by a new one, with new settings.
+    ///
+    /// # Errors
+    /// Why the new one does not come up; the old one stays then.
     pub async fn replace(&self, settings: Arc<GatewaySettings>) -> Result<(), String> {
         let (done, wait) = oneshot::channel();
         let ended = || "the listener is stopped".to_owned();

@@ -14,14 +14,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::GatewaySettings;
-use crate::gateway::engine::{HomeMsg, Msg, Report, Shared};
 use crate::listener::exchange::restart::Exit;
 use crate::listener::process;
 use crate::listener::stderr::Tail;
 use crate::listener::supervisor::incarnation::{
     Incarnation, UP_AFTER, exit_text, spawn, try_out, with_tail,
 };
-use crate::listener::supervisor::{Around, Life, Order};
+use crate::listener::supervisor::{Life, ListenerHost, Order, Report, SupervisorContext};
 
 /// An exit before this, without output, of the first two incarnations: it cannot be started.
 const EARLY: Duration = Duration::from_secs(1);
@@ -65,8 +64,7 @@ enum Pause {
 
 /// What one gateway's supervisor knows.
 pub(super) struct Task {
-    around: Around,
-    shared: Arc<Shared>,
+    context: SupervisorContext,
     settings: Arc<GatewaySettings>,
     reports: mpsc::UnboundedReceiver<Report>,
     orders: mpsc::Receiver<Order>,
@@ -79,16 +77,14 @@ pub(super) struct Task {
 impl Task {
     /// Before the first incarnation.
     pub(super) fn new(
-        around: Around,
-        shared: Arc<Shared>,
+        context: SupervisorContext,
         reports: mpsc::UnboundedReceiver<Report>,
         orders: mpsc::Receiver<Order>,
         life: watch::Sender<Life>,
     ) -> Task {
         Task {
-            around,
-            settings: shared.settings(),
-            shared,
+            settings: context.host.settings(),
+            context,
             reports,
             orders,
             life,
@@ -103,14 +99,14 @@ impl Task {
         loop {
             let incarnation = match next.take() {
                 Some(incarnation) => incarnation,
-                None => match spawn(&self.around, &self.shared, &self.settings) {
+                None => match spawn(&self.context, &self.settings) {
                     Ok(incarnation) => incarnation,
                     Err(why) if self.incarnations == 0 => {
                         self.life.send_replace(Life::Failed(why));
                         return;
                     }
                     Err(why) => {
-                        tracing::error!(gateway = %self.shared.id, "the listener cannot be started again: {why}");
+                        tracing::error!(gateway = %self.host().id(), "the listener cannot be started again: {why}");
                         match self.pause().await {
                             Pause::Over => continue,
                             Pause::Next(incarnation) => *incarnation,
@@ -126,15 +122,14 @@ impl Task {
         }
     }
 
-    fn tell_home(&self, msg: HomeMsg) {
-        self.around.core.post_home(&self.shared, msg);
+    fn host(&self) -> &dyn ListenerHost {
+        self.context.host.as_ref()
     }
 
     /// From here on these settings hold.
     fn settle(&mut self, settings: Arc<GatewaySettings>) {
         self.settings = Arc::clone(&settings);
-        self.shared.set_settings(settings);
-        self.around.core.post_all(|| Msg::Settings(self.shared.slot));
+        self.host().apply_settings(settings);
     }
 
     /// One incarnation from its attachment to its end. `None`: the supervisor is done; else the
@@ -145,9 +140,9 @@ impl Task {
         // What an earlier incarnation had still to say is over.
         while self.reports.try_recv().is_ok() {}
         if let Some(stdout) = now.spawned.stdout.take() {
-            self.tell_home(HomeMsg::Attach(now.spawned.stdin.take(), stdout));
+            self.host().attach(now.spawned.stdin.take(), stdout);
         }
-        tracing::info!(gateway = %self.shared.id, pid, "listener started");
+        tracing::info!(gateway = %self.host().id(), pid, "listener started");
         let mut wrote = false;
         let end = self.live(&mut now, &mut wrote).await;
         let lived = now.started.elapsed();
@@ -177,10 +172,10 @@ impl Task {
             }
             End::Replaced(next, settings, done) => {
                 self.life.send_replace(Life::Restarting);
-                let hurry = self.around.hurry.clone();
+                let hurry = self.context.hurry.clone();
                 self.end(&mut now, &hurry).await;
                 self.settle(settings);
-                self.shared.metrics.restarts.inc();
+                self.host().metrics().restarts.inc();
                 self.early = 0;
                 let _ = done.send(Ok(()));
                 Some(Some(*next))
@@ -227,7 +222,7 @@ impl Task {
                     None => return End::Orphaned,
                     Some(Order::Stop(cut, done)) => return End::Stop(cut, done),
                     Some(Order::Replace(settings, done)) => {
-                        match try_out(&self.around, &self.shared, &settings).await {
+                        match try_out(&self.context, &settings).await {
                             Ok(next) => return End::Replaced(Box::new(next), settings, done),
                             Err(why) => {
                                 let _ = done.send(Err(why));
@@ -241,7 +236,7 @@ impl Task {
 
     /// The home has handled what the incarnation left; `wanted` says that we ended it.
     async fn drained(&mut self, wanted: bool) -> Option<Exit> {
-        self.tell_home(HomeMsg::Exited { wanted });
+        self.host().exited(wanted);
         loop {
             match self.reports.recv().await? {
                 Report::Drained(exit) => return Some(exit),
@@ -270,12 +265,12 @@ impl Task {
             self.delay = FIRST_DELAY;
         }
         tracing::warn!(
-            gateway = %self.shared.id,
+            gateway = %self.host().id(),
             lived = %format_args!("{:.1}s", lived.as_secs_f64()),
             "the listener ended: {why}; it is started again in {} ms, clients stay connected",
             self.delay.as_millis()
         );
-        self.shared.metrics.restarts.inc();
+        self.host().metrics().restarts.inc();
         self.pause().await
     }
 
@@ -298,7 +293,7 @@ impl Task {
                 }
                 // None is there to replace, but the new one has to show that it lives all the same.
                 Some(Order::Replace(settings, done)) => {
-                    match try_out(&self.around, &self.shared, &settings).await {
+                    match try_out(&self.context, &settings).await {
                         Ok(next) => {
                             self.settle(settings);
                             self.delay = FIRST_DELAY;
@@ -320,7 +315,7 @@ impl Task {
         let pid = now.spawned.pid;
         let had_stdin = !self.settings.hooks.is_none();
         if had_stdin {
-            self.tell_home(HomeMsg::CloseStdin);
+            self.host().close_stdin();
         }
         let wait = if had_stdin { STDIN_WAIT } else { Duration::ZERO };
         let mut gone = within(wait, cut, now.spawned.child.wait()).await.is_some();
@@ -339,7 +334,7 @@ impl Task {
         if !gone {
             let _ = now.spawned.child.wait().await;
         }
-        tracing::info!(gateway = %self.shared.id, pid, "listener stopped");
+        tracing::info!(gateway = %self.host().id(), pid, "listener stopped");
         self.drained(true).await;
     }
 }
