@@ -2,16 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::SystemTime;
 
 use wsgw::config::keys;
 use wsgw::config::keys::Raw;
 use wsgw::config::settings::GatewaySettings;
+use wsgw::gateway::admission::{Decision, decide};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::net::host::{is_loopback, split_host};
 use wsgw::text::glob::glob;
-use wsgw::ws::handshake::{Decision, MAX_HEAD, decide};
 use wsgw::ws::origin::{Origin, may_connect};
+use wsgw::ws::request::MAX_HEAD;
 
 use super::{members_of_line, pieces};
 
@@ -57,9 +59,10 @@ pub fn handshake(data: &[u8]) {
     match decision {
         Decision::Incomplete => assert!(data.len() < MAX_HEAD),
         Decision::Answer { response, .. } => {
-            let (status, names, body) = response_of(&response);
-            assert!((200..=599).contains(&status) && status != 101);
+            let (status, names, body) = response_of(&response.encode(SystemTime::UNIX_EPOCH));
+            assert!((200..=599).contains(&status) && status == response.status());
             let allowed = [
+                "date",
                 "content-type",
                 "content-length",
                 "connection",
@@ -69,9 +72,17 @@ pub fn handshake(data: &[u8]) {
             ];
             assert!(names.iter().all(|(name, _)| allowed.contains(&name.as_str())), "{names:?}");
             let length = names.iter().find(|(name, _)| name == "content-length");
-            assert_eq!(length.map(|(_, value)| value.clone()), Some(body.to_string()));
+            // In answer to HEAD the body is left out.
+            assert!(
+                body == response.body().len()
+                    || body == 0 && data.trim_ascii_start().starts_with(b"HEAD ")
+            );
+            assert_eq!(
+                length.map(|(_, value)| value.clone()),
+                Some(response.body().len().to_string())
+            );
         }
-        Decision::Upgrade(upgrade) => {
+        Decision::Admit(upgrade) => {
             assert!(upgrade.head_len <= data.len().min(MAX_HEAD));
             let chosen = upgrade.chosen.as_deref();
             assert!(chosen.is_none_or(|name| upgrade.offers.iter().any(|offer| offer == name)));
@@ -113,8 +124,8 @@ pub fn handshake(data: &[u8]) {
 fn kind(decision: &Decision) -> String {
     match decision {
         Decision::Incomplete => "incomplete".to_owned(),
-        Decision::Answer { response, .. } => String::from_utf8_lossy(response).into_owned(),
-        Decision::Upgrade(upgrade) => format!("{upgrade:?}"),
+        Decision::Answer { response, reason } => format!("{reason} {response:?}"),
+        Decision::Admit(upgrade) => format!("{upgrade:?}"),
     }
 }
 

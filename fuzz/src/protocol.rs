@@ -14,6 +14,7 @@ use wsgw::listener::protocol::push::Push;
 use wsgw::text::lines::Lines;
 use wsgw::ws::decoder;
 use wsgw::ws::decoder::{Item, Step};
+use wsgw::ws::frame::{Header, OpCode};
 use wsgw::ws::{close, frame};
 
 use super::members_of_line;
@@ -85,8 +86,11 @@ fn whole_frame(body: &NewBody<'_>) {
         NewBody::Text(text) => (frame::text(text), text.as_bytes()),
         NewBody::Binary(bytes) => (frame::binary(bytes), &bytes[..]),
     };
-    let head = frame::head(&frame).expect("an opcode").expect("whole");
-    assert_eq!((head.size + payload.len(), head.last), (frame.len(), true));
+    let header = Header::read(&frame).expect("two bytes");
+    assert!(header.is_last() && !header.is_masked() && header.reserved_bits() == 0);
+    assert!(matches!(header.opcode(), Some(OpCode::Text | OpCode::Binary)));
+    assert_eq!(header.payload_length(&frame), Ok(Some(payload.len() as u64)));
+    assert_eq!(header.size() + payload.len(), frame.len());
     assert_eq!(frame::payload_of(&frame), payload);
 }
 

@@ -16,3 +16,5 @@ pub(crate) mod occupancy;
 pub mod pressure;
 pub(crate) mod primary;
 pub(crate) mod shard;
+
+pub use hub::admission;

@@ -1,62 +1,89 @@
 //! Frames from a client: the rules of RFC 6455 sections 5 to 8 that need a connection's state.
 //!
-//! Pure: bytes in, one [`Item`] at a time out. Payloads are unmasked where they lie.
+//! Pure: bytes in, one [`Item`] at a time out. Payloads are unmasked in place.
 
 use bytes::Bytes;
 
-use crate::gateway::hub::connection::Fragments;
 use crate::ws::close;
 use crate::ws::close::Closing;
 use crate::ws::frame;
-use crate::ws::frame::{Control, Data, OpCode};
+use crate::ws::frame::{Header, MAX_CONTROL, OpCode};
 use crate::ws::payload::Message;
 
-/// What the front of the bytes is.
+/// The result of looking at the front of the bytes.
 #[derive(Debug)]
 pub enum Step {
-    /// Not a whole frame; so many bytes make one.
+    /// The frame is not complete; this many bytes are needed to go on.
     Need(usize),
-    /// A frame of so many bytes.
+    /// A frame of this many bytes.
     Frame(usize, Item),
-    /// A violation of the rules: this Close answers it, and nothing more is read.
+    /// The client broke the rules: this Close answers it, and nothing more is read.
     Violation(Closing),
 }
 
-/// What a frame brought.
+/// The content of a frame.
 #[derive(Debug)]
 pub enum Item {
-    /// A part of a message, or a pong.
+    /// A part of a message, or a pong: nothing to do.
     Nothing,
     /// A whole message, and the bytes of its payload.
     Message(Message, usize),
-    /// A ping; the payload.
+    /// A ping with this payload.
     Ping(Bytes),
-    /// A Close: code and reason, if it had any.
+    /// A Close with its code and reason, or an empty one.
     Close(Option<(u16, String)>),
 }
 
-/// Takes one frame from the front of `bytes`.
+/// A fragmented message whose last part has not arrived.
+#[derive(Debug)]
+pub struct Fragments {
+    /// Whether it is binary.
+    pub binary: bool,
+    /// The payload so far; the decoder keeps it within the bound of a message.
+    pub payload: Vec<u8>,
+    /// How many bytes of a text were found to be UTF-8.
+    checked: usize,
+}
+
+/// Takes one frame from the front of `bytes`. `max` bounds the payload of a whole message in bytes.
+///
+/// What is wrong with a frame is said as soon as its first bytes show it: the rest, which may be
+/// endless, is not waited for.
 pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize) -> Step {
-    let before = fragments.as_ref().map(|f| f.payload.len());
-    if let Some(closing) = refused(bytes, before, max) {
-        return Step::Violation(closing);
-    }
-    let head = match frame::head(bytes) {
-        Ok(Some(head)) => head,
-        Ok(None) => return Step::Need(frame::MAX_HEADER),
-        Err(frame::Reserved) => return Step::Violation(close::PROTOCOL_ERROR),
+    let Some(header) = Header::read(bytes) else { return Step::Need(2) };
+    let Some(opcode) = expected(header, fragments.is_some()) else {
+        return Step::Violation(close::PROTOCOL_ERROR);
     };
-    let Some(mask) = head.mask else { return Step::Violation(close::PROTOCOL_ERROR) };
-    // Bounded by `max` or 125, both far below usize::MAX.
-    let end = head.size + head.length as usize;
-    let Some(payload) = bytes.get_mut(head.size..end) else { return Step::Need(end) };
+    let length = match header.payload_length(bytes) {
+        Ok(Some(length)) => length,
+        Ok(None) => return Step::Need(header.size()),
+        Err(frame::BadLength) => return Step::Violation(close::PROTOCOL_ERROR),
+    };
+    let before = match fragments {
+        Some(fragments) if !opcode.is_control() => fragments.payload.len(),
+        _ => 0,
+    };
+    let bound = if opcode.is_control() { MAX_CONTROL } else { max };
+    // A length that does not fit in usize is too big all the more.
+    let length = usize::try_from(length).ok();
+    let Some(length) = length.filter(|n| n.checked_add(before).is_some_and(|whole| whole <= bound))
+    else {
+        // A control frame's length was checked by `expected`.
+        return Step::Violation(close::TOO_BIG);
+    };
+    let Some(mask) = header.mask(bytes) else { return Step::Need(header.size()) };
+    let Some(end) = header.size().checked_add(length) else {
+        return Step::Violation(close::TOO_BIG);
+    };
+    let Some(payload) = bytes.get_mut(header.size()..end) else { return Step::Need(end) };
     frame::unmask(payload, mask);
-    let item = match head.opcode {
-        OpCode::Data(data) => data_item(data, head.last, payload, fragments),
-        OpCode::Control(Control::Ping) => Ok(Item::Ping(Bytes::copy_from_slice(payload))),
-        OpCode::Control(Control::Pong) => Ok(Item::Nothing),
-        OpCode::Control(Control::Close) => close_item(payload),
-        OpCode::Control(Control::Reserved(_)) => Err(close::PROTOCOL_ERROR),
+    let item = match opcode {
+        OpCode::Ping => Ok(Item::Ping(Bytes::copy_from_slice(payload))),
+        OpCode::Pong => Ok(Item::Nothing),
+        OpCode::Close => close_item(payload),
+        OpCode::Continuation | OpCode::Text | OpCode::Binary => {
+            data_item(opcode == OpCode::Binary, header.is_last(), payload, fragments)
+        }
     };
     match item {
         Ok(item) => Step::Frame(end, item),
@@ -64,59 +91,40 @@ pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize
     }
 }
 
-/// What is wrong with a frame, as soon as its first bytes show it: the payload, and be it endless,
-/// is not waited for. `before` are the bytes of the fragments in front of it, `None` where there are
-/// none.
-fn refused(bytes: &[u8], before: Option<usize>, max: usize) -> Option<Closing> {
-    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    let (last, reserved) = (first & 0x80 != 0, first & 0x70 != 0);
-    let (masked, short) = (second & 0x80 != 0, second & 0x7f);
-    let (in_place, control) = match first & 0x0f {
-        0 => (before.is_some(), false),
-        1 | 2 => (before.is_none(), false),
-        8..=10 => (last && short <= 125, true),
-        _ => (false, false),
+/// The opcode, if a client may send a frame that begins with this header now. `under_way` says
+/// whether a fragmented message has begun.
+fn expected(header: Header, under_way: bool) -> Option<OpCode> {
+    let opcode = header.opcode()?;
+    let in_place = match opcode {
+        OpCode::Continuation => under_way,
+        OpCode::Text | OpCode::Binary => !under_way,
+        // Section 5.5: not fragmented, and a length that needs no further bytes.
+        OpCode::Close | OpCode::Ping | OpCode::Pong => {
+            header.is_last() && header.short_length() <= MAX_CONTROL
+        }
     };
-    if reserved || !masked || !in_place {
-        return Some(close::PROTOCOL_ERROR);
-    }
-    if control {
-        return None;
-    }
-    let (length, least) = match short {
-        126 => (u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 126),
-        127 => (u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 65_536),
-        short => (u64::from(short), 0),
-    };
-    // Section 5.2: the shortest form, and the highest bit is 0.
-    if length < least || length >> 63 != 0 {
-        return Some(close::PROTOCOL_ERROR);
-    }
-    // A length that does not fit in usize is too big all the more.
-    let whole = usize::try_from(length).ok().and_then(|n| n.checked_add(before.unwrap_or(0)));
-    whole.is_none_or(|n| n > max).then_some(close::TOO_BIG)
+    (in_place && header.reserved_bits() == 0 && header.is_masked()).then_some(opcode)
 }
 
+/// A whole message, or a part of one. `binary` is what the frame says of itself: a continuation's
+/// kind is that of the message it belongs to.
 fn data_item(
-    data: Data,
+    binary: bool,
     last: bool,
     payload: &[u8],
     fragments: &mut Option<Box<Fragments>>,
 ) -> Result<Item, Closing> {
     if last && fragments.is_none() {
-        let message = match data {
-            Data::Binary => Message { frame: frame::binary(payload), binary: true },
-            _ => {
-                let text = std::str::from_utf8(payload).map_err(|_| close::INVALID_TEXT)?;
-                Message { frame: frame::text(text), binary: false }
-            }
+        let frame = if binary {
+            frame::binary(payload)
+        } else {
+            frame::text(std::str::from_utf8(payload).map_err(|_| close::INVALID_TEXT)?)
         };
+        let message = Message { frame, binary };
         return Ok(Item::Message(message, payload.len()));
     }
-    let whole = fragments.get_or_insert_with(|| {
-        let binary = matches!(data, Data::Binary);
-        Box::new(Fragments { binary, payload: Vec::new(), checked: 0 })
-    });
+    let whole = fragments
+        .get_or_insert_with(|| Box::new(Fragments { binary, payload: Vec::new(), checked: 0 }));
     whole.payload.extend_from_slice(payload);
     if !whole.binary {
         // Fails as soon as no continuation can make it UTF-8 (section 8.1).

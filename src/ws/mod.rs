@@ -1,4 +1,22 @@
-//! RFC 6455: frames, close codes, the server's handshake and the origin rule. Pure, no I/O.
+//! RFC 6455, pure: bytes and values in, bytes and values out; no I/O, no clock, no settings.
+//!
+//! - [`frame`] and [`decoder`]: section 5, one header parser for both directions;
+//! - [`close`]: close codes and reasons, section 7.4;
+//! - [`request`], [`handshake`], [`response`]: the opening handshake, section 4, and HTTP as far as
+//!   it is needed for it;
+//! - [`origin`]: section 10.2;
+//! - [`payload`]: a message on its way through the gateway.
+//!
+//! # Why not tungstenite's
+//!
+//! `wsgw connect` is a tungstenite client. A gateway needs two things that its server does not
+//! offer: a frame that is encoded once for all recipients, and a decoder that keeps no buffer for
+//! each connection but works in the one that a shard's connections share. A protocol error shows
+//! there with a frame's first bytes, before a payload without an end is waited for. What would be
+//! left to take from tungstenite is a header's format, which is some thirty lines here; taking it
+//! meant to parse each header twice. It is the second opinion in the tests and the fuzz targets.
+//!
+//! Nothing here imports `config`, `listener` or `gateway`.
 
 pub mod close;
 pub mod decoder;
@@ -6,3 +24,5 @@ pub mod frame;
 pub mod handshake;
 pub mod origin;
 pub mod payload;
+pub mod request;
+pub mod response;

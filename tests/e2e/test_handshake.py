@@ -140,11 +140,10 @@ def test_the_bounds_of_the_head(ask):
         assert ask(head(headers="Host: x\r\n" + UPGRADE + more))[0] == status, count
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "HEAD", "get"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "get"])
 def test_another_method(ask, method):
     data = head(f"{method} / HTTP/1.1", "Host: x\r\n")
-    if method != "HEAD":
-        assert ask(data, then=b"x" * 500_000)[0] == 405
+    assert ask(data, then=b"x" * 500_000)[0] == 405
 
 
 def test_an_answer_to_head_has_no_body(serve):
@@ -153,7 +152,7 @@ def test_an_answer_to_head_has_no_body(serve):
     data = b""
     while chunk := link.sock.recv(4096):
         data += chunk
-    assert data.startswith(b"HTTP/1.1 405 ") and data.endswith(b"\r\n\r\n")
+    assert data.startswith(b"HTTP/1.1 200 ") and data.endswith(b"\r\n\r\n")
 
 
 def test_paths_and_queries_are_told_as_they_came(scripted):

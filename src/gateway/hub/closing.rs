@@ -13,6 +13,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::ws::close;
 use crate::ws::close::Closing;
 use crate::ws::frame;
+use crate::ws::response::Response;
 
 /// How long unanswered messages hold up a close that the client began.
 const ANSWERS_WAIT: u64 = 1_000;
@@ -94,13 +95,8 @@ impl Slice {
         match conn.state {
             State::Open => {}
             State::Handshake | State::Asking => {
-                let body = format!("{reason}\n");
-                return self.refuse(
-                    slot,
-                    crate::ws::handshake::unavailable(&body),
-                    "stopping",
-                    ctx,
-                );
+                let response = Response::text(503, format!("{reason}\n"));
+                return self.refuse(slot, response, "stopping", ctx);
             }
             // Its end is under way with its own code.
             State::Closing => {

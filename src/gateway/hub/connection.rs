@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::gateway::hub::admission::Admitted;
 use crate::gateway::io::outbox::Outbox;
 use crate::gateway::io::transport::Transport;
 use crate::gateway::occupancy::AddressBlock;
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::protocol::connid::ConnId;
-use crate::ws::handshake::Upgrade;
+use crate::ws::decoder::Fragments;
 
 /// Where a connection stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +30,6 @@ pub enum State {
     Lingering,
 }
 
-/// Parts of a fragmented message so far.
-#[derive(Debug)]
-pub struct Fragments {
-    /// Whether it is binary.
-    pub binary: bool,
-    /// The payload so far.
-    pub payload: Vec<u8>,
-    /// Bytes of a text that were found to be UTF-8.
-    pub checked: usize,
-}
-
 /// The handshake's part, gone once it is over.
 #[derive(Debug)]
 pub struct Opening {
@@ -48,7 +38,7 @@ pub struct Opening {
     /// Bytes of the head that were looked at.
     pub seen: usize,
     /// The request, once it is there.
-    pub upgrade: Option<Box<Upgrade>>,
+    pub upgrade: Option<Box<Admitted>>,
 }
 
 /// The end's part: there once it began.

@@ -7,7 +7,7 @@ use crate::gateway::hub::closing::{CLOSE_WAIT, LINGER};
 use crate::gateway::hub::connection::State;
 use crate::gateway::io::timers::Due;
 use crate::gateway::shard::Ctx;
-use crate::ws::handshake;
+use crate::ws::response::Response;
 use crate::ws::{close, frame};
 
 /// How long a client that takes what waits for it, little by little, may be at it after a close.
@@ -57,7 +57,7 @@ impl Slice {
             match conn.state {
                 State::Handshake => {
                     let text = "The request did not arrive in time.\n";
-                    let response = handshake::answer(408, "", text);
+                    let response = Response::text(408, text);
                     return self.refuse(due.slot, response, "timeout", ctx);
                 }
                 State::Closing => {

@@ -4,6 +4,7 @@
 //! `reading` (frames from clients), `fanout` (frames to clients), `clocks` (time-outs and pings),
 //! `closing` (how connections end), `home` (acceptor and listener, on one shard of each gateway).
 
+pub mod admission;
 pub mod burst;
 pub mod closing;
 pub mod connection;

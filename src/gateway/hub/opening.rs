@@ -12,6 +12,8 @@ use mio::net::TcpStream;
 
 use crate::gateway::engine::HomeMsg;
 use crate::gateway::hub::Slice;
+use crate::gateway::hub::admission;
+use crate::gateway::hub::admission::{Admitted, Decision};
 use crate::gateway::hub::connection::{Conn, State};
 use crate::gateway::io::transport::Transport;
 use crate::gateway::occupancy::AddressBlock;
@@ -20,8 +22,7 @@ use crate::listener::connection::ConnInfo;
 use crate::listener::exchange::Verdict;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::hooks::Hook;
-use crate::ws::handshake;
-use crate::ws::handshake::{Decision, Upgrade};
+use crate::ws::response::Response;
 
 /// Bytes of told events that may wait for the listener; past it new connections get 503.
 const NOTICES_MAX: usize = 4 * 1024 * 1024;
@@ -64,10 +65,10 @@ impl Slice {
         let Some(opening) = &mut conn.opening else { return };
         let seen = opening.seen;
         opening.seen = conn.partial.len();
-        match handshake::decide(&conn.partial, seen, &self.settings, opening.peer, bound) {
+        match admission::decide(&conn.partial, seen, &self.settings, opening.peer, bound) {
             Decision::Incomplete => {}
             Decision::Answer { response, reason } => self.refuse(slot, response, reason, ctx),
-            Decision::Upgrade(upgrade) => {
+            Decision::Admit(upgrade) => {
                 let rest = conn.partial.split_off(upgrade.head_len);
                 conn.partial = rest;
                 self.upgrade(slot, upgrade, ctx);
@@ -76,9 +77,9 @@ impl Slice {
     }
 
     /// A good request: the limits and the listener have their say.
-    fn upgrade(&mut self, slot: u32, upgrade: Box<Upgrade>, ctx: &mut Ctx) {
+    fn upgrade(&mut self, slot: u32, upgrade: Box<Admitted>, ctx: &mut Ctx) {
         if self.shared.refusing.load(Ordering::Relaxed) {
-            let response = handshake::unavailable("The gateway is stopping.\n");
+            let response = Response::text(503, "The gateway is stopping.\n");
             return self.refuse(slot, response, "stopping", ctx);
         }
         // Looked at here so that nobody is asked in vain; counted when it is opened.
@@ -86,12 +87,12 @@ impl Slice {
             return self.refuse_full(slot, ctx);
         }
         if self.settings.tells() && self.shared.pressure.notice_bytes() >= NOTICES_MAX {
-            let response = handshake::unavailable("The listener is behind with its events.\n");
+            let response = Response::text(503, "The listener is behind with its events.\n");
             return self.refuse(slot, response, "listener_queue", ctx);
         }
         if self.settings.max_connections_per_ip > 0 && !self.count_ip(slot, upgrade.ip) {
             let text = "Too many connections from this address (max-connections-per-ip).\n";
-            let response = handshake::answer(429, "Retry-After: 1\r\n", text);
+            let response = Response::text(429, text);
             return self.refuse(slot, response, "max_connections_per_ip", ctx);
         }
         let asked = self.settings.asks(Hook::OnHandshake);
@@ -119,7 +120,7 @@ impl Slice {
         match verdict {
             Verdict::Accept(protocol) => {
                 if self.shared.refusing.load(Ordering::Relaxed) {
-                    let response = handshake::unavailable("The gateway is stopping.\n");
+                    let response = Response::text(503, "The gateway is stopping.\n");
                     return self.refuse(slot, response, "stopping", ctx);
                 }
                 let protocol = protocol.as_deref().or(upgrade.chosen.as_deref());
@@ -129,22 +130,22 @@ impl Slice {
             }
             Verdict::Refuse(status, body) => {
                 let reason = if status == 500 { "listener_fault" } else { "rejected" };
-                self.refuse(slot, handshake::answer(status, "", &body), reason, ctx);
+                self.refuse(slot, Response::text(status, body), reason, ctx);
             }
             Verdict::Unavailable => {
-                let response = handshake::unavailable("The listener does not answer.\n");
+                let response = Response::text(503, "The listener does not answer.\n");
                 self.refuse(slot, response, "listener_down", ctx);
             }
         }
     }
 
     fn refuse_full(&mut self, slot: u32, ctx: &mut Ctx) {
-        let response = handshake::unavailable("Too many connections (max-connections).\n");
+        let response = Response::text(503, "Too many connections (max-connections).\n");
         self.refuse(slot, response, "max_connections", ctx);
     }
 
     /// 101: counted and registered first, then told, then answered.
-    fn open(&mut self, slot: u32, upgrade: &Upgrade, protocol: Option<&str>, ctx: &mut Ctx) {
+    fn open(&mut self, slot: u32, upgrade: &Admitted, protocol: Option<&str>, ctx: &mut Ctx) {
         // The shards open connections at the same time: none may be one too many.
         if !self.shared.occupancy.try_open(self.settings.max_connections) {
             return self.refuse_full(slot, ctx);
@@ -182,14 +183,13 @@ impl Slice {
     }
 
     /// Answers in HTTP and closes. `reason` is the label in the metrics; empty: no refusal.
-    pub fn refuse(&mut self, slot: u32, response: Vec<u8>, reason: &str, ctx: &mut Ctx) {
+    pub fn refuse(&mut self, slot: u32, response: Response, reason: &str, ctx: &mut Ctx) {
         if !reason.is_empty() {
             self.shared.metrics.refused.add(reason, 1);
             let peer = self.conns.get(slot as usize).and_then(|c| c.opening.as_ref());
             if let Some(opening) = peer {
                 let (id, remote) = (&self.shared.id, opening.peer);
-                let told = handshake::body(&response);
-                let told = crate::text::escape::escape(told.trim_end());
+                let told = crate::text::escape::escape(response.body().trim_end());
                 // A browser does not show its page the answer: here is where it can be found.
                 if reason == "origin" {
                     tracing::info!(gateway = %id, %remote, reason, "refused: {told}");
@@ -202,7 +202,7 @@ impl Slice {
             conn.opening = None;
             conn.partial = Vec::new();
         }
-        self.send_always(slot, Bytes::from(response), ctx);
+        self.send_always(slot, Bytes::from(response.encode(SystemTime::now())), ctx);
         self.linger(slot, ctx);
     }
 

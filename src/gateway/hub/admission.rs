@@ -1,0 +1,268 @@
+//! Who may connect: a request's bytes and the gateway's settings in, a decision out. Pure.
+//!
+//! What RFC 6455 asks of an upgrade is [`handshake`]'s; here are the gateway's own rules (paths,
+//! origins, trusted proxies, subprotocols) and what its listener is told of a request.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::config::settings::{GatewaySettings, HeaderRule};
+use crate::listener::protocol::event::{self, Subprotocol};
+use crate::listener::protocol::json;
+use crate::text::glob::glob;
+use crate::ws::handshake;
+use crate::ws::handshake::{Refusal, bad_request};
+use crate::ws::origin::may_connect;
+use crate::ws::request::Request;
+use crate::ws::response::Response;
+
+const PAGE: &str = "<!doctype html>\n<title>wsgw</title>\n<p>This is a WebSocket server (wsgw). \
+                    Connect with a WebSocket client, for example <code>wsgw connect</code>.</p>\n";
+
+/// What to do with the bytes so far.
+#[derive(Debug)]
+pub enum Decision {
+    /// The head is not all there.
+    Incomplete,
+    /// A good upgrade.
+    Admit(Box<Admitted>),
+    /// An HTTP answer, then the end of the connection. `reason` is the label of the refusal in the
+    /// metrics; it is empty where nothing was refused.
+    Answer {
+        /// The answer.
+        response: Response,
+        /// The label.
+        reason: &'static str,
+    },
+}
+
+/// A good upgrade, before the limits and the listener have had their say.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The size of the request's head in bytes; frames may stand behind it.
+    pub head_len: usize,
+    /// The client's address: that of its socket, or what a trusted proxy says.
+    pub ip: IpAddr,
+    /// The same as text; with the port where it is the socket's.
+    pub remote: String,
+    /// The subprotocols that the client offers, in its order.
+    pub offers: Vec<String>,
+    /// The one that the settings choose.
+    pub chosen: Option<String>,
+    path: String,
+    query: String,
+    headers: Vec<(String, String)>,
+    key: String,
+}
+
+impl Admitted {
+    /// What `onHandshake` says of it.
+    pub fn asked_members(&self) -> Vec<u8> {
+        event::request_members(self.request(), Subprotocol::Offered(&self.offers))
+    }
+
+    /// What `onClientOpen` says of it, and how many bytes the path has in it as a JSON string.
+    pub fn open_members(&self, protocol: Option<&str>) -> (Vec<u8>, usize) {
+        let members = event::request_members(self.request(), Subprotocol::Chosen(protocol));
+        let mut path = Vec::new();
+        json::push_str(&mut path, &self.path);
+        (members, path.len())
+    }
+
+    /// The path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The 101 with this subprotocol.
+    pub fn switching_protocols(&self, protocol: Option<&str>) -> Vec<u8> {
+        handshake::switching_protocols(&self.key, protocol)
+    }
+
+    fn request(&self) -> event::Request<'_> {
+        event::Request {
+            path: &self.path,
+            query: &self.query,
+            remote: &self.remote,
+            headers: &self.headers,
+        }
+    }
+}
+
+/// Decides on a request, of whose bytes `seen` were looked at before. `peer` is the socket's other
+/// end, `bound` the address that the gateway listens on.
+pub fn decide(
+    bytes: &[u8],
+    seen: usize,
+    settings: &GatewaySettings,
+    peer: SocketAddr,
+    bound: IpAddr,
+) -> Decision {
+    let request = match Request::read(bytes, seen) {
+        Ok(Some(request)) => request,
+        Ok(None) => return Decision::Incomplete,
+        Err(Refusal { response, reason }) => return Decision::Answer { response, reason },
+    };
+    let answered = match request.method {
+        "GET" if handshake::is_attempted(&request) => {
+            match admit(&request, settings, peer, bound) {
+                Ok(admitted) => return Decision::Admit(Box::new(admitted)),
+                Err(refusal) => Err(refusal),
+            }
+        }
+        "GET" | "HEAD" | "OPTIONS" => plain(&request, settings),
+        _ => {
+            let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.\n");
+            Err(Refusal { response, reason: "method" })
+        }
+    };
+    let (response, reason) = match answered {
+        Ok(response) => (response, ""),
+        Err(Refusal { response, reason }) => (response, reason),
+    };
+    let response = if request.method == "HEAD" { response.to_head() } else { response };
+    Decision::Answer { response, reason }
+}
+
+/// A request that is not an upgrade: a browser, a load balancer's check, a client that a proxy has
+/// robbed of its `Upgrade`.
+fn plain(request: &Request<'_>, settings: &GatewaySettings) -> Result<Response, Refusal> {
+    handshake::check_request(request)?;
+    // RFC 9110 section 9.3.7: the server as a whole.
+    if (request.method, request.target) == ("OPTIONS", "*") {
+        return Ok(Response::options());
+    }
+    let (path, _) = target(request)?;
+    let fits = path_fits(path, settings);
+    match request.method {
+        "OPTIONS" if path == "/" || fits => Ok(Response::options()),
+        _ if path == "/" => Ok(Response::page(PAGE)),
+        _ if fits => {
+            let response = Response::text(426, "This is a WebSocket server (wsgw).\n");
+            Err(Refusal { response, reason: "no_upgrade" })
+        }
+        _ => Err(no_such_path()),
+    }
+}
+
+fn admit(
+    request: &Request<'_>,
+    settings: &GatewaySettings,
+    peer: SocketAddr,
+    bound: IpAddr,
+) -> Result<Admitted, Refusal> {
+    handshake::check_request(request)?;
+    let (path, query) = target(request)?;
+    if !path_fits(path, settings) {
+        return Err(no_such_path());
+    }
+    let key = handshake::check_upgrade(request)?;
+    check_origin(request, settings, bound)?;
+    let forwarded = settings
+        .trusts(peer.ip())
+        .then(|| request.joined("x-forwarded-for"))
+        .flatten()
+        .and_then(|list| last_untrusted(&list, settings));
+    let (ip, remote) = match forwarded {
+        Some(ip) => (ip, ip.to_string()),
+        // An IPv4 client of an IPv6 socket is shown as what it is.
+        None => {
+            let ip = peer.ip().to_canonical();
+            (ip, SocketAddr::new(ip, peer.port()).to_string())
+        }
+    };
+    let offers = request.tokens("sec-websocket-protocol");
+    let chosen = match &settings.protocols {
+        None => offers.first().cloned(),
+        Some(list) => offers.iter().find(|offer| list.contains(offer)).cloned(),
+    };
+    Ok(Admitted {
+        head_len: request.size,
+        ip,
+        remote,
+        chosen,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers: kept_headers(&request.headers, &settings.headers),
+        key,
+        offers,
+    })
+}
+
+fn target<'b>(request: &Request<'b>) -> Result<(&'b str, &'b str), Refusal> {
+    request.path_and_query().ok_or_else(|| bad_request("the target is not a path"))
+}
+
+fn path_fits(path: &str, settings: &GatewaySettings) -> bool {
+    settings.path.is_empty() || settings.path.iter().any(|pattern| glob(pattern, path))
+}
+
+fn no_such_path() -> Refusal {
+    Refusal { response: Response::text(404, "No WebSocket here.\n"), reason: "path" }
+}
+
+fn check_origin(
+    request: &Request<'_>,
+    settings: &GatewaySettings,
+    bound: IpAddr,
+) -> Result<(), Refusal> {
+    let origin = request.joined("origin");
+    let host = request.one("host").unwrap_or_default();
+    if may_connect(origin.as_deref(), &host, bound, settings.allow_origin.as_deref()) {
+        return Ok(());
+    }
+    let text = format!(
+        "The origin {:?} may not connect. The gateway's setting allow-origin says which may.\n",
+        origin.unwrap_or_default()
+    );
+    Err(Refusal { response: Response::text(403, text), reason: "origin" })
+}
+
+/// The last address of an `X-Forwarded-For` that does not belong to a trusted proxy. A malformed
+/// header counts as absent.
+fn last_untrusted(list: &str, settings: &GatewaySettings) -> Option<IpAddr> {
+    let mut addresses: Vec<IpAddr> =
+        list.split(',').map(|a| forwarded_address(a.trim())).collect::<Option<_>>()?;
+    while let Some(address) = addresses.pop() {
+        if !settings.trusts(address) {
+            return Some(address.to_canonical());
+        }
+    }
+    None
+}
+
+/// One address of an `X-Forwarded-For`: some proxies add the port, and brackets to IPv6.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    match bare {
+        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => {
+            let with_port = || text.parse::<SocketAddr>().ok().map(|a| a.ip());
+            text.parse().ok().or_else(with_port)
+        }
+    }
+}
+
+/// The headers that are told, each name once, in the order of the request.
+fn kept_headers(headers: &[httparse::Header<'_>], rules: &[HeaderRule]) -> Vec<(String, String)> {
+    let mut kept: Vec<(String, String)> = Vec::new();
+    for header in headers {
+        let name = header.name.to_ascii_lowercase();
+        let wanted = rules.iter().any(|rule| match rule {
+            HeaderRule::All => true,
+            HeaderRule::Prefix(prefix) => name.starts_with(prefix.as_str()),
+            HeaderRule::Name(rule) => *rule == name,
+        });
+        if !wanted {
+            continue;
+        }
+        let value = String::from_utf8_lossy(header.value);
+        match kept.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, before)) => {
+                before.push_str(if name == "cookie" { "; " } else { ", " });
+                before.push_str(&value);
+            }
+            None => kept.push((name, value.into_owned())),
+        }
+    }
+    kept
+}

@@ -1,0 +1,149 @@
+//! The HTTP answers of a gateway's port other than 101, with the headers that HTTP asks of each
+//! status. Every one of them ends the connection.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use http::StatusCode;
+
+/// The methods that a gateway's port answers, as an `Allow` header has them.
+pub const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// An HTTP answer after which the connection is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    /// The type of the body; `None` for the answer to OPTIONS, which has none.
+    kind: Option<&'static str>,
+    body: Cow<'static, str>,
+    /// Whether the body is left out, its length stated all the same.
+    headers_only: bool,
+}
+
+impl Response {
+    /// A text, as all refusals have it.
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Response {
+        Response { status, kind: Some("text/plain"), body: body.into(), headers_only: false }
+    }
+
+    /// A page, with 200.
+    pub fn page(body: &'static str) -> Response {
+        Response { status: 200, kind: Some("text/html"), body: body.into(), headers_only: false }
+    }
+
+    /// The answer to OPTIONS: the methods, and no body (RFC 9110 section 9.3.7).
+    pub fn options() -> Response {
+        Response { status: 200, kind: None, body: "".into(), headers_only: false }
+    }
+
+    /// The same in answer to HEAD: with all headers, without the body (RFC 9110 section 9.3.2).
+    #[must_use]
+    pub fn to_head(mut self) -> Response {
+        self.headers_only = true;
+        self
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body, whether it is sent or not.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// The bytes to send at this time.
+    pub fn encode(&self, now: SystemTime) -> Vec<u8> {
+        let Response { status, kind, body, headers_only } = self;
+        let phrase = StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason());
+        let mut out = String::with_capacity(320 + body.len());
+        // Writing to a String cannot fail.
+        let _ = write!(out, "HTTP/1.1 {status} {}\r\n", phrase.unwrap_or("Refused"));
+        let _ = write!(out, "Date: {}\r\n", httpdate::fmt_http_date(now));
+        if let Some(kind) = kind {
+            let _ = write!(out, "Content-Type: {kind}; charset=utf-8\r\n");
+        }
+        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        if kind.is_none() || *status == 405 {
+            let _ = write!(out, "Allow: {ALLOW}\r\n");
+        }
+        for (name, value) in required_headers(*status) {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
+        // 426 is about an upgrade, which has to be named here as well (RFC 9110 section 7.8).
+        out.push_str(match status {
+            426 => "Connection: Upgrade, close\r\n\r\n",
+            _ => "Connection: close\r\n\r\n",
+        });
+        if !headers_only {
+            out.push_str(body);
+        }
+        out.into_bytes()
+    }
+}
+
+/// What an answer with this status has to say beside its body. The listener's refusals have any
+/// status from 400 to 599, so the table is longer than what the gateway itself answers.
+fn required_headers(status: u16) -> &'static [(&'static str, &'static str)] {
+    match status {
+        // RFC 9110 section 15.5.2. A scheme for which no browser asks its user for a password.
+        401 => &[("WWW-Authenticate", "Bearer realm=\"wsgw\"")],
+        // Section 15.5.8.
+        407 => &[("Proxy-Authenticate", "Bearer realm=\"wsgw\"")],
+        // Section 15.5.22, and RFC 6455 section 4.2.2 for the version.
+        426 => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
+        // RFC 6585 section 4 and RFC 9110 section 15.6.4: what is full or down now may soon not be.
+        429 | 503 => &[("Retry-After", "1")],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn encoded(response: &Response) -> String {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        String::from_utf8(response.encode(now)).unwrap()
+    }
+
+    #[test]
+    fn every_status_has_the_headers_that_http_asks_for() {
+        for status in 400..600 {
+            let text = encoded(&Response::text(status, "why\n"));
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")));
+            assert!(head.contains("\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
+            assert!(head.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"));
+            assert!(head.contains("\r\nContent-Length: 4\r\n"));
+            assert_eq!(body, "why\n");
+            let has = |line: &str| head.lines().any(|l| l == line);
+            assert_eq!(has("Connection: close"), status != 426);
+            assert_eq!(has("Connection: Upgrade, close"), status == 426);
+            assert_eq!(has("Upgrade: websocket"), status == 426);
+            assert_eq!(has("Sec-WebSocket-Version: 13"), status == 426);
+            assert_eq!(has("Allow: GET, HEAD, OPTIONS"), status == 405);
+            assert_eq!(has("Retry-After: 1"), matches!(status, 429 | 503));
+            assert_eq!(head.contains("\r\nWWW-Authenticate: "), status == 401);
+        }
+    }
+
+    #[test]
+    fn head_has_the_length_but_not_the_body() {
+        let get = encoded(&Response::page("<p>ä</p>"));
+        let head = encoded(&Response::page("<p>ä</p>").to_head());
+        assert!(head.contains("\r\nContent-Length: 9\r\n"));
+        assert_eq!(format!("{head}<p>ä</p>"), get);
+    }
+
+    #[test]
+    fn options_names_the_methods() {
+        let text = encoded(&Response::options());
+        assert!(text.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"));
+        assert!(text.contains("\r\nContent-Length: 0\r\n") && !text.contains("Content-Type"));
+    }
+}
