@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 use hyper::Request;
+use wsgw::api::ApiError;
 use wsgw::api::endpoint::Endpoint;
-use wsgw::api::failure::RemoteError;
 use wsgw::api::file::ControlFile;
 use wsgw::control::guard::Guard;
-use wsgw::control::{Budget, Lines, Query};
+use wsgw::control::{Budget, Query, StructLines};
 use wsgw::control_client::wire::{Framing, Socket, Source, is_timeout};
 use wsgw::ws::close;
 
@@ -49,7 +49,7 @@ pub fn guard(data: &[u8]) {
 pub fn request(data: &[u8]) {
     let budget = Budget::default();
     let cut = |pieces: &[&[u8]]| {
-        let (mut lines, mut out) = (Lines::new(budget.share()), Vec::new());
+        let (mut lines, mut out) = (StructLines::new(budget.share()), Vec::new());
         for (piece, last) in pieces.iter().zip(1..) {
             lines.feed(Bytes::copy_from_slice(piece));
             for ended in [false, true].into_iter().take(1 + usize::from(last == pieces.len())) {
@@ -69,8 +69,8 @@ pub fn request(data: &[u8]) {
         assert_eq!(cut(&pieces(data, 1)), model);
     }
 
-    let error = RemoteError::read(418, data);
-    assert!(error.exit() > 0 && error.exit() <= 6);
+    let error = ApiError::from_response(418, data);
+    assert!((1..=6).contains(&error.code.exit()));
     let _ = serde_json::from_slice::<ControlFile>(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(query) = Query::parse(text) {

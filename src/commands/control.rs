@@ -32,8 +32,12 @@ pub(super) fn seconds(flag: &str, text: &str) -> Result<Duration, Failure> {
 
 /// Reads JSON that the control port sent.
 pub(super) fn read<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|e| Failure::other(format!("the control port's answer is not understood: {e}")))
+    serde_json::from_slice(body).map_err(|e| not_understood(&e))
+}
+
+/// The failure of an answer that is not what the API says.
+pub(super) fn not_understood(error: &serde_json::Error) -> Failure {
+    Failure::other(format!("the control port's answer is not understood: {error}"))
 }
 
 /// What stands unencoded in a segment of a path or a value of a query (RFC 3986, section 2.3).

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::api::{ConnectionInfo, GatewayStatus};
 use crate::cli::StatusArgs;
 use crate::commands::control;
 use crate::commands::control::{read, segment};
@@ -12,27 +12,8 @@ use crate::commands::output::{print, print_json, table};
 use crate::error::{Failure, exit};
 use crate::text::escape::escape;
 
-/// What a status line needs of a gateway.
-#[derive(Debug, Deserialize)]
-pub struct Gateway {
-    /// Its id.
-    pub id: String,
-    /// `running` and so on.
-    pub state: String,
-    listener: String,
-    /// Where it listens.
-    pub address: Option<String>,
-    connections: u64,
-    messages_in: u64,
-    messages_out: u64,
-    restarts: u64,
-    listener_pid: Option<u32>,
-    /// Why it failed.
-    pub error: Option<String>,
-}
-
 /// `wsgw status [ID]`.
-pub fn status(args: &StatusArgs) -> Result<u8, Failure> {
+pub(super) fn status(args: &StatusArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
     let path = match &args.id {
         None => "/v1/gateways".to_owned(),
@@ -44,13 +25,13 @@ pub fn status(args: &StatusArgs) -> Result<u8, Failure> {
     } else if args.id.is_some() {
         print(&gateways_table(&[read(&body)?]))?;
     } else {
-        print(&gateways_table(&read::<Vec<Gateway>>(&body)?))?;
+        print(&gateways_table(&read::<Vec<GatewayStatus>>(&body)?))?;
     }
     Ok(exit::OK)
 }
 
 /// The table of `wsgw status`, with what went wrong below.
-pub fn gateways_table(gateways: &[Gateway]) -> String {
+pub(super) fn gateways_table(gateways: &[GatewayStatus]) -> String {
     if gateways.is_empty() {
         return "no gateways\n".to_owned();
     }
@@ -71,12 +52,12 @@ pub fn gateways_table(gateways: &[Gateway]) -> String {
         .map(|g| {
             vec![
                 g.id.clone(),
-                g.state.clone(),
+                g.state.name().to_owned(),
                 g.address.clone().unwrap_or_else(none),
                 g.connections.to_string(),
                 g.messages_in.to_string(),
                 g.messages_out.to_string(),
-                g.listener.clone(),
+                g.listener.name().to_owned(),
                 g.listener_pid.map_or_else(none, |pid| pid.to_string()),
                 g.restarts.to_string(),
             ]
@@ -92,88 +73,79 @@ pub fn gateways_table(gateways: &[Gateway]) -> String {
 }
 
 /// Several lines (a listener's last words), each escaped.
-pub fn lines_escaped(text: &str) -> String {
+pub(super) fn lines_escaped(text: &str) -> String {
     text.lines().map(escape).collect::<Vec<_>>().join("\n  ")
 }
 
-#[derive(Debug, Deserialize)]
-struct Connection {
-    gateway: String,
-    conn: String,
-    remote: String,
-    path: String,
-    opened_at: String,
-    queued_bytes: u64,
-}
-
 /// `wsgw connections [ID]`. Those of all gateways have a key `gateway` each.
-pub fn connections(args: &StatusArgs) -> Result<u8, Failure> {
+pub(super) fn connections(args: &StatusArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
     let path = |id: &str| format!("/v1/gateways/{}/connections", segment(id));
-    let mut all: Vec<Value> = Vec::new();
+    // Each gateway's id and list.
+    let mut lists: Vec<(String, Vec<u8>)> = Vec::new();
     if let Some(id) = &args.id {
         let body = client.call("GET", &path(id), None)?;
         if args.json {
             print_json(&body)?;
             return Ok(exit::OK);
         }
-        add(&mut all, id, &body)?;
+        lists.push((id.clone(), body));
     } else {
         let gateways = client.call("GET", "/v1/gateways", None)?;
-        for gateway in read::<Vec<Gateway>>(&gateways)? {
+        for gateway in read::<Vec<GatewayStatus>>(&gateways)? {
             let answer = client.request("GET", &path(&gateway.id), None)?;
             match answer.status {
-                200 => add(&mut all, &gateway.id, &answer.body)?,
+                200 => lists.push((gateway.id, answer.body)),
                 // Removed or stopped in the meantime: it has none.
                 404 | 409 | 503 => {}
                 status => return Err(client.refused(status, &answer.body)),
             }
         }
         if args.json {
-            print_json(Value::from(all).to_string().as_bytes())?;
+            print_json(with_gateways(&lists)?.to_string().as_bytes())?;
             return Ok(exit::OK);
         }
     }
-    let list: Vec<Connection> = all
-        .into_iter()
-        .map(|value| {
-            serde_json::from_value(value).map_err(|e| {
-                Failure::other(format!("the control port's answer is not understood: {e}"))
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    print(&connections_table(&list, SystemTime::now()))?;
+    let mut rows = Vec::new();
+    let now = SystemTime::now();
+    for (gateway, body) in &lists {
+        let list: Vec<ConnectionInfo> = read(body)?;
+        rows.extend(list.iter().map(|connection| row(gateway, connection, now)));
+    }
+    print(&connections_table(&rows))?;
     Ok(exit::OK)
 }
 
-fn add(all: &mut Vec<Value>, gateway: &str, body: &[u8]) -> Result<(), Failure> {
-    for mut connection in read::<Vec<Value>>(body)? {
-        if let Some(members) = connection.as_object_mut() {
-            members.insert("gateway".to_owned(), Value::from(gateway));
+/// The lists as one, each connection with its gateway and with all that the server said of it.
+fn with_gateways(lists: &[(String, Vec<u8>)]) -> Result<Value, Failure> {
+    let mut all = Vec::new();
+    for (gateway, body) in lists {
+        for mut connection in read::<Vec<Value>>(body)? {
+            if let Some(members) = connection.as_object_mut() {
+                members.insert("gateway".to_owned(), Value::from(gateway.as_str()));
+            }
+            all.push(connection);
         }
-        all.push(connection);
     }
-    Ok(())
+    Ok(Value::from(all))
 }
 
-fn connections_table(list: &[Connection], now: SystemTime) -> String {
-    if list.is_empty() {
+fn row(gateway: &str, connection: &ConnectionInfo, now: SystemTime) -> Vec<String> {
+    vec![
+        gateway.to_owned(),
+        connection.conn.clone(),
+        escape(&connection.remote).into_owned(),
+        age(&connection.opened_at, now),
+        connection.queued_bytes.to_string(),
+        escape(&connection.path_text()).into_owned(),
+    ]
+}
+
+fn connections_table(rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
         return "no connections\n".to_owned();
     }
-    let rows: Vec<Vec<String>> = list
-        .iter()
-        .map(|c| {
-            vec![
-                c.gateway.clone(),
-                c.conn.clone(),
-                escape(&c.remote).into_owned(),
-                age(&c.opened_at, now),
-                c.queued_bytes.to_string(),
-                escape(&c.path).into_owned(),
-            ]
-        })
-        .collect();
-    table(&["GATEWAY", "CONN", "REMOTE", ">AGE", ">QUEUED", "PATH"], &rows)
+    table(&["GATEWAY", "CONN", "REMOTE", ">AGE", ">QUEUED", "PATH"], rows)
 }
 
 /// `3h12m`: the two largest units.
@@ -211,15 +183,14 @@ mod tests {
 
     #[test]
     fn what_a_client_chose_is_escaped() {
-        let list = [Connection {
-            gateway: "chat".into(),
+        let connection = ConnectionInfo {
             conn: "k3".into(),
             remote: "127.0.0.1:5".into(),
-            path: "/\u{1b}[2J".into(),
+            path: serde_json::value::to_raw_value("/\u{1b}[2J").unwrap(),
             opened_at: "2026-11-24T12:00:00Z".into(),
             queued_bytes: 0,
-        }];
-        let text = connections_table(&list, SystemTime::UNIX_EPOCH);
+        };
+        let text = connections_table(&[row("chat", &connection, SystemTime::UNIX_EPOCH)]);
         assert!(!text.contains('\u{1b}') && text.contains(r"/\x1b[2J"), "{text}");
     }
 }

@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
+use crate::api::GatewayStatus;
 use crate::cli::{CloseArgs, ControlArgs, ReloadArgs, RestartArgs, VerbArgs};
 use crate::commands::control;
 use crate::commands::control::{read, segment};
 use crate::commands::output::{print, print_json};
-use crate::commands::status::{Gateway, gateways_table};
+use crate::commands::status::gateways_table;
 use crate::error::{Failure, complain, exit};
 use crate::text::escape;
 use crate::ws::close;
 
 /// `wsgw start ID`.
-pub fn start(args: &VerbArgs) -> Result<u8, Failure> {
+pub(super) fn start(args: &VerbArgs) -> Result<u8, Failure> {
     verb(&args.control, &args.id, "start", args.json)
 }
 
 /// `wsgw stop ID`.
-pub fn stop(args: &VerbArgs) -> Result<u8, Failure> {
+pub(super) fn stop(args: &VerbArgs) -> Result<u8, Failure> {
     verb(&args.control, &args.id, "stop", args.json)
 }
 
 /// `wsgw restart ID [--listener]`.
-pub fn restart(args: &RestartArgs) -> Result<u8, Failure> {
+pub(super) fn restart(args: &RestartArgs) -> Result<u8, Failure> {
     let verb_path = if args.listener { "restart?listener=true" } else { "restart" };
     verb(&args.control, &args.id, verb_path, args.json)
 }
@@ -34,15 +35,15 @@ fn verb(args: &ControlArgs, id: &str, verb: &str, json: bool) -> Result<u8, Fail
     if json {
         print_json(&body)?;
     } else {
-        let gateway: Gateway = read(&body)?;
+        let gateway: GatewayStatus = read(&body)?;
         let address = gateway.address.map(|a| format!(" on {a}")).unwrap_or_default();
-        print(&format!("gateway {} {}{address}\n", gateway.id, gateway.state))?;
+        print(&format!("gateway {} {}{address}\n", gateway.id, gateway.state.name()))?;
     }
     Ok(exit::OK)
 }
 
 /// `wsgw reload`.
-pub fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
+pub(super) fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
     let answer = client.request("POST", "/v1/reload", None)?;
     if answer.status != 200 {
@@ -55,13 +56,13 @@ pub fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     if args.json {
         print_json(&body)?;
     } else {
-        print(&gateways_table(&read::<Vec<Gateway>>(&body)?))?;
+        print(&gateways_table(&read::<Vec<GatewayStatus>>(&body)?))?;
     }
     Ok(exit::OK)
 }
 
 /// `wsgw close ID CONN`.
-pub fn close(args: &CloseArgs) -> Result<u8, Failure> {
+pub(super) fn close(args: &CloseArgs) -> Result<u8, Failure> {
     if !close::may_be_sent(args.code) {
         return Err(Failure::usage(format!(
             "--code {} may not be sent in a Close: 1000-1003, 1007-1014 and 3000-4999 may",

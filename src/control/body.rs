@@ -14,8 +14,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::api::{ApiError, ErrorCode};
-use crate::control::MAX_STRUCT;
+use crate::api::{ApiError, ErrorBody, ErrorCode, MAX_STRUCT};
 use crate::control::results::ResultsBody;
 
 /// Bytes of request bodies that may be held at a time, over all requests: past it, 429.
@@ -92,34 +91,11 @@ pub fn text(status: StatusCode, content_type: &'static str, text: String) -> Rep
     reply(status, content_type, ReplyBody::Full(Bytes::from(text)))
 }
 
-/// The members of an error's JSON.
-#[derive(Serialize)]
-pub struct ErrorJson<'a> {
-    code: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    known: Option<&'a [String]>,
-}
-
-impl<'a> From<&'a ApiError> for ErrorJson<'a> {
-    fn from(error: &'a ApiError) -> ErrorJson<'a> {
-        ErrorJson {
-            code: error.code.name(),
-            message: &error.message,
-            known: error.known.as_deref(),
-        }
-    }
-}
-
 /// An error with its status.
 pub fn error(error: &ApiError) -> Reply {
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        error: ErrorJson<'a>,
-    }
     let status =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = with_json(status, &Envelope { error: error.into() });
+    let mut reply = with_json(status, &ErrorBody { error });
     if error.code == ErrorCode::Unauthorized {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

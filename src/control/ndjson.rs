@@ -14,8 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
-use crate::api::{ApiError, ErrorCode, PushOutcome};
-use crate::control::MAX_STRUCT;
+use crate::api::{ApiError, ErrorCode, MAX_STRUCT, PushOutcome};
 use crate::control::backend::Backend;
 use crate::control::body::{Share, broken, no_memory, too_large};
 use crate::control::results::Sink;
@@ -51,7 +50,7 @@ pub async fn run<B: Backend, S: Sink>(
     sink: &mut S,
 ) -> Result<(), ApiError> {
     let mut stream = Stream { backend, id, hook, sink, pending: VecDeque::new(), pending_bytes: 0 };
-    let mut lines = Lines::new(share);
+    let mut lines = StructLines::new(share);
     lines.feed(first.unwrap_or_default());
     let mut ended = false;
     loop {
@@ -193,7 +192,11 @@ pub struct Line {
 }
 
 /// Cuts a body into lines, each within [`MAX_STRUCT`].
-pub struct Lines {
+///
+/// Not [`crate::text::lines`]: lines are taken one by one, so that a full stream can pause between
+/// two of them; most are slices of the body, not copies; and what is held counts in the [`Share`]
+/// that all requests have of the memory.
+pub struct StructLines {
     chunk: Bytes,
     /// The start of a line whose end has not come.
     carry: Vec<u8>,
@@ -203,10 +206,10 @@ pub struct Lines {
     share: Share,
 }
 
-impl Lines {
+impl StructLines {
     /// Nothing yet; `share` bounds what it holds.
-    pub fn new(share: Share) -> Lines {
-        Lines { chunk: Bytes::new(), carry: Vec::new(), refused: None, number: 0, share }
+    pub fn new(share: Share) -> StructLines {
+        StructLines { chunk: Bytes::new(), carry: Vec::new(), refused: None, number: 0, share }
     }
 
     /// The next piece of the body; the former one was used up.
@@ -285,9 +288,9 @@ mod tests {
     use crate::control::body::Budget;
 
     fn cut(pieces: &[&[u8]]) -> Vec<(u64, Result<Vec<u8>, ErrorCode>)> {
-        let mut lines = Lines::new(Budget::default().share());
+        let mut lines = StructLines::new(Budget::default().share());
         let mut out = Vec::new();
-        let mut take = |lines: &mut Lines, ended| {
+        let mut take = |lines: &mut StructLines, ended| {
             while let Some(line) = lines.next(ended) {
                 out.push((line.number, line.text.map(|t| t.to_vec()).map_err(|e| e.code)));
             }

@@ -13,13 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Frame;
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::api::totals::Totals;
-use crate::api::{ApiError, ErrorCode, PushOutcome};
-use crate::control::body::ErrorJson;
+use crate::api::{ApiError, ErrorCode, PushOutcome, Totals, write_result};
 
 /// Bytes of results that wait for a client that does not read them.
 const MAX_RESULTS: usize = 16 << 20;
@@ -90,18 +87,8 @@ pub fn pair() -> (Results, ResultsBody) {
 
 impl Results {
     fn write(&self, line: u64, result: &Result<PushOutcome, ApiError>) {
-        #[derive(Serialize)]
-        struct Failed<'a> {
-            error: ErrorJson<'a>,
-            line: u64,
-        }
         let mut state = self.0.state();
-        // Writing to a Vec cannot fail, nor can serializing these.
-        let _ = match result {
-            Ok(outcome) => serde_json::to_writer(&mut state.lines, outcome),
-            Err(e) => serde_json::to_writer(&mut state.lines, &Failed { error: e.into(), line }),
-        };
-        state.lines.push(b'\n');
+        write_result(&mut state.lines, line, result);
         let reader = state.reader.take();
         drop(state);
         if let Some(reader) = reader {

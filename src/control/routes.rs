@@ -16,14 +16,13 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::api::totals::Totals;
-use crate::api::{ApiError, ErrorCode};
-use crate::control::NOTICE;
+use crate::api::{ApiError, ErrorCode, NOTICE, Totals};
 use crate::control::backend::Backend;
 use crate::control::body;
 use crate::control::body::{Budget, Reply, ReplyBody};
 use crate::control::guard::Guard;
 use crate::control::ndjson;
+use crate::control::query::{Query, decode};
 use crate::control::results;
 use crate::control::results::Results;
 use crate::listener::protocol::push::Push;
@@ -129,9 +128,7 @@ impl<B: Backend> Api<B> {
         let backend = &self.backend;
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         let posts = parts.method == Method::POST;
-        let not_allowed =
-            |allow| Ok(Answer::Done(body::method_not_allowed(&parts.method, path, allow)));
-
+        let not_allowed = |allow| not_allowed(parts, allow);
         let reply = match segments.as_slice() {
             ["metrics"] if reads => body::text(
                 StatusCode::OK,
@@ -146,21 +143,9 @@ impl<B: Backend> Api<B> {
             ["v1", "gateways", id, "messages"] if posts => {
                 return self.messages(parts, &query, name(id), request, busy).await;
             }
-            ["v1", "gateways", id, "connections"] if reads => {
-                body::json(&backend.connections(&name(id)).await?)
+            ["v1", "gateways", id, "connections", rest @ ..] if rest.len() <= 1 => {
+                return self.connections(parts, &query, &name(id), rest.first()).await;
             }
-            ["v1", "gateways", _, "connections"] => return not_allowed("GET, HEAD"),
-            ["v1", "gateways", id, "connections", conn] if reads => {
-                body::json(&backend.connection(&name(id), conn).await?)
-            }
-            ["v1", "gateways", id, "connections", conn] if parts.method == Method::DELETE => {
-                let (code, reason) = query.closing()?;
-                let info = backend
-                    .close_connection(&name(id), conn, code, close::cut_reason(reason))
-                    .await?;
-                body::json(&info)
-            }
-            ["v1", "gateways", _, "connections", _] => return not_allowed("GET, HEAD, DELETE"),
             ["v1", "gateways", id, verb @ ("start" | "stop" | "restart")] if posts => {
                 let verb = match *verb {
                     "start" => Verb::Start,
@@ -178,6 +163,30 @@ impl<B: Backend> Api<B> {
                 let message = format!("there is no {path} here; the API starts at /v1/gateways");
                 return Err(ApiError::new(ErrorCode::NotFound, message));
             }
+        };
+        Ok(Answer::Done(reply))
+    }
+
+    /// Lists the connections of a gateway, or shows or closes one of them.
+    async fn connections(
+        &self,
+        parts: &Parts,
+        query: &Query,
+        id: &str,
+        conn: Option<&&str>,
+    ) -> Result<Answer, ApiError> {
+        let backend = &self.backend;
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let reply = match conn {
+            None if reads => body::json(&backend.connections(id).await?),
+            None => return not_allowed(parts, "GET, HEAD"),
+            Some(conn) if reads => body::json(&backend.connection(id, conn).await?),
+            Some(conn) if parts.method == Method::DELETE => {
+                let (code, reason) = query.closing()?;
+                let reason = close::cut_reason(reason);
+                body::json(&backend.close_connection(id, conn, code, reason).await?)
+            }
+            Some(_) => return not_allowed(parts, "GET, HEAD, DELETE"),
         };
         Ok(Answer::Done(reply))
     }
@@ -301,6 +310,11 @@ enum Verb {
     Reload,
 }
 
+fn not_allowed(parts: &Parts, allow: &'static str) -> Result<Answer, ApiError> {
+    let reply = body::method_not_allowed(&parts.method, parts.uri.path(), allow);
+    Ok(Answer::Done(reply))
+}
+
 /// Ids of gateways are lower case, however they are asked for.
 fn name(id: &str) -> String {
     id.trim().to_ascii_lowercase()
@@ -316,103 +330,6 @@ fn is_ndjson(parts: &Parts) -> bool {
         .trim()
         .to_ascii_lowercase();
     matches!(essence.as_str(), "application/x-ndjson" | "application/ndjson")
-}
-
-/// The parameters of a request, decoded.
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    /// Takes a query apart.
-    ///
-    /// # Errors
-    /// It is not well percent-encoded.
-    pub fn parse(query: &str) -> Result<Query, ApiError> {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
-        });
-        pairs.collect::<Option<_>>().map(Query).ok_or_else(|| {
-            ApiError::new(ErrorCode::BadRequest, "the query is not well percent-encoded")
-        })
-    }
-
-    /// The first value of a key.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
-    }
-
-    fn bad(key: &str, value: &str, want: &str) -> ApiError {
-        let message = format!("?{key}={value} is not understood: {want}");
-        ApiError::new(ErrorCode::BadRequest, message)
-    }
-
-    /// Whether the listener is asked.
-    ///
-    /// # Errors
-    /// The value is none of those there are.
-    pub fn hook(&self) -> Result<bool, ApiError> {
-        match self.get("hook") {
-            None => Ok(true),
-            Some("none") => Ok(false),
-            Some(other) => Err(Query::bad("hook", other, "hook=none skips the listener")),
-        }
-    }
-
-    /// Whether each struct of a stream gets a line of its own.
-    ///
-    /// # Errors
-    /// The value is none of those there are.
-    pub fn each(&self) -> Result<bool, ApiError> {
-        match self.get("results") {
-            None => Ok(false),
-            Some("each") => Ok(true),
-            Some(other) => Err(Query::bad("results", other, "results=each answers a line each")),
-        }
-    }
-
-    /// Whether a restart is the listener's alone.
-    ///
-    /// # Errors
-    /// The value is none of those there are.
-    pub fn listener(&self) -> Result<bool, ApiError> {
-        match self.get("listener") {
-            None | Some("false" | "0") => Ok(false),
-            Some("true" | "1" | "") => Ok(true),
-            Some(other) => Err(Query::bad("listener", other, "true or false")),
-        }
-    }
-
-    /// The code and the reason of a close.
-    ///
-    /// # Errors
-    /// A code that may not be sent.
-    pub fn closing(&self) -> Result<(u16, &str), ApiError> {
-        let code = match self.get("code") {
-            None => close::NORMAL,
-            Some(text) => {
-                text.parse().ok().filter(|c| close::may_be_sent(*c)).ok_or_else(|| {
-                    Query::bad("code", text, "1000-1003, 1007-1014 and 3000-4999 may be sent")
-                })?
-            }
-        };
-        Ok((code, self.get("reason").unwrap_or_default()))
-    }
-}
-
-/// Percent-decoding; `None` where it is not well encoded, or not UTF-8.
-fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            out.push((high * 16 + low) as u8);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]
@@ -447,23 +364,5 @@ mod tests {
             }
             assert_eq!(connection.0.into_inner(), cut);
         }
-    }
-
-    #[test]
-    fn queries() {
-        let query = Query::parse("code=4001&reason=a+b%20%C3%A4&listener").unwrap();
-        assert_eq!(query.closing().unwrap(), (4001, "a b ä"));
-        assert!(query.listener().unwrap() && query.hook().unwrap() && !query.each().unwrap());
-        for bad in ["code=1005", "code=x", "code=99999", "hook=no", "results=all", "listener=2"] {
-            let query = Query::parse(bad).unwrap();
-            let all = [
-                query.closing().err(),
-                query.hook().err(),
-                query.each().err(),
-                query.listener().err(),
-            ];
-            assert_eq!(all.into_iter().flatten().count(), 1, "{bad}");
-        }
-        assert!(Query::parse("reason=%zz").is_err() && Query::parse("reason=%ff").is_err());
     }
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::api::DEFAULT_PORT;
 use crate::api::endpoint::Endpoint;
 use crate::api::file::{ControlFile, control_files};
-use crate::control::DEFAULT_PORT;
 use crate::error::{Failure, exit};
 use crate::paths;
 

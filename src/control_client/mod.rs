@@ -9,8 +9,8 @@ pub mod wire;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use crate::api::ApiError;
 use crate::api::endpoint::Endpoint;
-use crate::api::failure::RemoteError;
 use crate::control_client::discovery::{NotFound, Target, Wanted};
 use crate::control_client::wire::{Framing, Head, Socket, Source, is_timeout};
 use crate::error::{Failure, exit};
@@ -148,7 +148,7 @@ impl Client {
 
     /// The failure that an error's response is.
     pub fn refused(&self, status: u16, body: &[u8]) -> Failure {
-        let mut failure = Failure::from(RemoteError::read(status, body));
+        let mut failure = Failure::from(ApiError::from_response(status, body));
         if status == 401 {
             let from = &self.target.token_from;
             failure.message = match &self.target.token {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Type};
 
+use crate::api::NOTICE;
 use crate::api::endpoint::Endpoint;
-use crate::control::NOTICE;
 use crate::control_client::Response;
 use crate::control_client::discovery::Target;
 use crate::net::tls_client::ClientTls;

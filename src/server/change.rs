@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::api::GatewayState;
 use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::{Msg, Shared};
 use crate::listener::supervisor;
 use crate::listener::supervisor::Supervisor;
-use crate::server::gateway::{Gateway, Phase, Running, StartError};
+use crate::server::gateway::{Gateway, Running, StartError};
 use crate::server::starting::tls_of;
 use crate::ws::close;
 
@@ -45,14 +46,14 @@ impl Gateway {
             {
                 let mut state = self.state();
                 if new.startup == Startup::Disabled {
-                    state.phase = Phase::Stopped;
+                    state.phase = GatewayState::Stopped;
                     state.error = None;
                 }
                 state.settings = new;
             }
             // What is stopped stays so. What failed has another try, for the cause may be outside
             // of the file (a port, a certificate); if that is all, its failure is no news.
-            if phase != Phase::Failed || !automatic {
+            if phase != GatewayState::Failed || !automatic {
                 return Ok(());
             }
             return self.start_locked().await.or_else(|why| if same { Ok(()) } else { Err(why) });
@@ -92,7 +93,7 @@ impl Gateway {
         let shared: Option<TcpListener> = if same_address { self.acceptor() } else { None };
         match self.bring_up(new, shared).await {
             Ok(next) => {
-                self.state().phase = Phase::Stopping;
+                self.state().phase = GatewayState::Stopping;
                 self.bring_down(running, old, close::STOPPING, Duration::ZERO).await;
                 self.state().settings = Arc::clone(new);
                 self.go_live(next, new);

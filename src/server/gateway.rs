@@ -7,41 +7,13 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
 
-use crate::api::{ApiError, ErrorCode, GatewayStatus};
+use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, ListenerState};
 use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::Shared;
 use crate::gateway::metrics::Metrics;
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::server::Host;
 use parking_lot::{Mutex, MutexGuard};
-
-/// Where a gateway stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Nothing is bound.
-    Stopped,
-    /// Being started.
-    Starting,
-    /// Bound, its listener lives.
-    Running,
-    /// Being stopped.
-    Stopping,
-    /// It could not be started, or its listener failed for good.
-    Failed,
-}
-
-impl Phase {
-    /// The name in `status`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Stopped => "stopped",
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Stopping => "stopping",
-            Phase::Failed => "failed",
-        }
-    }
-}
 
 /// What exists while a gateway runs.
 #[derive(Clone)]
@@ -59,7 +31,7 @@ pub struct State {
     /// The settings as configured.
     pub settings: Arc<GatewaySettings>,
     /// Where it stands.
-    pub phase: Phase,
+    pub phase: GatewayState,
     /// Why it failed.
     pub error: Option<String>,
     /// Whether a verb stopped it.
@@ -107,7 +79,7 @@ impl Gateway {
             metrics: Arc::new(Metrics::default()),
             state: Mutex::new(State {
                 settings: Arc::new(settings),
-                phase: Phase::Stopped,
+                phase: GatewayState::Stopped,
                 error: None,
                 by_hand: false,
                 running: None,
@@ -161,20 +133,21 @@ impl Gateway {
         let tls = state.settings.tls_cert.is_some();
         GatewayStatus {
             id: self.id.clone(),
-            state: state.phase.name(),
+            state: state.phase,
             listener: match (&life, &state.settings.listener) {
-                (_, None) => "none",
-                (Some(Life::Up(_)), _) => "up",
-                (Some(Life::Starting | Life::Restarting), _) => "restarting",
-                _ => "none",
+                (_, None) => ListenerState::None,
+                (Some(Life::Up(_)), _) => ListenerState::Up,
+                (Some(Life::Starting | Life::Restarting), _) => ListenerState::Restarting,
+                _ => ListenerState::None,
             },
             startup: match state.settings.startup {
                 Startup::Automatic => "automatic",
                 Startup::Manual => "manual",
                 Startup::Disabled => "disabled",
-            },
+            }
+            .into(),
             // A failed one takes no clients, though its last ones may still be leaving.
-            address: (state.phase != Phase::Failed)
+            address: (state.phase != GatewayState::Failed)
                 .then(|| state.running.as_ref().map(|r| url(r.bound, tls)))
                 .flatten(),
             connections: self.metrics.connections.get(),
@@ -218,7 +191,7 @@ impl Gateway {
     /// The refusal of what needs a running gateway.
     pub fn not_running(&self) -> ApiError {
         let state = self.state();
-        if state.phase == Phase::Stopping {
+        if state.phase == GatewayState::Stopping {
             return ApiError::new(
                 ErrorCode::Stopping,
                 format!("gateway {:?} is stopping", self.id),

@@ -5,6 +5,7 @@
 //! On the control runtime. The list of gateways is behind a lock that is never held across an
 //! await; whatever runs in the shards is asked by messages.
 
+mod backend;
 mod change;
 mod connections;
 pub mod gateway;
@@ -20,8 +21,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiError, ErrorCode, GatewayStatus};
-use gateway::{Gateway, Phase, Running};
+use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, Reloaded};
+use gateway::{Gateway, Running};
 pub use pushes::PushReceipt;
 use pushes::Waiting;
 
@@ -106,14 +107,6 @@ pub struct Server {
     waiting: Arc<Waiting>,
 }
 
-/// A reload that was carried out.
-pub struct Reloaded {
-    /// Every gateway.
-    pub gateways: Vec<GatewayStatus>,
-    /// What could not be applied, and what to do about it.
-    pub notice: Option<String>,
-}
-
 impl Server {
     /// The gateways of these settings, none started.
     pub fn new(settings: ServeSettings, engine: Engine, environment: Environment) -> Arc<Server> {
@@ -162,7 +155,7 @@ impl Server {
         let gateway = self.find(id)?;
         let running = {
             let state = gateway.state();
-            state.running.clone().filter(|_| state.phase == Phase::Running)
+            state.running.clone().filter(|_| state.phase == GatewayState::Running)
         };
         match running {
             Some(running) => Ok((gateway, running)),
@@ -183,7 +176,7 @@ impl Server {
         }
         // `starting` from the first moment on: the control port answers already.
         for gateway in &automatic {
-            gateway.state().phase = Phase::Starting;
+            gateway.state().phase = GatewayState::Starting;
         }
         let tasks: Vec<_> = automatic
             .into_iter()
@@ -213,7 +206,7 @@ impl Server {
             .iter()
             .filter_map(|g| {
                 let state = g.state();
-                let error = state.error.as_ref().filter(|_| state.phase == Phase::Failed)?;
+                let error = state.error.as_ref().filter(|_| state.phase == GatewayState::Failed)?;
                 Some(format!("gateway {}: {error}", g.id))
             })
             .collect()
@@ -301,9 +294,11 @@ impl Server {
             }
             ought += 1;
             match state.phase {
-                Phase::Starting => return Err(format!("gateway {} is starting", gateway.id)),
-                Phase::Failed => failed += 1,
-                Phase::Stopped | Phase::Running | Phase::Stopping => {}
+                GatewayState::Starting => {
+                    return Err(format!("gateway {} is starting", gateway.id));
+                }
+                GatewayState::Failed => failed += 1,
+                GatewayState::Stopped | GatewayState::Running | GatewayState::Stopping => {}
             }
         }
         if ought > 0 && failed == ought {
@@ -322,7 +317,7 @@ impl Server {
                 let supervisor = state.running.as_ref().and_then(|r| r.supervisor.as_ref());
                 Scrape {
                     id: &g.id,
-                    running: state.phase == Phase::Running,
+                    running: state.phase == GatewayState::Running,
                     listener_up: supervisor
                         .is_some_and(|s| matches!(*s.life().borrow(), Life::Up(_))),
                     metrics: &g.metrics,

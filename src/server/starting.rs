@@ -11,13 +11,13 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
-use crate::api::{ApiError, ErrorCode};
+use crate::api::{ApiError, ErrorCode, GatewayState};
 use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::engine::{Msg, Shared};
 use crate::listener::supervisor::{Life, Report, Supervisor};
 use crate::net::bind;
 use crate::net::tls::server_config;
-use crate::server::gateway::{Gateway, Phase, Running, StartError, url};
+use crate::server::gateway::{Gateway, Running, StartError, url};
 use crate::ws::close;
 
 impl Gateway {
@@ -40,7 +40,7 @@ impl Gateway {
             let mut state = self.state();
             state.by_hand = false;
             match (state.phase, state.settings.startup) {
-                (Phase::Running, _) => return Ok(()),
+                (GatewayState::Running, _) => return Ok(()),
                 (_, Startup::Disabled) => {
                     let text = "it is disabled: set its startup to \"manual\" or \"automatic\" and \
                                 reload";
@@ -49,7 +49,7 @@ impl Gateway {
                 }
                 _ => {}
             }
-            state.phase = Phase::Starting;
+            state.phase = GatewayState::Starting;
             state.error = None;
             Arc::clone(&state.settings)
         };
@@ -60,7 +60,7 @@ impl Gateway {
             }
             Err(error) => {
                 let mut state = self.state();
-                state.phase = Phase::Failed;
+                state.phase = GatewayState::Failed;
                 state.error = Some(error.text.clone());
                 tracing::error!(gateway = %self.id, "{}", one_line(&error.text));
                 Err(error)
@@ -133,7 +133,7 @@ impl Gateway {
         let mut state = self.state();
         state.running = Some(running);
         state.acceptor = copy;
-        state.phase = Phase::Running;
+        state.phase = GatewayState::Running;
         state.error = None;
         drop(state);
         tracing::info!(gateway = %self.id, %address, "gateway running");
@@ -157,7 +157,7 @@ impl Gateway {
             );
             let settings = {
                 let mut state = this.state();
-                state.phase = Phase::Failed;
+                state.phase = GatewayState::Failed;
                 state.error = Some(error);
                 GatewaySettings { drain: Duration::ZERO, ..(*state.settings).clone() }
             };

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::GatewayState;
 use crate::config::settings::GatewaySettings;
 use crate::gateway::engine::{HomeMsg, Msg, Shared};
 use crate::server::Host;
-use crate::server::gateway::{Gateway, Phase, Running};
+use crate::server::gateway::{Gateway, Running};
 use crate::ws::close;
 use crate::ws::close::Closing;
 
@@ -41,11 +42,11 @@ impl Gateway {
             let mut state = self.state();
             state.by_hand |= by_hand;
             let Some(running) = state.running.clone() else {
-                state.phase = Phase::Stopped;
+                state.phase = GatewayState::Stopped;
                 state.error = None;
                 return;
             };
-            state.phase = Phase::Stopping;
+            state.phase = GatewayState::Stopping;
             (running, Arc::clone(&state.settings))
         };
         tracing::info!(gateway = %self.id, "gateway stopping");
@@ -53,7 +54,7 @@ impl Gateway {
         self.bring_down(&running, &settings, close::STOPPING, spread).await;
         let mut state = self.state();
         state.running = None;
-        state.phase = Phase::Stopped;
+        state.phase = GatewayState::Stopped;
         state.error = None;
         drop(state);
         tracing::info!(gateway = %self.id, "gateway stopped");

@@ -18,11 +18,13 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wsgw::api::file::ControlFile;
-use wsgw::api::{ApiError, ConnectionInfo, ErrorCode, GatewayStatus, PushOutcome};
+use wsgw::api::{
+    ApiError, ConnectionInfo, ErrorCode, GatewayState, GatewayStatus, ListenerState, PushOutcome,
+    Reloaded,
+};
 use wsgw::config::settings::{ControlListen, ControlSettings};
 use wsgw::control::backend::Backend;
 use wsgw::listener::protocol::push::Push;
-use wsgw::server::Reloaded;
 
 /// Nothing that these tests wait for takes longer, but on a machine that is overwhelmed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -104,9 +106,9 @@ impl Fake {
         };
         Ok(GatewayStatus {
             id: id.to_owned(),
-            state: if running { "running" } else { "stopped" },
-            listener: "up",
-            startup: "automatic",
+            state: if running { GatewayState::Running } else { GatewayState::Stopped },
+            listener: ListenerState::Up,
+            startup: "automatic".into(),
             address: running.then(|| "ws://127.0.0.1:10125".to_owned()),
             connections: 2,
             messages_in: 3,
@@ -168,7 +170,7 @@ impl Backend for Fake {
     }
 
     fn push(&self, id: &str, push: &Push, hook: bool) -> Result<Receipt, ApiError> {
-        if self.status(id)?.state != "running" {
+        if self.status(id)?.state != GatewayState::Running {
             return Err(ApiError::new(ErrorCode::NotRunning, format!("gateway {id} is stopped")));
         }
         let limit = self.limit.load(Ordering::Relaxed);
@@ -233,7 +235,7 @@ impl Backend for Fake {
 
     async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
         match self.status(id)?.state {
-            "running" => Ok(vec![info("k1"), info("k2")]),
+            GatewayState::Running => Ok(vec![info("k1"), info("k2")]),
             _ => Err(ApiError::new(ErrorCode::NotRunning, "stopped")),
         }
     }

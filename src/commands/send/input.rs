@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Read};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::api::MAX_STRUCT;
 use crate::cli::SendArgs;
-use crate::control::MAX_STRUCT;
 use crate::error::Failure;
 use crate::listener::protocol::json;
 

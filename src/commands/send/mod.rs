@@ -5,17 +5,13 @@ mod stream;
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::api::endpoint::Endpoint;
-use crate::api::failure::RemoteError;
+use crate::api::{ApiError, GatewayState, GatewayStatus, MAX_STRUCT, PushOutcome, read_result};
 use crate::cli::SendArgs;
 use crate::commands::control;
 use crate::commands::control::{read, seconds, segment};
 use crate::commands::output::{print, print_json};
 use crate::commands::send::input::Payload;
-use crate::commands::status::Gateway;
-use crate::control::MAX_STRUCT;
 use crate::control_client::Client;
 use crate::error::{Failure, complain, exit};
 use crate::listener::protocol::json;
@@ -24,7 +20,7 @@ use crate::listener::protocol::push::Push;
 use crate::text::escape::escape;
 
 /// `wsgw send`.
-pub fn run(args: &SendArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: &SendArgs) -> Result<u8, Failure> {
     if args.message.as_deref().is_some_and(|m| m != "-") && (args.lines || args.binary) {
         return Err(Failure::usage("--lines and --binary read stdin; they take no MESSAGE"));
     }
@@ -39,7 +35,7 @@ pub fn run(args: &SendArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, retry)?;
     let path = messages_path(&mut client, args, false)?;
     let answer = client.call("POST", &path, Some(&body))?;
-    let outcome = Outcome::read(&answer)?;
+    let outcome = read_outcome(&answer)??;
     if !args.quiet {
         if args.json {
             print_json(&answer)?;
@@ -59,35 +55,9 @@ pub fn run(args: &SendArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// What became of one message; in a stream, also that it failed.
-#[derive(Debug, Default, Deserialize)]
-struct Outcome {
-    #[serde(default)]
-    matched: u64,
-    #[serde(default = "unsaid")]
-    delivered: u64,
-    #[serde(default)]
-    dropped: u64,
-    #[serde(default)]
-    gone: Vec<String>,
-    error: Option<RemoteError>,
-}
-
-/// What no answer says.
-fn unsaid() -> u64 {
-    u64::MAX
-}
-
-impl Outcome {
-    /// Reads an answer; one that says neither what became of the message nor that it failed is not
-    /// from a control port, and must not pass for a success.
-    fn read(json: &[u8]) -> Result<Outcome, Failure> {
-        let outcome: Outcome = read(json)?;
-        if outcome.error.is_none() && outcome.delivered == unsaid() {
-            return Err(Failure::other("the control port's answer is not understood"));
-        }
-        Ok(outcome)
-    }
+/// Reads what became of one message; in a stream also that it failed.
+fn read_outcome(json: &[u8]) -> Result<Result<PushOutcome, ApiError>, Failure> {
+    read_result(json).map_err(|e| control::not_understood(&e))
 }
 
 /// Names of connections, as a listener may have made them up.
@@ -96,7 +66,7 @@ fn names(gone: &[String]) -> String {
 }
 
 /// Why it is a failure that nobody got it, where it is one.
-fn nobody(args: &SendArgs, outcome: &Outcome) -> Option<String> {
+fn nobody(args: &SendArgs, outcome: &PushOutcome) -> Option<String> {
     let wanted = args.require_one || !args.to.is_empty();
     if !wanted || outcome.delivered > 0 {
         return None;
@@ -206,9 +176,11 @@ fn own_gateway(endpoint: &Endpoint) -> Option<String> {
 }
 
 fn only_gateway(client: &mut Client) -> Result<String, Failure> {
-    let list: Vec<Gateway> = read(&client.call("GET", "/v1/gateways", None)?)?;
-    let running: Vec<&Gateway> = list.iter().filter(|g| g.state == "running").collect();
-    let ids = |list: &[&Gateway]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
+    let list: Vec<GatewayStatus> = read(&client.call("GET", "/v1/gateways", None)?)?;
+    let running: Vec<&GatewayStatus> =
+        list.iter().filter(|g| g.state == GatewayState::Running).collect();
+    let ids =
+        |list: &[&GatewayStatus]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
     match (running.as_slice(), list.as_slice()) {
         ([one], _) => Ok(one.id.clone()),
         // It does not run, and the control port says so better.

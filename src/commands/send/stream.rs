@@ -10,22 +10,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::api::totals::Totals;
+use crate::api::{MAX_STRUCT, PushOutcome, Totals};
 use crate::cli::SendArgs;
 use crate::commands::control;
 use crate::commands::output::{print, print_json};
 use crate::commands::send::input::write_start;
-use crate::commands::send::{Outcome, messages_path, nobody, targets};
-use crate::control::MAX_STRUCT;
+use crate::commands::send::{messages_path, nobody, read_outcome, targets};
 use crate::control_client::{StreamReader, StreamWriter};
 use crate::error::{Failure, complain, exit};
 use crate::text::escape;
+use crate::text::lines::Lines;
 
 /// What is read of stdin at a time.
 const PIECE: usize = 64 << 10;
 
+/// Bytes of one result at most. The names in it (`gone`) are those of one struct or answer.
+const MAX_RESULT: usize = 64 << 20;
+
 /// Runs the stream to its end.
-pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
+pub(super) fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
     if args.message.is_none() && io::stdin().is_terminal() {
         return Err(Failure::usage(
             "--lines reads stdin, which is a terminal: pipe lines in, or type them (`--lines -`)",
@@ -35,10 +38,10 @@ pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
     let path = messages_path(&mut client, args, true)?;
     let (writer, mut reader) = client.stream(&path)?;
     let sent = Arc::new(Sent::default());
-    let (tell, told) = channel();
+    let (note, notes) = channel();
     let mut feeder = Feeder {
         writer,
-        tell,
+        notes: note,
         sent: Arc::clone(&sent),
         key: if args.base64 { "base64" } else { "message" },
         end: targets(args),
@@ -50,52 +53,58 @@ pub fn run(args: &SendArgs, retry: Duration) -> Result<u8, Failure> {
     // process.
     std::thread::spawn(move || feeder.run(io::stdin().lock()));
 
-    let mut tally = Tally { args, told, lines: (0, 0), total: Totals::default(), exit: None };
-    let ended = follow(&mut reader, &sent, &mut tally);
-    tally.local_failures();
+    let mut summary = Summary { args, notes, lines: (0, 0), total: Totals::default(), exit: None };
+    let ended = follow(&mut reader, &sent, &mut summary);
+    summary.local_failures();
     if !args.quiet {
         if args.json {
-            let json = serde_json::to_string(&tally.total).unwrap_or_default();
+            let json = serde_json::to_string(&summary.total).unwrap_or_default();
             print_json(json.as_bytes())?;
         } else {
-            print(&format!("delivered {}\n", tally.total.delivered))?;
+            print(&format!("delivered {}\n", summary.total.delivered))?;
         }
     }
     ended?;
-    Ok(tally.exit.unwrap_or(exit::OK))
+    Ok(summary.exit.unwrap_or(exit::OK))
 }
 
 /// Reads results until their end, which must be that of the lines, too.
-fn follow(reader: &mut StreamReader, sent: &Sent, tally: &mut Tally<'_>) -> Result<(), Failure> {
+fn follow(
+    reader: &mut StreamReader,
+    sent: &Sent,
+    summary: &mut Summary<'_>,
+) -> Result<(), Failure> {
     let timeout = reader.client().timeout();
     let tick = (timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     let mut buffer = Vec::new();
+    let mut lines = Lines::default();
     let mut received = 0u64;
     let mut owed_since: Option<Instant> = None;
     loop {
-        let before = buffer.len();
-        let more = reader.read(&mut buffer, tick).map_err(|failure| tally.unanswered(failure))?;
-        let progress = buffer.len() > before;
-        let mut start = 0;
-        while let Some(length) = memchr::memchr(b'\n', &buffer[start..]) {
-            tally.result(&buffer[start..start + length])?;
-            start += length + 1;
-            received += 1;
-        }
-        buffer.drain(..start);
+        buffer.clear();
+        let more = reader.read(&mut buffer, tick).map_err(|failure| summary.unanswered(failure))?;
+        let progress = !buffer.is_empty();
+        let mut read = Ok(());
+        lines.feed(&buffer, MAX_RESULT, |line| {
+            if read.is_ok() {
+                read = summary.result(line);
+                received += 1;
+            }
+        });
+        read?;
         let done = sent.ended.load(Ordering::Acquire);
         let owed = received < sent.structs.load(Ordering::Acquire) || done;
         if !more {
             if done && received == sent.structs.load(Ordering::Acquire) {
                 return Ok(());
             }
-            return Err(tally.unanswered(Failure::new(
+            return Err(summary.unanswered(Failure::new(
                 exit::UNREACHABLE,
                 "the control port ended the stream before its end",
             )));
         }
         if !progress {
-            tally.local_failures();
+            summary.local_failures();
         }
         owed_since = match owed_since {
             _ if !owed => None,
@@ -103,7 +112,7 @@ fn follow(reader: &mut StreamReader, sent: &Sent, tally: &mut Tally<'_>) -> Resu
             _ => Some(Instant::now()),
         };
         if owed_since.is_some_and(|since| since.elapsed() >= timeout) {
-            return Err(tally.unanswered(reader.client().timed_out()));
+            return Err(summary.unanswered(reader.client().timed_out()));
         }
     }
 }
@@ -116,7 +125,7 @@ struct Sent {
 }
 
 /// What the feeder tells of its lines, in their order.
-enum Told {
+enum Note {
     /// So many lines from this one on were sent.
     Lines(u64, u64),
     /// This one was not.
@@ -127,7 +136,7 @@ enum Told {
 
 struct Feeder {
     writer: StreamWriter,
-    tell: Sender<Told>,
+    notes: Sender<Note>,
     sent: Arc<Sent>,
     key: &'static str,
     end: Vec<u8>,
@@ -140,8 +149,7 @@ struct Feeder {
 impl Feeder {
     fn run(&mut self, mut stdin: impl Read) {
         let mut piece = vec![0; PIECE];
-        let mut carry = Vec::new();
-        let mut too_long = false;
+        let mut lines = Lines::default();
         loop {
             let n = match stdin.read(&mut piece) {
                 Ok(0) => break,
@@ -150,39 +158,20 @@ impl Feeder {
                 Err(e) => {
                     self.flush_run();
                     let failure = Failure::other(format!("cannot read stdin: {e}"));
-                    let _ = self.tell.send(Told::Input(failure));
+                    let _ = self.notes.send(Note::Input(failure));
                     break;
                 }
             };
-            let mut rest = &piece[..n];
-            while let Some(at) = memchr::memchr(b'\n', rest) {
-                if too_long || carry.len() + at > MAX_STRUCT {
-                    self.refuse_long();
-                } else if carry.is_empty() {
-                    self.take(&rest[..at]);
-                } else {
-                    carry.extend_from_slice(&rest[..at]);
-                    self.take(&carry);
-                }
-                carry.clear();
-                too_long = false;
-                rest = &rest[at + 1..];
-            }
-            if too_long || carry.len() + rest.len() > MAX_STRUCT {
-                (too_long, carry) = (true, Vec::new());
-            } else {
-                carry.extend_from_slice(rest);
-            }
+            lines.feed(&piece[..n], MAX_STRUCT, |line| match line {
+                Some(line) => self.take(line),
+                None => self.refuse_long(),
+            });
             if self.send().is_err() {
                 // The reader of the results sees why.
                 return;
             }
         }
-        if too_long {
-            self.refuse_long();
-        } else if !carry.is_empty() {
-            self.take(&carry);
-        }
+        lines.end(|line| self.take(line));
         if self.send().is_ok() {
             self.sent.ended.store(true, Ordering::Release);
             let _ = self.writer.end();
@@ -217,14 +206,14 @@ impl Feeder {
 
     fn refuse(&mut self, why: &str) {
         self.flush_run();
-        let _ = self.tell.send(Told::Failed(self.line, Failure::other(why)));
+        let _ = self.notes.send(Note::Failed(self.line, Failure::other(why)));
     }
 
     /// Tells of the lines in `out`, before their results can come.
     fn flush_run(&mut self) {
         let (first, count) = std::mem::replace(&mut self.run, (self.line + 1, 0));
         if count > 0 {
-            let _ = self.tell.send(Told::Lines(first, count));
+            let _ = self.notes.send(Note::Lines(first, count));
             self.sent.structs.fetch_add(count, Ordering::AcqRel);
         }
     }
@@ -239,9 +228,9 @@ impl Feeder {
     }
 }
 
-struct Tally<'a> {
+struct Summary<'a> {
     args: &'a SendArgs,
-    told: Receiver<Told>,
+    notes: Receiver<Note>,
     /// The line of the next result, and how many lines follow on each other from there.
     lines: (u64, u64),
     total: Totals,
@@ -249,18 +238,23 @@ struct Tally<'a> {
     exit: Option<u8>,
 }
 
-impl Tally<'_> {
-    fn result(&mut self, json: &[u8]) -> Result<(), Failure> {
-        let outcome = Outcome::read(json)?;
+impl Summary<'_> {
+    /// Adds one result, a line of the response; none if it was longer than any can be.
+    fn result(&mut self, json: Option<&[u8]>) -> Result<(), Failure> {
+        let json = json.ok_or_else(|| Failure::other("a line of the answer is too long"))?;
+        let result = read_outcome(json)?;
         let line = self.next_line();
-        if let Some(error) = outcome.error {
-            self.fail(line, &error.code, error.exit(), &error.text());
-            return Ok(());
-        }
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.fail(line, error.code.name(), error.code.exit(), &error.text());
+                return Ok(());
+            }
+        };
         if let Some(why) = nobody(self.args, &outcome) {
             self.fail(line, "nobody", exit::NO_GATEWAY, &why);
         }
-        let Outcome { matched, delivered, dropped, gone, .. } = outcome;
+        let PushOutcome { matched, delivered, dropped, gone } = outcome;
         self.total.add(matched, delivered, dropped, gone);
         Ok(())
     }
@@ -268,8 +262,8 @@ impl Tally<'_> {
     /// The line behind the next result. Its number was told before it was sent.
     fn next_line(&mut self) -> u64 {
         while self.lines.1 == 0 {
-            match self.told.recv() {
-                Ok(told) => self.hear(told),
+            match self.notes.recv() {
+                Ok(note) => self.hear(note),
                 // More results than lines; the control port miscounts.
                 Err(_) => return self.lines.0,
             }
@@ -279,13 +273,13 @@ impl Tally<'_> {
         line
     }
 
-    fn hear(&mut self, told: Told) {
-        match told {
-            Told::Lines(first, count) => self.lines = (first, count),
-            Told::Failed(line, failure) => {
+    fn hear(&mut self, note: Note) {
+        match note {
+            Note::Lines(first, count) => self.lines = (first, count),
+            Note::Failed(line, failure) => {
                 self.fail(line, "bad_request", failure.exit, &failure.message);
             }
-            Told::Input(failure) => {
+            Note::Input(failure) => {
                 complain(&format!("wsgw: {failure}"));
                 self.exit.get_or_insert(failure.exit);
             }
@@ -295,8 +289,8 @@ impl Tally<'_> {
     /// Tells of lines that were not sent, as far as they are next.
     fn local_failures(&mut self) {
         while self.lines.1 == 0 {
-            match self.told.try_recv() {
-                Ok(told) => self.hear(told),
+            match self.notes.try_recv() {
+                Ok(note) => self.hear(note),
                 Err(_) => return,
             }
         }

@@ -1,0 +1,74 @@
+//! The server as the control port sees it. Each method is the one of [`Server`] with its name.
+
+use std::sync::Arc;
+
+use crate::api::{ApiError, ConnectionInfo, GatewayStatus, Reloaded};
+use crate::control::backend::Backend;
+use crate::listener::protocol::push::Push;
+use crate::server::{PushReceipt, Server};
+
+impl Backend for Server {
+    type Receipt = PushReceipt;
+
+    fn gateways(&self) -> Vec<GatewayStatus> {
+        Server::gateways(self)
+    }
+
+    fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::gateway(self, id)
+    }
+
+    fn push(&self, id: &str, push: &Push, hook: bool) -> Result<PushReceipt, ApiError> {
+        Server::push(self, id, push, hook)
+    }
+
+    async fn stream_pause(&self, id: &str) {
+        Server::stream_pause(self, id).await;
+    }
+
+    async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::start(self, id).await
+    }
+
+    async fn stop(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::stop(self, id).await
+    }
+
+    async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::restart(self, id).await
+    }
+
+    async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+        Server::restart_listener(self, id).await
+    }
+
+    async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
+        Server::reload(self).await
+    }
+
+    async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
+        Server::connections(self, id).await
+    }
+
+    async fn connection(&self, id: &str, conn: &str) -> Result<ConnectionInfo, ApiError> {
+        Server::connection(self, id, conn).await
+    }
+
+    async fn close_connection(
+        &self,
+        id: &str,
+        conn: &str,
+        code: u16,
+        reason: &str,
+    ) -> Result<ConnectionInfo, ApiError> {
+        Server::close_connection(self, id, conn, code, reason).await
+    }
+
+    fn health(&self) -> Result<(), String> {
+        Server::health(self)
+    }
+
+    fn metrics(&self) -> String {
+        Server::metrics(self)
+    }
+}
