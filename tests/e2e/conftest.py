@@ -24,9 +24,9 @@ def serve(tmp_path):
     """Starts `wsgw serve`; each is stopped at the end of the test, and must leave nothing."""
     running = []
 
-    def start(*args, name=None, **options):
+    def start(*args, name=None, kind=harness.Serve, **options):
         directory = tmp_path / (name or f"serve{len(running)}")
-        server = harness.Serve(directory, *args, **options)
+        server = kind(directory, *args, **options)
         running.append(server)
         return server
 

@@ -1,231 +1,269 @@
-"""Everything under examples/, and every command that the documents show."""
+"""Everything under examples/ works as it stands there."""
 
 import json
 import os
-import pathlib
 import re
-import shutil
-import socket
+import signal
 import subprocess
-import time
 
 import pytest
-from websockets.sync.client import connect
+from websockets.exceptions import InvalidStatus
 
-from conftest import BINARY, ROOT, environment, wait_for
+from harness import ROOT, WSGW, free_port, private_env, run_cli, tool, wait_until, ws_client
 
 EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.parametrize("command", [
-    ["python3", str(EXAMPLES / "upper.py")],
-    ["node", str(EXAMPLES / "upper.js")],
-    ["bash", str(EXAMPLES / "upper.sh")],
+    ["python3", EXAMPLES / "upper.py"],
+    ["node", EXAMPLES / "upper.js"],
+    ["bash", EXAMPLES / "upper.sh"],
     ["jq", "-c", "--unbuffered", ".message |= ascii_upcase"],
     ["sed", "-u", "s/hello/HELLO/"],
-])
+], ids=lambda command: command[0])
 def test_listeners(serve, command):
-    s = serve("--", *command)
-    with connect(s.url()) as a, connect(s.url()) as b:
-        a.send("hello")
-        assert a.recv(10) == b.recv(10) == "HELLO"
-        b.send("hello")
-        assert a.recv(10) == b.recv(10) == "HELLO"
+    tool(command[0])
+    server = serve(listener=command)
+    a, b = server.connect(), server.connect()
+    server.await_connections(2)
+    for sender in (a, b):
+        sender.send("hello")
+        assert a.recv() == b.recv() == "HELLO"
 
 
 def test_the_producer(serve):
-    s = serve("--hooks", "none", "--", "bash", str(EXAMPLES / "vmstat.sh"))
-    with connect(s.url()) as ws:
-        # The head line, then numbers.
-        assert any(re.search(r"\d", ws.recv(10)) for _ in range(3))
+    tool("vmstat")
+    server = serve("--hooks", "none", listener=["bash", EXAMPLES / "vmstat.sh"])
+    client = server.connect()
+    # The head line, then numbers.
+    assert any(re.search(r"\d", client.recv()) for _ in range(3))
 
 
-def test_the_chat_keeps_its_rooms(serve):
-    s = serve("--", "python3", str(EXAMPLES / "chat/chat.py"))
-    with connect(s.url("/a?nick=ann")) as ann, connect(s.url("/a?nick=bob")) as bob, connect(s.url("/b?nick=eve")) as eve:
-        assert json.loads(eve.recv(20)) == {"info": "eve came", "here": ["eve"]}
-        bob.send("hi")
-        while "text" not in (got := json.loads(ann.recv(20))):
-            pass
-        assert got == {"from": "bob", "text": "hi"}
-        assert s.run("send", "to all").stdout == "delivered 3\n"
-        assert json.loads(eve.recv(20)) == {"info": "to all"}
+# The chat.
 
 
-def test_the_crontab_lines(serve, tmp_path):
-    """Each command as cron runs it: an empty environment but for HOME and PATH, stdin empty."""
-    s = serve(home=tmp_path)
-    lines = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if line and line[0] in "0123456789*"]
-    assert lines
-    env = {"HOME": str(tmp_path), "PATH": f"{os.path.dirname(BINARY)}:/usr/bin:/bin", "XDG_STATE_HOME": str(tmp_path / "state")}
-    with connect(s.url()) as ws:
-        for line in lines:
-            command = line.split(None, 5)[5].replace("/usr/local/bin/backup", "true")
-            done = subprocess.run(["sh", "-c", command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), line
-            assert ws.recv(20)
+def chat(serve):
+    return serve("--restart-delay-max", "200ms",
+                 listener=["python3", ROOT / "examples/chat/chat.py"])
 
 
-def test_cron_without_xdg_finds_the_default_place(tmp_path):
-    """HOME alone, as cron has it, for both sides."""
-    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen([BINARY, "serve", "--port", "0", "--control", "127.0.0.1:0", "-q"], env=env, stdout=subprocess.PIPE,
-                               stdin=subprocess.DEVNULL, text=True)
-    while not process.stdout.readline().startswith("control"):
+def said(client):
+    """The next thing that somebody said; who came and went aside."""
+    while True:
+        found = json.loads(client.recv())
+        if "text" in found:
+            return found["from"], found["text"]
+
+
+def wait_info(client, text):
+    """The next word about the room; nobody may be said to come meanwhile."""
+    while True:
+        found = json.loads(client.recv())
+        if "info" in found:
+            if text in found["info"]:
+                return found
+            assert "came" not in found["info"]
+
+
+def test_chat(serve):
+    server = chat(serve)
+    ann, bob = server.connect("/lobby?nick=ann"), server.connect("/lobby?nick=bob")
+    eve = server.connect("/other?nick=eve")
+    while "bob came" not in ann.recv():
         pass
-    try:
-        done = subprocess.run([BINARY, "send", "hi"], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (0, "delivered 0\n"), done.stderr
-        assert list((tmp_path / ".local/state/wsgw").glob("control-*.json"))
-    finally:
-        process.terminate()
-        process.wait(10)
+    assert json.loads(eve.recv()) == {"info": "eve came", "here": ["eve"]}
+    ann.send("hi")
+    assert said(ann) == said(bob) == ("ann", "hi")
+    ann.send("/nick annie")
+    ann.send("me again")
+    assert said(bob) == ("annie", "me again")
+    eve.send("alone here")
+    assert said(eve) == ("eve", "alone here")
+    # One from outside goes to every room.
+    assert server.cli("send", "from outside").stdout == "delivered 3\n"
+    for client in (ann, bob, eve):
+        assert wait_info(client, "from outside")["info"] == "from outside"
+    assert server.metric("wsgw_listener_faults_total") == 0
 
 
-def test_the_config_file_with_all_keys(serve, tmp_path):
+def test_chat_goes_on_after_its_death(serve):
+    server = chat(serve)
+    ann, bob = server.connect("/lobby?nick=ann"), server.connect("/lobby?nick=bob")
+    while "bob came" not in ann.recv():
+        pass
+    old = server.status()["listener_pid"]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: server.status()["listener_pid"] not in (None, old), "the new listener")
+    ann.send("still there?")
+    assert said(bob) == ("ann", "still there?")
+    # Nobody is said to have come once more.
+    bob.close()
+    assert "bob left" in wait_info(ann, "left")["info"]
+    assert server.status()["restarts"] == 1
+
+
+def test_chat_survives_a_message_of_somebody_who_left():
+    """A message whose sender's close was told comes again alone, after a restart."""
+    lines = ['{"id":7,"event":"onMessage","conn":"k1","message":"x","redelivered":true}',
+             '{"id":8,"event":"onClientClose","conn":"k1","message":"","code":1006,"reason":"",'
+             '"clean":false}']
+    done = subprocess.run(["python3", ROOT / "examples/chat/chat.py"], text=True,
+                          input="\n".join(lines) + "\n", capture_output=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["id"] == 7
+
+
+# The service manager, cron, the config file.
+
+
+def test_the_unit(tmp_path):
+    analyze = tool("systemd-analyze")
+    unit = tmp_path / "wsgw.service"
+    text = (EXAMPLES / "wsgw.service").read_text()
+    command = re.search(r"^ExecStart=(.*)$", text, re.M)[1]
+    # What it starts parses: usage errors would be exit 2 before anything else.
+    args = command.split()[1:]
+    args[args.index("--config") + 1] = "/no/such/file.toml"
+    assert run_cli(tmp_path, *args).returncode != 0
+    assert "unexpected argument" not in run_cli(tmp_path, *args).stderr
+    unit.write_text(re.sub(r"/usr/local/bin/wsgw", WSGW, text))
+    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60)
+    complaints = [line for line in done.stderr.splitlines() if "wsgw.service" in line
+                  and "man" not in line]
+    assert not complaints, complaints
+    for key in ("KillMode=mixed", "StateDirectory=wsgw", "ExecReload=", "NoNewPrivileges=yes",
+                "TimeoutStopSec=15"):
+        assert key in text
+    keys = {line.split("=")[0] for line in text.splitlines() if "=" in line and line[0].isupper()}
+    assert keys <= {
+        "Description", "After", "Type", "ExecStart", "ExecReload", "User", "StateDirectory",
+        "StateDirectoryMode", "LogsDirectory", "KillMode", "TimeoutStopSec", "Restart",
+        "LimitNOFILE", "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "WantedBy"}
+    known = run_cli(tmp_path, "serve", "--help").stdout
+    for flag in (word for word in args if word.startswith("--")):
+        assert flag in known
+
+
+def test_the_crontab_lines(serve):
+    """Each command as cron runs it: an empty environment but for HOME and PATH, stdin empty."""
+    server = serve()
+    lines = [line for line in (EXAMPLES / "crontab").read_text().splitlines()
+             if line and line[0] in "0123456789*"]
+    assert lines
+    env = {"HOME": server.env["HOME"], "XDG_STATE_HOME": server.env["XDG_STATE_HOME"],
+           "PATH": f"{os.path.dirname(WSGW)}:/usr/bin:/bin"}
+    client = server.connect()
+    server.await_connections(1)
+    for line in lines:
+        command = line.split(None, 5)[5].replace("/usr/local/bin/backup", "true")
+        done = subprocess.run(["sh", "-c", command], env=env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), line
+        assert client.recv()
+
+
+def test_cron_without_xdg_finds_the_default_place(serve, tmp_path):
+    """HOME alone, as cron has it, for both sides."""
+    bare = {name: None for name in private_env(tmp_path)} | {
+        "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    server = serve("-q", env=bare, wait=False)
+    server.state = tmp_path / ".local/state/wsgw"
+    server.await_control()
+    done = subprocess.run([WSGW, "send", "hi"], env=server.env, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "delivered 0\n"), done.stderr
+    assert list(server.state.glob("control-*.json"))
+
+
+def test_the_config_file_with_all_keys(serve):
     """As it stands, and with every default uncommented, it is the same."""
-    text = (EXAMPLES / "wsgw.toml").read_text()
     lines = []
     example = False
-    for line in text.splitlines():
+    for line in (EXAMPLES / "wsgw.toml").read_text().splitlines():
         # A comment is a "#" and a blank; one that ends in "Example." speaks of the keys below it.
         if re.match(r"# ", line):
             example = "xample" in line
         if line.startswith("#") and not line.startswith("# ") and line != "#" and not example:
             line = line[1:]
         lines.append(line)
-    listing = "\n".join(lines)
-    listing = re.sub(r'^group = .*$', "", listing, flags=re.M)
+    listing = re.sub(r"^group = .*$", "", "\n".join(lines), flags=re.M)
     listing = listing.replace("port = 10125", "port = 0").replace("127.0.0.1:10124", "127.0.0.1:0")
-    (tmp_path / "all.toml").write_text(listing)
-    s = serve("--config", str(tmp_path / "all.toml"), port=None)
-    assert s.status("chat")["state"] == "running"
     for key in ("window", "listener-timeout", "max-queue", "route"):
         assert re.search(rf"^{key} = ", listing, re.M), key
+    assert serve(config=listing).status("chat")["state"] == "running"
 
 
-def test_nginx_in_front(serve, tmp_path):
-    s = serve("--trusted-proxies", "127.0.0.1", "--", "cat")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = (EXAMPLES / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}") \
-        .replace("127.0.0.1:10125", f"127.0.0.1:{s.port()}")
-    (tmp_path / "nginx.conf").write_text(
-        f"pid {tmp_path}/pid;\ndaemon off;\nerror_log {tmp_path}/error.log;\nevents {{}}\nhttp {{\naccess_log off;\n"
-        f"client_body_temp_path {tmp_path}/b;\nproxy_temp_path {tmp_path}/p;\nfastcgi_temp_path {tmp_path}/f;\n"
-        f"uwsgi_temp_path {tmp_path}/u;\nscgi_temp_path {tmp_path}/s;\n{server}\n}}\n")
-    assert shutil.which("nginx"), "nginx is needed"
-    nginx = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], stderr=subprocess.DEVNULL)
-    try:
-        def up():
-            assert nginx.poll() is None, (tmp_path / "error.log").read_text()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-        wait_for(up)
-        # From another address than the proxy's.
-        with connect(f"ws://127.0.0.1:{port}/x", source_address=("127.0.0.2", 0)) as ws:
-            ws.send("through nginx")
-            assert ws.recv(20) == "through nginx"
-            [row] = s.request("GET", "/v1/gateways/default/connections")[1]
-            assert row["remote"] == "127.0.0.2" and row["path"] == "/x"
-    finally:
-        nginx.terminate()
-        nginx.wait(10)
+# Proxies.
 
 
-def test_the_unit_file():
-    """systemd's own check where it is there; the keys that matter in any case."""
-    text = (EXAMPLES / "wsgw.service").read_text()
-    for key in ("StateDirectory=wsgw", "KillMode=mixed", "ExecReload=", "TimeoutStopSec=15"):
-        assert key in text
-    keys = {line.split("=")[0] for line in text.splitlines() if "=" in line and line[0].isupper()}
-    assert keys <= {"Description", "After", "Type", "ExecStart", "ExecReload", "User", "StateDirectory", "StateDirectoryMode",
-                    "LogsDirectory", "KillMode", "TimeoutStopSec", "Restart", "LimitNOFILE", "NoNewPrivileges",
-                    "ProtectSystem", "ProtectHome", "PrivateTmp", "WantedBy"}
-    command = re.search(r"ExecStart=(.*)", text)[1].split()[2:]
-    done = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True)
-    for flag in (word for word in command if word.startswith("--")):
-        assert flag in done.stdout
+def proxied(server, port, lives=lambda: True):
+    """A client through the proxy: messages both ways, the address, a close code."""
+    url = f"ws://127.0.0.1:{port}/room?x=1"
+
+    def up():
+        assert lives(), "the proxy ended"
+        try:
+            return ws_client(url)
+        except (OSError, InvalidStatus):
+            return None
+
+    client = wait_until(up, "the proxy")
+    client.send("through")
+    assert client.recv() == "through"
+    client.send(b"\x00" * 100_000)
+    assert client.recv() == b"\x00" * 100_000
+    (opened,) = server.record.events("onClientOpen")[-1:]
+    assert (opened["path"], opened["query"]) == ("/room", "x=1")
+    assert opened["remote"] == "127.0.0.1" or opened["remote"].startswith("127.0.0.1:")
+    assert "x-forwarded-for" in opened["headers"]
+    client.close(4002, "bye")
+    closed = server.record.wait("onClientClose")[-1]
+    assert closed["code"] in (4002, 1006)
 
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+def test_caddy(scripted, tmp_path):
+    caddy = tool("caddy")
+    server = scripted("--trusted-proxies", "127.0.0.1")
+    port = free_port()
+    text = (EXAMPLES / "Caddyfile").read_text()
+    text = text.replace("chat.example.org", f"http://127.0.0.1:{port}")
+    text = text.replace("127.0.0.1:10125", f"127.0.0.1:{server.port()}")
+    config = tmp_path / "Caddyfile"
+    config.write_text("{\n\tadmin off\n}\n" + text)
+    env = {**private_env(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    log = open(tmp_path / "caddy.log", "w")
+    with subprocess.Popen([caddy, "run", "--config", config, "--adapter", "caddyfile"], env=env,
+                          stderr=log, stdout=log) as proxy:
+        try:
+            wait_until(lambda: proxy.poll() is not None or "serving initial configuration" in
+                       (tmp_path / "caddy.log").read_text(), "Caddy")
+            assert proxy.poll() is None, (tmp_path / "caddy.log").read_text()
+            proxied(server, port)
+        finally:
+            proxy.terminate()
+            log.close()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
-def test_documents(document, tmp_path):
-    """Links lead somewhere; flags and commands exist; nothing but the product is spoken of."""
-    text = document.read_text()
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if "://" not in link:
-            assert (document.parent / link).exists(), link
-    helps = {}
-    for command in ("serve", "send", "connect", "status", "start", "stop", "restart", "reload", "connections", "close", "completions"):
-        helps[command] = subprocess.run([BINARY, command, "--help"], capture_output=True, text=True).stdout
-    for line in re.findall(r"wsgw (?:serve|send|connect|status|start|stop|restart|reload|connections|close|completions)\b[^\n`]*", text):
-        command = line.split()[1]
-        own = line.split(" -- ")[0].split(" | ")[0]
-        for flag in re.findall(r"(?<=\s)--[a-z][a-z-]*", own):
-            assert flag in helps[command], line
-    for block in re.findall(r"```toml\n(.*?)```", text, re.S):
-        (tmp_path / "c.toml").write_text(re.sub(r"port = \d+", "port = 0", block))
-        done = subprocess.run([BINARY, "serve", "--config", "c.toml", "--control", "nowhere"], cwd=tmp_path, capture_output=True,
-                              text=True, env=environment(tmp_path))
-        # The file is read before the flag is found wrong.
-        assert "--control" in done.stderr, done.stderr
-
-
-def blocks(document, kind):
-    return re.findall(rf"```{kind}\n(.*?)```", document.read_text(), re.S)
-
-
-def test_the_readmes_listeners(serve, tmp_path):
-    """Each listener as it stands in the README."""
-    text = (ROOT / "README.md").read_text()
-    for kind, name, program in [("python", "shout.py", "python3"), ("js", "shout.js", "node"), ("bash", "shout.sh", "bash")]:
-        [source] = re.findall(rf"```{kind}\n(.*?)```", text, re.S)
-        (tmp_path / name).write_text(source)
-        home = tmp_path / kind
-        home.mkdir()
-        s = serve("--", program, str(tmp_path / name), home=home)
-        with connect(s.url()) as ws:
-            ws.send("hello")
-            assert ws.recv(10) == "HELLO", kind
-        s.stop()
-
-
-def test_the_table_of_limits():
-    """docs/operations.md has every limit with the default that the program has."""
-    done = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True).stdout
-    flat = re.sub(r"\s+", " ", done)
-    table = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+?) \|", (ROOT / "docs/operations.md").read_text(), re.M))
-    assert len(table) > 20
-    for key, default in table.items():
-        found = re.search(rf"--{'protocol' if key == 'protocols' else key} <[^>]+> (.*?)(?= --[a-z]|$)", flat)
-        assert found, key
-        shown = re.search(r"\[default: ([^\]]+)\]", found[1])
-        assert (shown[1] if shown else "none") == default, (key, found[1])
-
-
-def test_completions_are_those_of_the_program():
-    for shell, file in [("bash", "wsgw.bash"), ("zsh", "_wsgw"), ("fish", "wsgw.fish"), ("powershell", "_wsgw.ps1"), ("elvish", "wsgw.elv")]:
-        done = subprocess.run([BINARY, "completions", shell], capture_output=True, text=True)
-        committed = (ROOT / "shell-completions" / file).read_text()
-        assert done.stdout == committed, f"regenerate: wsgw completions {shell} > shell-completions/{file}"
-
-
-def test_completions_load_in_real_shells(tmp_path):
-    env = dict(environment(tmp_path), PATH=f"{os.path.dirname(BINARY)}:{os.environ['PATH']}", TERM="dumb")
-
-    def run(*command):
-        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30)
-    directory = ROOT / "shell-completions"
-    done = run("bash", "-c", f"source {directory}/wsgw.bash; COMP_WORDS=(wsgw se); COMP_CWORD=1; _wsgw wsgw se wsgw; echo ${{COMPREPLY[@]}}")
-    assert done.stdout.split() == ["serve", "send"], done
-    done = run("bash", "-c", f"source {directory}/wsgw.bash; COMP_WORDS=(wsgw send --no); COMP_CWORD=2; _wsgw wsgw --no send; echo ${{COMPREPLY[@]}}")
-    assert done.stdout.split() == ["--no-hook"], done
-    done = run("zsh", "-fc", f"fpath=({directory} $fpath); autoload -Uz compinit; compinit -u -d {tmp_path}/dump; "
-                             "echo ${_comps[wsgw]}; autoload +X _wsgw && whence -w _wsgw")
-    assert done.stdout.split()[0] == "_wsgw" and "function" in done.stdout, done
-    done = run("fish", "--no-config", "-c", f"source {directory}/wsgw.fish; complete -C 'wsgw se'")
-    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {"serve", "send"}, done
+def test_nginx(scripted, tmp_path):
+    nginx = tool("nginx")
+    server = scripted("--trusted-proxies", "127.0.0.1")
+    port = free_port()
+    site = (EXAMPLES / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
+    site = site.replace("127.0.0.1:10125", f"127.0.0.1:{server.port()}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"pid {tmp_path}/pid;\ndaemon off;\nerror_log {tmp_path}/error.log;\n"
+                      f"events {{}}\nhttp {{\naccess_log off;\n{paths}{site}\n}}\n")
+    with subprocess.Popen([nginx, "-p", tmp_path, "-c", config], stderr=subprocess.DEVNULL) as proxy:
+        try:
+            proxied(server, port, lambda: proxy.poll() is None)
+            # From another address than the proxy's.
+            client = ws_client(f"ws://127.0.0.1:{port}/x", source_address=("127.0.0.2", 0))
+            client.send("through")
+            assert client.recv() == "through"
+            (row,) = server.await_connections(1)
+            assert (row["remote"], row["path"]) == ("127.0.0.2", "/x")
+            client.close()
+        finally:
+            proxy.terminate()

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import stat
@@ -626,22 +625,6 @@ def test_fourteen_days_are_kept(serve, tmp_path):
     kept = sorted(p.name for p in logs.glob("WebSocket.*-*.log"))
     assert len(kept) == 14
     assert "WebSocket.2020-01-20.log" in kept and "WebSocket.2020-01-01.log" not in kept
-
-
-# Completions.
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell", "elvish"])
-def test_completions(tmp_path, shell):
-    done = run_cli(tmp_path, "completions", shell)
-    assert done.returncode == 0
-    assert "serve" in done.stdout and "listener-timeout" in done.stdout
-    if shell in ("bash", "zsh", "fish"):
-        assert shutil.which(shell), f"{shell} is installed by tests/run.sh"
-        script = tmp_path / f"wsgw.{shell}"
-        script.write_text(done.stdout)
-        checked = subprocess.run([shell, "-n", script], capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
 
 
 def test_stdout_closed(tmp_path):

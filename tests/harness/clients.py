@@ -59,18 +59,27 @@ def ws_client(url, **options):
 
 
 class Raw:
-    """A client that writes bytes as they are."""
+    """A client that writes bytes as they are; `tls` is an `ssl.SSLContext`.
 
-    def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    `receive_buffer` is that of its socket, small for a client that takes little at a time.
+    """
+
+    def __init__(self, port, tls=None, receive_buffer=None):
+        self.sock = socket.socket()
+        self.sock.settimeout(PATIENCE)
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.connect(("127.0.0.1", port))
         self.port = port
         self.buffer = b""
+        if tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname="127.0.0.1")
 
     def write(self, data):
         self.sock.sendall(data if isinstance(data, bytes) else data.encode())
 
-    def request(self, path="/", headers=(), method="GET", version="1.1", upgrade=True):
-        """Writes a request's head; `headers` replace or add (None: leave out)."""
+    def head(self, path="/", headers=(), method="GET", version="1.1", upgrade=True):
+        """The bytes of a request's head; `headers` replace or add (None: leave out)."""
         lines = {"Host": f"127.0.0.1:{self.port}"}
         if upgrade:
             key = base64.b64encode(os.urandom(16)).decode()
@@ -85,7 +94,11 @@ class Raw:
         pairs = [(n, v) for n, v in [*lines.items(), *extra] if v is not None]
         text = f"{method} {path} HTTP/{version}\r\n"
         text += "".join(f"{n}: {v}\r\n" for n, v in pairs) + "\r\n"
-        self.write(text.encode("latin-1"))
+        return text.encode("latin-1")
+
+    def request(self, path="/", headers=(), **options):
+        """Writes the head of a request; the options are those of `head`."""
+        self.write(self.head(path, headers, **options))
         return self
 
     def read_exactly(self, count):
@@ -117,6 +130,7 @@ class Raw:
         return status, headers, body.decode()
 
     def upgrade(self, path="/", headers=()):
+        """Shakes hands."""
         self.request(path, headers)
         status, found, body = self.response()
         assert status == 101, (status, body)
@@ -150,6 +164,11 @@ class Raw:
             return True
         except ConnectionResetError:
             return False
+
+    def reset(self):
+        """Closes it with a RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def close(self):
         self.sock.close()

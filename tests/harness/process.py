@@ -5,6 +5,8 @@ import json
 import os
 import re
 import resource
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -70,6 +72,20 @@ def rss_kib(pid):
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise AssertionError(f"no VmRSS for {pid}")
+
+
+def tool(name):
+    """A program that `tests/run.sh` installs; its absence is a failure, not a pass."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    assert found, f"{name} is missing: tests/run.sh installs it"
+    return found
+
+
+def free_port():
+    """A port of 127.0.0.1 that nobody has; for programs that take no port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def private_env(directory):

@@ -42,9 +42,9 @@ class Serve(ServeProcess):
         client.send("!whoami")
         return client, client.recv()
 
-    def raw(self, gateway="default"):
+    def raw(self, gateway="default", **options):
         # Kept, for what nobody holds is closed.
-        self.links.append(Raw(self.port(gateway)))
+        self.links.append(Raw(self.port(gateway), **options))
         return self.links[-1]
 
     # The control port.
