@@ -33,6 +33,8 @@ def serve(tmp_path):
     yield start
     try:
         for server in running:
+            # These would not answer its Close, which takes a second.
+            server.close_raw()
             server.stop()
     finally:
         for server in running:

@@ -47,6 +47,12 @@ class Serve(ServeProcess):
         self.links.append(Raw(self.port(gateway), **options))
         return self.links[-1]
 
+    def close_raw(self):
+        """Closes the sockets of clients that answer nothing by themselves."""
+        for link in self.links:
+            if isinstance(link, Raw):
+                link.close()
+
     # The control port.
 
     def http(self, method, path, body=None, headers=None, token=True, timeout=PATIENCE * 2):
@@ -170,9 +176,7 @@ class Serve(ServeProcess):
 
     def kill(self):
         """Whatever happened, it does not outlive the test."""
-        for link in self.links:
-            if isinstance(link, Raw):
-                link.close()
+        self.close_raw()
         if self.proc.poll() is None:
             self.proc.kill()
             self.proc.wait()
