@@ -70,6 +70,7 @@ pub mod files;
 pub mod gateway;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
 pub mod net;
 pub mod paths;
 pub mod server;

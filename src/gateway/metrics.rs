@@ -1,30 +1,52 @@
-//! The counters of one gateway and their Prometheus text.
-//!
-//! Every field is an independent atomic, written with relaxed ordering from the shards and read by
-//! the control port: a scrape is a set of single truths, not one consistent cut.
+//! The counters of one gateway, and the Prometheus text of all gateways.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::listener::metrics::{Count, Labelled, ListenerMetrics};
+use crate::listener::metrics::ListenerMetrics;
+use crate::metrics;
+use crate::metrics::Gauge;
 
-/// The counters of one gateway.
-#[derive(Debug, Default)]
-#[allow(missing_docs)] // each is described in the table of `families` below
-pub struct Metrics {
-    pub connections: Count,
-    pub accepted: Count,
-    pub refused: Labelled,
-    pub closed: Labelled,
-    pub messages_in: Count,
-    pub bytes_in: Count,
-    pub messages_out: Count,
-    pub bytes_out: Count,
-    pub deliveries_dropped: Count,
-    pub slow_consumers: Count,
-    pub pushes: Count,
-    pub queued: Count,
-    pub listener: Arc<ListenerMetrics>,
+metrics::metrics! {
+    /// The counters of one gateway.
+    pub struct Metrics {
+        /// Open WebSocket connections.
+        pub connections: Gauge = "wsgw_connections_open",
+        /// Handshakes answered with 101.
+        pub accepted: Counter = "wsgw_connections_accepted_total",
+        /// Connections refused, by reason.
+        pub refused: Labelled = "wsgw_connections_refused_total" by "reason",
+        /// Connections closed, by close code.
+        pub closed: CloseCodes = "wsgw_connections_closed_total" by "code",
+        /// Messages from clients.
+        pub messages_in: Counter = "wsgw_messages_received_total",
+        /// Payload bytes from clients.
+        pub bytes_in: Counter = "wsgw_received_bytes_total",
+        /// Messages pushed through the control port.
+        pub pushes: Counter = "wsgw_pushes_total",
+        /// Messages to clients, one for each recipient.
+        pub messages_out: Counter = "wsgw_deliveries_total",
+        /// Frame bytes to clients.
+        pub bytes_out: Counter = "wsgw_delivered_bytes_total",
+        /// Deliveries refused by a connection's full queue.
+        pub deliveries_dropped: Counter = "wsgw_deliveries_dropped_total",
+        /// Connections closed as slow consumers.
+        pub slow_consumers: Counter = "wsgw_slow_consumers_total",
+        /// Events that wait for the listener.
+        pub queued: Gauge = "wsgw_listener_queue_events",
+        with
+        /// Those of its listener.
+        pub listener: Arc<ListenerMetrics>,
+    }
+}
+
+metrics::metrics! {
+    /// What is conditions up when it is scraped.
+    pub struct Condition {
+        /// 1 while the gateway's state is running.
+        pub running: Gauge = "wsgw_gateway_running",
+        /// 1 while the listener's process is up.
+        pub listener_up: Gauge = "wsgw_listener_up",
+    }
 }
 
 /// One gateway's part of the text.
@@ -43,161 +65,91 @@ pub struct Scrape<'a> {
 /// The Prometheus text exposition (version 0.0.4) of all gateways.
 pub fn render(gateways: &[Scrape<'_>]) -> String {
     let mut out = String::with_capacity(4096);
-    type Read = fn(&Scrape<'_>) -> u64;
-    let families: [(&str, &str, &str, Read); 18] = [
-        ("wsgw_gateway_running", "gauge", "1 while the gateway's state is running.", |s| {
-            u64::from(s.running)
-        }),
-        ("wsgw_listener_up", "gauge", "1 while the listener's process is up.", |s| {
-            u64::from(s.listener_up)
-        }),
-        ("wsgw_connections_open", "gauge", "Open WebSocket connections.", |s| {
-            s.metrics.connections.get()
-        }),
-        ("wsgw_connections_accepted_total", "counter", "Handshakes answered with 101.", |s| {
-            s.metrics.accepted.get()
-        }),
-        ("wsgw_messages_received_total", "counter", "Messages from clients.", |s| {
-            s.metrics.messages_in.get()
-        }),
-        ("wsgw_received_bytes_total", "counter", "Payload bytes from clients.", |s| {
-            s.metrics.bytes_in.get()
-        }),
-        ("wsgw_pushes_total", "counter", "Messages pushed through the control port.", |s| {
-            s.metrics.pushes.get()
-        }),
-        ("wsgw_deliveries_total", "counter", "Messages to clients, one for each recipient.", |s| {
-            s.metrics.messages_out.get()
-        }),
-        ("wsgw_delivered_bytes_total", "counter", "Frame bytes to clients.", |s| {
-            s.metrics.bytes_out.get()
-        }),
-        (
-            "wsgw_deliveries_dropped_total",
-            "counter",
-            "Deliveries refused by a connection's full queue.",
-            |s| s.metrics.deliveries_dropped.get(),
-        ),
-        ("wsgw_slow_consumers_total", "counter", "Connections closed as slow consumers.", |s| {
-            s.metrics.slow_consumers.get()
-        }),
-        (
-            "wsgw_recipients_gone_total",
-            "counter",
-            "Recipients that were named and are closed or unknown.",
-            |s| s.metrics.listener.gone.get(),
-        ),
-        ("wsgw_listener_queue_events", "gauge", "Events that wait for the listener.", |s| {
-            s.metrics.queued.get()
-        }),
-        ("wsgw_listener_unanswered_events", "gauge", "Events sent and not answered.", |s| {
-            s.metrics.listener.unanswered.get()
-        }),
-        ("wsgw_listener_restarts_total", "counter", "Restarts of the listener.", |s| {
-            s.metrics.listener.restarts.get()
-        }),
-        (
-            "wsgw_listener_late_answers_total",
-            "counter",
-            "Answers that nothing waited for (told, timed out, answered twice).",
-            |s| s.metrics.listener.late.get(),
-        ),
-        (
-            "wsgw_listener_results_dropped_total",
-            "counter",
-            "Result lines that found their queue full.",
-            |s| s.metrics.listener.results_dropped.get(),
-        ),
-        (
-            "wsgw_listener_stderr_lines_total",
-            "counter",
-            "Lines that the listener wrote to stderr, those not shown too.",
-            |s| s.metrics.listener.stderr_lines.get(),
-        ),
-    ];
-    // Writing to a String cannot fail.
-    for (name, kind, help, read) in families {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for s in gateways {
-            let _ = writeln!(out, "{name}{{gateway=\"{}\"}} {}", s.id, read(s));
-        }
-    }
-    type Pick = for<'a> fn(&'a Metrics) -> &'a Labelled;
-    let labelled: [(&str, &str, &str, Pick); 4] = [
-        ("wsgw_connections_refused_total", "reason", "Connections refused, by reason.", |m| {
-            &m.refused
-        }),
-        ("wsgw_connections_closed_total", "code", "Connections closed, by close code.", |m| {
-            &m.closed
-        }),
-        (
-            "wsgw_messages_dropped_total",
-            "reason",
-            "Messages that the gateway dropped, by reason.",
-            |m| &m.listener.messages_dropped,
-        ),
-        ("wsgw_listener_faults_total", "kind", "Faults of the listener, by kind.", |m| {
-            &m.listener.faults
-        }),
-    ];
-    for (name, label, help, pick) in labelled {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-        for s in gateways {
-            pick(s.metrics).each(|value, count| {
-                let _ = writeln!(out, "{name}{{gateway=\"{}\",{label}=\"{value}\"}} {count}", s.id);
-            });
-        }
-    }
-    let name = "wsgw_listener_answer_seconds";
-    let _ = writeln!(
-        out,
-        "# HELP {name} Time from an event's last byte to its answer.\n# TYPE {name} histogram"
-    );
-    for s in gateways {
-        let latency = &s.metrics.listener.latency;
-        let mut count = 0;
-        for (bound, in_bucket) in latency.buckets() {
-            count += in_bucket;
-            let le = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
-            let _ = writeln!(out, "{name}_bucket{{gateway=\"{}\",le=\"{le}\"}} {count}", s.id);
-        }
-        let sum = latency.sum();
-        let _ = writeln!(out, "{name}_sum{{gateway=\"{}\"}} {sum}", s.id);
-        let _ = writeln!(out, "{name}_count{{gateway=\"{}\"}} {count}", s.id);
-    }
+    let conditions: Vec<Condition> = gateways
+        .iter()
+        .map(|s| Condition {
+            running: Gauge::from(u64::from(s.running)),
+            listener_up: Gauge::from(u64::from(s.listener_up)),
+        })
+        .collect();
+    let ids = gateways.iter().map(|s| s.id);
+    metrics::render(&mut out, Condition::FAMILIES, ids.zip(&conditions));
+    let all = gateways.iter().map(|s| (s.id, s.metrics));
+    metrics::render(&mut out, Metrics::FAMILIES, all.clone());
+    let listeners = all.map(|(id, metrics)| (id, &*metrics.listener));
+    metrics::render(&mut out, ListenerMetrics::FAMILIES, listeners);
     out
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    /// What dashboards and alerts are built on: a name that goes is a change for their owners.
+    const FAMILIES: &[&str] = &[
+        "wsgw_connections_accepted_total counter",
+        "wsgw_connections_closed_total counter",
+        "wsgw_connections_open gauge",
+        "wsgw_connections_refused_total counter",
+        "wsgw_delivered_bytes_total counter",
+        "wsgw_deliveries_dropped_total counter",
+        "wsgw_deliveries_total counter",
+        "wsgw_gateway_running gauge",
+        "wsgw_listener_answer_seconds histogram",
+        "wsgw_listener_faults_total counter",
+        "wsgw_listener_late_answers_total counter",
+        "wsgw_listener_queue_events gauge",
+        "wsgw_listener_restarts_total counter",
+        "wsgw_listener_results_dropped_total counter",
+        "wsgw_listener_stderr_lines_total counter",
+        "wsgw_listener_unanswered_events gauge",
+        "wsgw_listener_up gauge",
+        "wsgw_messages_dropped_total counter",
+        "wsgw_messages_received_total counter",
+        "wsgw_pushes_total counter",
+        "wsgw_received_bytes_total counter",
+        "wsgw_recipients_gone_total counter",
+        "wsgw_slow_consumers_total counter",
+    ];
+
     #[test]
-    fn the_histogram_is_cumulative_and_every_family_has_a_type() {
-        let metrics = Metrics::default();
-        metrics.listener.latency.record(Duration::from_micros(90));
-        metrics.listener.latency.record(Duration::from_millis(3));
-        metrics.listener.latency.record(Duration::from_secs(11));
-        metrics.refused.add("origin", 2);
-        let text =
-            render(&[Scrape { id: "chat", running: true, listener_up: false, metrics: &metrics }]);
-        assert!(text.contains("wsgw_gateway_running{gateway=\"chat\"} 1\n"));
-        assert!(text.contains("refused_total{gateway=\"chat\",reason=\"origin\"} 2\n"));
-        assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"0.0001\"} 1\n"));
-        assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"0.005\"} 2\n"));
-        assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"10\"} 2\n"));
-        assert!(text.contains("seconds_bucket{gateway=\"chat\",le=\"+Inf\"} 3\n"));
-        assert!(text.contains("seconds_count{gateway=\"chat\"} 3\n"));
-        for line in text.lines().filter(|l| !l.starts_with('#')) {
-            let name = line.split(['{', ' ']).next().unwrap();
-            let family = ["_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|s| name.strip_suffix(s))
-                .filter(|f| f.ends_with("_seconds"))
-                .unwrap_or(name);
-            assert!(text.contains(&format!("# TYPE {family} ")), "{line}");
+    fn the_families_are_those_that_were_always_there() {
+        let (chat, ops) = (Metrics::default(), Metrics::default());
+        chat.refused.add("origin", 2);
+        chat.listener.faults.add("answer", 1);
+        let scrape = |id, metrics, running| Scrape { id, running, listener_up: false, metrics };
+        let text = render(&[scrape("chat", &chat, true), scrape("ops", &ops, false)]);
+        let mut families: Vec<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
+        families.sort_unstable();
+        assert_eq!(families, FAMILIES);
+        for sample in [
+            "wsgw_gateway_running{gateway=\"chat\"} 1",
+            "wsgw_gateway_running{gateway=\"ops\"} 0",
+            "wsgw_listener_up{gateway=\"ops\"} 0",
+            "wsgw_connections_refused_total{gateway=\"chat\",reason=\"origin\"} 2",
+            "wsgw_listener_faults_total{gateway=\"chat\",kind=\"answer\"} 1",
+            "wsgw_listener_answer_seconds_count{gateway=\"ops\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l == sample), "{sample} in\n{text}");
         }
+    }
+
+    #[test]
+    fn every_family_is_described_and_labels_are_where_they_belong() {
+        fn check<T>(families: &[metrics::Family<T>], seen: &mut Vec<&'static str>) {
+            for family in families {
+                assert!(family.help.trim().ends_with('.'), "{}", family.name);
+                assert_eq!(family.name.ends_with("_total"), family.kind == "counter");
+                let by = family.help.contains(", by ");
+                assert_eq!(by, !family.label.is_empty(), "{}", family.name);
+                assert!(!seen.contains(&family.name), "{} twice", family.name);
+                seen.push(family.name);
+            }
+        }
+        let mut seen = Vec::new();
+        check(Condition::FAMILIES, &mut seen);
+        check(Metrics::FAMILIES, &mut seen);
+        check(ListenerMetrics::FAMILIES, &mut seen);
     }
 }

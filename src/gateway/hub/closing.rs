@@ -196,7 +196,7 @@ impl Slice {
             (_, Some(code)) if closed.code == close::ABNORMAL => code,
             _ => closed.code,
         };
-        metrics.closed.add(&label.to_string(), 1);
+        metrics.closed.add(label);
         tracing::info!(
             gateway = %self.shared.id, conn = %id, code = closed.code,
             reason = %crate::text::escape::escape(&closed.reason), clean = closed.clean, "closed"

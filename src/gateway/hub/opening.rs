@@ -183,7 +183,7 @@ impl Slice {
     }
 
     /// Answers in HTTP and closes. `reason` is the label in the metrics; empty: no refusal.
-    pub fn refuse(&mut self, slot: u32, response: Response, reason: &str, ctx: &mut Ctx) {
+    pub fn refuse(&mut self, slot: u32, response: Response, reason: &'static str, ctx: &mut Ctx) {
         if !reason.is_empty() {
             self.shared.metrics.refused.add(reason, 1);
             let peer = self.conns.get(slot as usize).and_then(|c| c.opening.as_ref());

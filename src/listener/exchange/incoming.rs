@@ -125,7 +125,7 @@ impl Exchange {
         }
     }
 
-    fn garbage(&mut self, line: &[u8], kind: &str, why: impl fmt::Display, now: Instant) {
+    fn garbage(&mut self, line: &[u8], kind: &'static str, why: impl fmt::Display, now: Instant) {
         self.metrics.faults.add(kind, 1);
         if let Some(hidden) = self.garbage.may_show(now) {
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);

@@ -201,7 +201,7 @@ impl Exchange {
 
     /// Drops everything that waits or is owed; `label` counts it, `code` and `why` go to those who
     /// pushed.
-    pub fn drop_all(&mut self, label: &str, code: ErrorCode, why: &str) -> usize {
+    pub fn drop_all(&mut self, label: &'static str, code: ErrorCode, why: &str) -> usize {
         let mut ids: Vec<u64> = self.asked.keys().copied().collect();
         ids.sort_unstable();
         let mut dropped = 0;
