@@ -15,3 +15,16 @@ pub fn glob(pattern: &str, text: &str) -> bool {
     }
     rest.ends_with(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_span_any_characters() {
+        assert!(glob("/rooms/*", "/rooms/a/b") && glob("/rooms/*", "/rooms/"));
+        assert!(!glob("/rooms/*", "/room/a") && !glob("/chat", "/chat/"));
+        assert!(glob("*", "") && glob("a*b*c", "a--b--c") && !glob("a*b*c", "a--c"));
+        assert!(!glob("ab*ba", "aba"), "the parts must not overlap");
+    }
+}
