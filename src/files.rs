@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Opens a regular file for reading.
@@ -27,7 +27,6 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// `InvalidInput` that says what it is.
 pub fn ensure_regular(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
         return Ok(());
@@ -46,10 +45,25 @@ pub fn ensure_regular(file: &File) -> io::Result<()> {
 
 /// Reads all of a file or pipe, `limit` bytes at most.
 ///
+/// A FIFO that has a name in the file system is refused: where nobody writes, it would never open.
+/// What a shell's `<(...)` makes has none.
+///
 /// # Errors
-/// The system's; `FileTooLarge` past the limit.
+/// The system's; `InvalidInput` for a FIFO; `FileTooLarge` past the limit.
 pub fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    if is_named_pipe(path) {
+        let why = "it is a named pipe; write <(COMMAND) or a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     read_from(File::open(path)?, limit)
+}
+
+/// Whether the name leads to a FIFO in the file system, by links too.
+fn is_named_pipe(path: &Path) -> bool {
+    // An anonymous pipe in /proc or /dev/fd has no such path.
+    let real = std::fs::canonicalize(path).ok();
+    real.and_then(|real| std::fs::symlink_metadata(real).ok())
+        .is_some_and(|metadata| metadata.file_type().is_fifo())
 }
 
 /// Reads all of an open file, `limit` bytes at most.
@@ -99,6 +113,11 @@ mod tests {
             let why = open_regular(path).unwrap_err().to_string();
             assert!(why.contains(what), "{}: {why}", path.display());
         }
+        let why = read(&fifo, 1000).unwrap_err().to_string();
+        assert!(why.contains("a named pipe"), "{why}");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        assert!(read(&link, 1000).is_err());
         let why = read(Path::new("/dev/zero"), 1000).unwrap_err().to_string();
         assert!(why.contains("larger than 1000 bytes"), "{why}");
         let file = dir.path().join("file");

@@ -6,11 +6,24 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+/// Bytes of a control file, or of one that holds a token alone, at most.
+pub const MAX_FILE: usize = 64 << 10;
+
+/// What a token has to be: it stands in a header of each request.
+pub const TOKEN_RULE: &str = "must be one word of printable ASCII";
+
+/// Whether it follows [`TOKEN_RULE`].
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
 
 /// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +43,25 @@ pub struct ControlFile {
 
 impl ControlFile {
     /// Reads a file.
+    ///
+    /// # Errors
+    /// The system's; that it is not a regular file, too large, or not of this kind.
     pub fn read(path: &Path) -> io::Result<ControlFile> {
-        let text = fs::read(path)?;
-        serde_json::from_slice(&text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+        let text = files::read_from(files::open_regular(path)?, MAX_FILE)?;
+        ControlFile::parse(&text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    }
+
+    /// Understands what a file holds.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<ControlFile, String> {
+        let content: ControlFile =
+            serde_json::from_slice(text).map_err(|e| format!("not a control file: {e}"))?;
+        match &content.token {
+            Some(token) if !is_token(token) => Err(format!("its token {TOKEN_RULE}")),
+            _ => Ok(content),
+        }
     }
 
     /// Whether the process that wrote it still runs.
@@ -54,11 +83,43 @@ pub fn is_running(pid: u32) -> bool {
     !state.starts_with(['Z', 'X'])
 }
 
-/// A written file; removed when this is dropped.
+/// A written file; removed when this is dropped, if it is still ours.
 #[derive(Debug)]
 pub struct Published {
     path: PathBuf,
     content: ControlFile,
+    /// The file as it was last found to be ours.
+    stamp: Option<Stamp>,
+}
+
+/// What changes when somebody replaces or edits a file: its number, when it was last written, its
+/// size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    written: (i64, i64),
+    size: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Stamp> {
+        let m = fs::symlink_metadata(path)?;
+        let file = (m.dev(), m.ino());
+        Ok(Stamp { file, written: (m.mtime(), m.mtime_nsec()), size: m.size() })
+    }
+}
+
+/// What a look at a written file found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is there as it was written.
+    Ours,
+    /// There is none.
+    Missing,
+    /// There is one that cannot be read or understood, and why.
+    Damaged(String),
+    /// It is another's.
+    Others(ControlFile),
 }
 
 impl Published {
@@ -84,18 +145,34 @@ impl Published {
             let _ = fs::remove_file(&temporary);
             return Err(e);
         }
-        Ok(Published { path, content })
+        let stamp = Stamp::of(&path).ok();
+        Ok(Published { path, content, stamp })
     }
 
-    /// Writes it once more, with another certificate.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn rewrite(&self, certificate: String) -> io::Result<Published> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let content = ControlFile { certificate: Some(certificate), ..self.content.clone() };
-        Published::write(directory, name, content)
+    /// Looks whether it is there and ours; cheap while nothing changed.
+    pub fn look(&mut self) -> Seen {
+        let now = match Stamp::of(&self.path) {
+            Ok(now) => now,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Seen::Missing,
+            Err(e) => return Seen::Damaged(e.to_string()),
+        };
+        if self.stamp == Some(now) {
+            return Seen::Ours;
+        }
+        match ControlFile::read(&self.path) {
+            Ok(content) if content == self.content => {
+                self.stamp = Some(now);
+                Seen::Ours
+            }
+            Ok(content) => Seen::Others(content),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Seen::Missing,
+            Err(e) => Seen::Damaged(e.to_string()),
+        }
+    }
+
+    /// Leaves the file, for another takes its place.
+    pub fn forget(mut self) {
+        self.path = PathBuf::new();
     }
 
     /// Where it is.
@@ -123,16 +200,20 @@ fn remove_predecessors(directory: &Path, url: &str) {
 }
 
 /// The `control-*.json` of a directory, by name.
+///
+/// # Errors
+/// The system's. A list that breaks off is none: what is there must not be taken for absent.
 pub fn control_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = fs::read_dir(directory)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            name.starts_with("control-") && name.ends_with(".json")
-        })
-        .collect();
-    files.sort();
-    Ok(files)
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if name.starts_with("control-") && name.ends_with(".json") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -169,6 +250,41 @@ mod tests {
         fs::write(&path, serde_json::to_vec(&content("http://y:1", me)).unwrap()).unwrap();
         drop(ours);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_look_tells_what_became_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = std::process::id();
+        let write =
+            || Published::write(dir.path(), "control-1.json", content("http://x:1", me)).unwrap();
+        let mut ours = write();
+        let path = ours.path().to_owned();
+        assert_eq!(ours.look(), Seen::Ours);
+        let copy = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(ours.look(), Seen::Missing);
+        fs::write(&path, &copy[..copy.len() / 2]).unwrap();
+        assert!(matches!(ours.look(), Seen::Damaged(_)));
+        fs::write(&path, &copy).unwrap();
+        assert_eq!((ours.look(), ours.look()), (Seen::Ours, Seen::Ours), "put back");
+        let other = content("http://y:1", me);
+        fs::write(&path, serde_json::to_vec(&other).unwrap()).unwrap();
+        assert_eq!(ours.look(), Seen::Others(other));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(ours.look(), Seen::Damaged(_)));
+        drop(ours);
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn a_token_that_would_break_a_header_is_refused() {
+        for token in ["a\r\nx: y", "a b", "", "\u{e9}"] {
+            let json = serde_json::json!({"url": "http://x:1", "token": token, "pid": 1});
+            let error = ControlFile::parse(json.to_string().as_bytes()).unwrap_err();
+            assert!(error.contains(TOKEN_RULE), "{error}");
+        }
     }
 
     #[test]

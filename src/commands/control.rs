@@ -15,7 +15,7 @@ pub(super) fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failur
     if timeout.is_zero() {
         return Err(Failure::usage("--timeout 0 leaves no time at all"));
     }
-    let wanted = Wanted::from_env(args.control.clone(), args.token_file.clone());
+    let wanted = Wanted::from_env(args.control.clone(), args.token_file.clone())?;
     Client::open(&wanted, timeout, retry)
 }
 

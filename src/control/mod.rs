@@ -13,10 +13,12 @@ mod bind;
 mod body;
 pub mod guard;
 mod ndjson;
+mod publication;
 mod query;
 mod results;
 mod routes;
 mod serve;
+mod unix;
 
 pub use bind::{Bound, bind};
 #[doc(hidden)]

@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::Accept;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::control::backend::Backend;
 use crate::control::routes;
 use crate::control::routes::{Api, Busy};
+use crate::control::unix::UnixAcceptor;
 use crate::net::tls::Renewable;
 
 /// Connections at a time. More than the 1,024 pushes that the server lets wait, so that the next
@@ -60,7 +61,7 @@ pub enum Acceptor {
     /// A TCP port, with TLS or without.
     Tcp(TcpListener, Option<Renewable>),
     /// A unix socket.
-    Unix(UnixListener),
+    Unix(UnixAcceptor),
 }
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -87,7 +88,7 @@ impl Accepted {
 
 impl Acceptor {
     /// The next connection, and its descriptor's number.
-    async fn accept(&self) -> io::Result<(Accepted, RawFd)> {
+    async fn accept(&mut self) -> io::Result<(Accepted, RawFd)> {
         match self {
             Acceptor::Tcp(acceptor, tls) => {
                 let (socket, _) = acceptor.accept().await?;
@@ -106,7 +107,7 @@ impl Acceptor {
                 Ok((accepted, number))
             }
             Acceptor::Unix(acceptor) => {
-                let (socket, _) = acceptor.accept().await?;
+                let socket = acceptor.accept().await?;
                 let number = socket.as_raw_fd();
                 Ok((Accepted::Open(Box::new(socket)), number))
             }
@@ -121,7 +122,7 @@ fn descriptors() -> usize {
 }
 
 /// Accepts and serves until `stop`, then lets requests under way finish within [`GRACE`].
-pub async fn run<B: Backend>(acceptor: Acceptor, api: Arc<Api<B>>, stop: CancellationToken) {
+pub async fn run<B: Backend>(mut acceptor: Acceptor, api: Arc<Api<B>>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let table = Arc::new(Table::default());
     let cut = CancellationToken::new();

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::api::DEFAULT_PORT;
 use crate::api::endpoint::Endpoint;
-use crate::api::file::{ControlFile, control_files};
+use crate::api::file::{ControlFile, MAX_FILE, TOKEN_RULE, control_files, is_token};
 use crate::error::{Failure, exit};
-use crate::paths;
+use crate::{files, paths};
 
 /// What the flags and the environment say.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,20 @@ pub struct Wanted {
     pub env_token: Option<String>,
     /// Where to look for files.
     pub directories: Vec<PathBuf>,
+}
+
+/// A variable of the environment that is set and not empty.
+///
+/// # Errors
+/// It is set to what is not UTF-8: that must not pass for absent.
+pub fn env_text(name: &str) -> Result<Option<String>, Failure> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage(format!("the variable {name} is not UTF-8 text")))
+        }
+    }
 }
 
 /// The control port that was found.
@@ -69,15 +83,21 @@ impl NotFound {
 
 impl Wanted {
     /// With the environment's part and the usual directories filled in.
-    pub fn from_env(url: Option<String>, token_file: Option<PathBuf>) -> Wanted {
-        let env = |name| std::env::var(name).ok().filter(|v: &String| !v.is_empty());
-        Wanted {
+    ///
+    /// # Errors
+    /// A variable that is set and cannot be used.
+    pub fn from_env(url: Option<String>, token_file: Option<PathBuf>) -> Result<Wanted, Failure> {
+        let env_token = env_text("WSGW_TOKEN")?.map(|token| token.trim().to_owned());
+        if env_token.as_deref().is_some_and(|token| !is_token(token)) {
+            return Err(Failure::usage(format!("WSGW_TOKEN: the token {TOKEN_RULE}")));
+        }
+        Ok(Wanted {
             url,
             token_file,
-            env_url: env("WSGW_CONTROL"),
-            env_token: env("WSGW_TOKEN"),
+            env_url: env_text("WSGW_CONTROL")?,
+            env_token,
             directories: paths::control_dirs(),
-        }
+        })
     }
 
     /// Looks for the control port, now.
@@ -136,7 +156,8 @@ impl Wanted {
 
     fn with_token_of_files(&self, endpoint: Endpoint) -> Target {
         let mut note = None;
-        for found in self.look().found {
+        let look = self.look();
+        for found in look.found {
             if !found.is_for(&endpoint) {
                 continue;
             }
@@ -156,7 +177,11 @@ impl Wanted {
             (Some(_), Some(url)) => format!("WSGW_TOKEN is for WSGW_CONTROL ({url}) alone"),
             _ => "neither --token-file nor WSGW_TOKEN gives one".to_owned(),
         };
-        let token_from = format!("no token: {withheld}, and no control-*.json is for {endpoint}");
+        let mut token_from =
+            format!("no token: {withheld}, and no control-*.json is for {endpoint}");
+        for unread in look.denied.iter().chain(&look.unusable) {
+            token_from.push_str(&format!("; not read: {unread}"));
+        }
         Target { endpoint, token: None, token_from, certificate: None, note }
     }
 
@@ -164,12 +189,14 @@ impl Wanted {
         let look = self.look();
         let live: Vec<&Found> = look.found.iter().filter(|f| f.content.is_live()).collect();
         let default = format!("control-{DEFAULT_PORT}.json");
-        let chosen = live
-            .iter()
-            .find(|f| f.path.file_name().is_some_and(|n| n == default.as_str()))
-            .or(if live.len() == 1 { live.first() } else { None });
-        let Some(chosen) = chosen else {
-            return Err(if live.is_empty() { look.nothing() } else { several(&live) });
+        let is_default =
+            |f: &&Found| f.path.file_name().is_some_and(|name| name == default.as_str());
+        let chosen = match (live.iter().copied().find(is_default), live.as_slice()) {
+            (Some(default), _) => default,
+            (None, []) => return Err(look.nothing()),
+            // What cannot be read may be another one.
+            (None, [only]) if look.unusable.is_empty() => *only,
+            (None, several) => return Err(look.several(several)),
         };
         let endpoint = parse(&chosen.content.url).map_err(|e| {
             NotFound::for_good(Failure::other(format!("{}: {e}", chosen.path.display())))
@@ -187,29 +214,13 @@ impl Wanted {
     fn look(&self) -> Look {
         let mut look = Look::default();
         for directory in &self.directories {
-            let files = match control_files(directory) {
-                Ok(files) => files,
+            let before = look.places.len();
+            match control_files(directory) {
+                Ok(files) => files.into_iter().for_each(|path| look.read(path)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     look.places.push(format!("{}: no such directory", directory.display()));
-                    continue;
                 }
-                Err(e) => {
-                    look.places.push(format!("{}: {e}", directory.display()));
-                    continue;
-                }
-            };
-            let before = look.places.len();
-            for path in files {
-                match ControlFile::read(&path) {
-                    Ok(content) => {
-                        let found = Found { path, content };
-                        if !found.content.is_live() {
-                            look.places.push(found.stale());
-                        }
-                        look.found.push(found);
-                    }
-                    Err(e) => look.places.push(format!("{}: {e}", path.display())),
-                }
+                Err(e) => look.unread(directory, &e),
             }
             if look.places.len() == before {
                 look.places.push(format!("{}: no control-*.json", directory.display()));
@@ -229,19 +240,21 @@ enum GivenToken {
 
 impl GivenToken {
     fn read(path: &Path) -> Result<GivenToken, NotFound> {
-        let text = std::fs::read_to_string(path).map_err(|e| NotFound {
+        let text = files::read_text(path, MAX_FILE).map_err(|e| NotFound {
             failure: Failure::usage(format!("--token-file {}: {e}", path.display())),
             may_come: e.kind() == io::ErrorKind::NotFound,
         })?;
-        if let Ok(file) = serde_json::from_str::<ControlFile>(&text) {
+        let wrong = |why: &str| {
+            let text = format!("--token-file {}: {why}", path.display());
+            NotFound::for_good(Failure::usage(text))
+        };
+        if text.trim_start().starts_with('{') {
+            let file = ControlFile::parse(text.as_bytes()).map_err(|why| wrong(&why))?;
             return Ok(GivenToken::File(file));
         }
         let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(NotFound::for_good(Failure::usage(format!(
-                "--token-file {}: it must hold the token alone",
-                path.display()
-            ))));
+        if !is_token(token) {
+            return Err(wrong("it must hold the token alone, one word of printable ASCII"));
         }
         Ok(GivenToken::Bare(token.to_owned()))
     }
@@ -287,14 +300,44 @@ fn stale(path: &Path, content: &ControlFile) -> String {
     format!("{} is stale: process {} is gone", path.display(), content.pid)
 }
 
+/// What a look at all the places found.
 #[derive(Default)]
 struct Look {
     found: Vec<Found>,
     /// What a person is told of where nothing was found.
     places: Vec<String>,
+    /// Files and directories that are there and that this user may not read: another user's.
+    denied: Vec<String>,
+    /// Those that are there and cannot be used for another reason. Each may be a `serve`'s.
+    unusable: Vec<String>,
 }
 
 impl Look {
+    fn read(&mut self, path: PathBuf) {
+        match ControlFile::read(&path) {
+            Ok(content) => {
+                let found = Found { path, content };
+                if !found.content.is_live() {
+                    self.places.push(found.stale());
+                }
+                self.found.push(found);
+            }
+            // Its `serve` ended just now.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {}
+            Err(e) => self.unread(&path, &e),
+        }
+    }
+
+    fn unread(&mut self, path: &Path, error: &io::Error) {
+        let place = format!("{}: {error}", path.display());
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => &mut self.denied,
+            _ => &mut self.unusable,
+        };
+        kind.push(place.clone());
+        self.places.push(place);
+    }
+
     fn nothing(&self) -> NotFound {
         let mut message = "no running `wsgw serve` was found; looked at:".to_owned();
         for place in &self.places {
@@ -304,19 +347,26 @@ impl Look {
         message.push_str("\nstart one, or name one with --control URL");
         NotFound { failure: Failure::new(exit::UNREACHABLE, message), may_come: true }
     }
-}
 
-fn several(live: &[&Found]) -> NotFound {
-    let mut message = "several `wsgw serve` run; choose one with --control URL:".to_owned();
-    for found in live {
-        message.push_str(&format!(
-            "\n  {}  (process {}, {})",
-            found.content.url,
-            found.content.pid,
-            found.path.display()
-        ));
+    fn several(&self, live: &[&Found]) -> NotFound {
+        let mut message = match live {
+            [_] => "which `wsgw serve` is meant is not clear; choose one with --control URL:",
+            _ => "several `wsgw serve` run; choose one with --control URL:",
+        }
+        .to_owned();
+        for found in live {
+            message.push_str(&format!(
+                "\n  {}  (process {}, {})",
+                found.content.url,
+                found.content.pid,
+                found.path.display()
+            ));
+        }
+        for unread in &self.unusable {
+            message.push_str(&format!("\n  cannot be read: {unread}"));
+        }
+        NotFound::for_good(Failure::usage(message))
     }
-    NotFound::for_good(Failure::usage(message))
 }
 
 fn parse(url: &str) -> Result<Endpoint, String> {
@@ -396,6 +446,49 @@ mod tests {
         let text = error.failure.message;
         assert!(text.contains(&format!("{} is stale: process {pid} is gone", stale.display())));
         assert!(text.contains("control-9.json") && text.contains("/nonexistent/wsgw"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_absent() {
+        let place = Place::new();
+        place.put("control-7.json", "http://127.0.0.1:7", "seven", LIVE);
+        let broken = place.0.path().join("control-8.json");
+        fs::write(&broken, "{").unwrap();
+        let error = place.wanted().find().unwrap_err();
+        assert_eq!((error.failure.exit, error.may_come), (2, false));
+        assert!(error.failure.message.contains(&broken.display().to_string()));
+        assert!(error.failure.message.contains("http://127.0.0.1:7"));
+        let mut wanted = place.wanted();
+        wanted.url = Some("http://127.0.0.1:8".into());
+        let target = wanted.find().unwrap();
+        assert!(target.token_from.contains("control-8.json"), "{}", target.token_from);
+
+        place.put("control-10124.json", "http://127.0.0.1:10124", "def", LIVE);
+        assert!(place.wanted().find().is_ok(), "the default port's goes first");
+    }
+
+    #[test]
+    fn a_directory_or_a_loop_in_place_of_a_file_is_named() {
+        let place = Place::new();
+        place.put("control-7.json", "http://127.0.0.1:7", "seven", LIVE);
+        let odd = place.0.path().join("control-8.json");
+        fs::create_dir(&odd).unwrap();
+        let named = |why: &str| {
+            let message = place.wanted().find().unwrap_err().failure.message;
+            assert!(message.contains("control-8.json") && message.contains(why), "{message}");
+        };
+        named("a directory");
+        fs::remove_dir(&odd).unwrap();
+        std::os::unix::fs::symlink(&odd, &odd).unwrap();
+        named("control-8.json");
+        fs::remove_file(&odd).unwrap();
+        std::os::unix::fs::symlink("nowhere", &odd).unwrap();
+        named("No such file");
+        fs::remove_file(&odd).unwrap();
+        assert!(place.wanted().find().is_ok());
+        let mut wanted = place.wanted();
+        wanted.directories.push(place.0.path().join("control-7.json"));
+        assert!(wanted.find().unwrap_err().failure.message.contains("Not a directory"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel keeps for us until they are accepted: a storm of clients fits.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Binds and listens. `host` is a name or a literal address.
 ///
@@ -25,7 +25,11 @@ pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds one address and listens; the socket does not block.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of an earlier run that linger in TIME_WAIT must not keep the port.
     socket.set_reuse_address(true)?;

@@ -11,31 +11,26 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use tokio_rustls::TlsAcceptor;
 
+use crate::files;
+
+/// Bytes of a file of certificates, or of a key, at most: a chain has some ten thousand.
+const MAX_PEM: usize = 1 << 20;
+
 /// A certificate chain and its key (PEM), and the chain's first certificate.
 ///
 /// # Errors
 /// What is wrong with which file.
 pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>), String> {
-    let wrong = |name: &str, path: &Path, error: pem::Error| {
-        let why = match error {
-            pem::Error::NoItemsFound if name == "tls-key" => {
-                "there is no private key (PEM, without a passphrase) in it".to_owned()
-            }
-            pem::Error::NoItemsFound => "there is no certificate (PEM) in it".to_owned(),
-            // In its own words, not in those of a debugger.
-            pem::Error::Io(error) => error.to_string(),
-            error => error.to_string(),
-        };
-        format!("{name} {}: {why}", path.display())
-    };
-    let certificates = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| wrong("tls-cert", chain, e))?;
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&read("tls-cert", chain)?)
+            .collect::<Result<_, _>>()
+            .map_err(|e| wrong("tls-cert", chain, e))?;
     let Some(first) = certificates.first() else {
         return Err(wrong("tls-cert", chain, pem::Error::NoItemsFound));
     };
     let first = first.to_vec();
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("tls-key", key, e))?;
+    let private = PrivateKeyDer::from_pem_slice(&read("tls-key", key)?)
+        .map_err(|e| wrong("tls-key", key, e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -56,6 +51,21 @@ pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>)
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok((config, first))
+}
+
+fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
+    files::read(path, MAX_PEM).map_err(|e| format!("{name} {}: {e}", path.display()))
+}
+
+fn wrong(name: &str, path: &Path, error: pem::Error) -> String {
+    let why = match error {
+        pem::Error::NoItemsFound if name == "tls-key" => {
+            "there is no private key (PEM, without a passphrase) in it".to_owned()
+        }
+        pem::Error::NoItemsFound => "there is no certificate (PEM) in it".to_owned(),
+        error => error.to_string(),
+    };
+    format!("{name} {}: {why}", path.display())
 }
 
 /// The server's side: the acceptor, and the certificate that clients on this machine may trust by

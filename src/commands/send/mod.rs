@@ -13,6 +13,7 @@ use crate::commands::control::{read, seconds, segment};
 use crate::commands::output::{print, print_json};
 use crate::commands::send::input::Payload;
 use crate::control_client::Client;
+use crate::control_client::discovery::env_text;
 use crate::error::{Failure, complain, exit};
 use crate::listener::protocol::json;
 use crate::listener::protocol::json::Members;
@@ -148,7 +149,7 @@ fn targets(args: &SendArgs) -> Vec<u8> {
 
 /// Where the message goes: the gateway given, or the only one that runs.
 fn messages_path(client: &mut Client, args: &SendArgs, each: bool) -> Result<String, Failure> {
-    let own = own_gateway(client.endpoint());
+    let own = own_gateway(client.endpoint())?;
     let id = match (&args.gateway, &own) {
         (Some(id), _) => id.trim().to_ascii_lowercase(),
         // A listener that names none means its own.
@@ -167,11 +168,11 @@ fn messages_path(client: &mut Client, args: &SendArgs, each: bool) -> Result<Str
 }
 
 /// The gateway whose listener we run under, if it is one of this `serve`.
-fn own_gateway(endpoint: &Endpoint) -> Option<String> {
-    let id = std::env::var("WSGW_GATEWAY").ok().filter(|id| !id.is_empty())?;
-    match std::env::var("WSGW_CONTROL") {
-        Ok(url) if Endpoint::parse(&url).as_ref() != Ok(endpoint) => None,
-        _ => Some(id.trim().to_ascii_lowercase()),
+fn own_gateway(endpoint: &Endpoint) -> Result<Option<String>, Failure> {
+    let Some(id) = env_text("WSGW_GATEWAY")? else { return Ok(None) };
+    match env_text("WSGW_CONTROL")? {
+        Some(url) if Endpoint::parse(&url).as_ref() != Ok(endpoint) => Ok(None),
+        _ => Ok(Some(id.trim().to_ascii_lowercase())),
     }
 }
 
