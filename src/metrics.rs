@@ -64,7 +64,7 @@ macro_rules! metrics {
 
         impl $name {
             /// Each metric with its name, its help and its type.
-            pub const FAMILIES: &[$crate::metrics::Family<Self>] = &[$(
+            pub(crate) const FAMILIES: &[$crate::metrics::Family<Self>] = &[$(
                 $crate::metrics::Family {
                     name: $family,
                     help: concat!($($help),+),
@@ -81,21 +81,21 @@ macro_rules! metrics {
 pub(crate) use metrics;
 
 /// What is said of a metric beside its values.
-pub struct Family<T> {
+pub(crate) struct Family<T> {
     /// The name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// One sentence; white space around it does not count.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The label besides `gateway`; empty where there is none.
-    pub label: &'static str,
+    pub(crate) label: &'static str,
     /// Writes the values of one gateway.
-    pub write: fn(&T, &mut Samples<'_>),
+    pub(crate) write: fn(&T, &mut Samples<'_>),
 }
 
 /// Writes the families of all gateways, given with their ids, in the text format 0.0.4.
-pub fn render<'a, T: 'a>(
+pub(crate) fn render<'a, T: 'a>(
     out: &mut String,
     families: &[Family<T>],
     gateways: impl Iterator<Item = (&'a str, &'a T)> + Clone,
@@ -112,7 +112,7 @@ pub fn render<'a, T: 'a>(
 }
 
 /// Where one gateway's values of one family go.
-pub struct Samples<'a> {
+pub(crate) struct Samples<'a> {
     out: &'a mut String,
     name: &'static str,
     label: &'static str,
@@ -133,7 +133,7 @@ impl Samples<'_> {
 }
 
 /// Something that can be scraped.
-pub trait Metric {
+pub(crate) trait Metric {
     /// The type as Prometheus names it.
     const KIND: &'static str;
 

@@ -85,53 +85,43 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
 mod tests {
     use super::*;
 
-    /// What dashboards and alerts are built on: a name that goes is a change for their owners.
-    const FAMILIES: &[&str] = &[
-        "wsgw_connections_accepted_total counter",
-        "wsgw_connections_closed_total counter",
-        "wsgw_connections_open gauge",
-        "wsgw_connections_refused_total counter",
-        "wsgw_delivered_bytes_total counter",
-        "wsgw_deliveries_dropped_total counter",
-        "wsgw_deliveries_total counter",
-        "wsgw_gateway_running gauge",
-        "wsgw_listener_answer_seconds histogram",
-        "wsgw_listener_faults_total counter",
-        "wsgw_listener_late_answers_total counter",
-        "wsgw_listener_queue_events gauge",
-        "wsgw_listener_restarts_total counter",
-        "wsgw_listener_results_dropped_total counter",
-        "wsgw_listener_stderr_lines_total counter",
-        "wsgw_listener_unanswered_events gauge",
-        "wsgw_listener_up gauge",
-        "wsgw_messages_dropped_total counter",
-        "wsgw_messages_received_total counter",
-        "wsgw_pushes_total counter",
-        "wsgw_received_bytes_total counter",
-        "wsgw_recipients_gone_total counter",
-        "wsgw_slow_consumers_total counter",
-    ];
+    const DOCS: &str = include_str!("../../docs/operations.md");
+
+    /// The row of the documents' table that describes a metric.
+    fn row<T>(family: &metrics::Family<T>) -> String {
+        let label = match family.label {
+            "" => String::new(),
+            label => format!(" `{label}`"),
+        };
+        format!("| `{}` | {} |{label} | {} |", family.name, family.kind, family.help.trim())
+    }
+
+    /// Dashboards and alerts are built on the names: one that changes is a change for their owners.
+    #[test]
+    fn the_documents_name_every_metric_and_no_other() {
+        let mut rows: Vec<String> = Condition::FAMILIES.iter().map(row).collect();
+        rows.extend(Metrics::FAMILIES.iter().map(row));
+        rows.extend(ListenerMetrics::FAMILIES.iter().map(row));
+        let documented: Vec<&str> =
+            DOCS.lines().filter(|line| line.starts_with("| `wsgw_")).collect();
+        assert_eq!(documented, rows);
+    }
 
     #[test]
-    fn the_families_are_those_that_were_always_there() {
+    fn samples_of_all_gateways_follow_their_family() {
         let (chat, ops) = (Metrics::default(), Metrics::default());
         chat.refused.add("origin", 2);
         chat.listener.faults.add("answer", 1);
         let scrape = |id, metrics, running| Scrape { id, running, listener_up: false, metrics };
         let text = render(&[scrape("chat", &chat, true), scrape("ops", &ops, false)]);
-        let mut families: Vec<&str> =
-            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        families.sort_unstable();
-        assert_eq!(families, FAMILIES);
         for sample in [
-            "wsgw_gateway_running{gateway=\"chat\"} 1",
-            "wsgw_gateway_running{gateway=\"ops\"} 0",
+            "wsgw_gateway_running{gateway=\"chat\"} 1\nwsgw_gateway_running{gateway=\"ops\"} 0",
             "wsgw_listener_up{gateway=\"ops\"} 0",
             "wsgw_connections_refused_total{gateway=\"chat\",reason=\"origin\"} 2",
             "wsgw_listener_faults_total{gateway=\"chat\",kind=\"answer\"} 1",
             "wsgw_listener_answer_seconds_count{gateway=\"ops\"} 0",
         ] {
-            assert!(text.lines().any(|l| l == sample), "{sample} in\n{text}");
+            assert!(text.contains(&format!("\n{sample}\n")), "{sample} in\n{text}");
         }
     }
 

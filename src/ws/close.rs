@@ -4,36 +4,34 @@
 pub type Closing = (u16, &'static str);
 
 /// A normal close; the default of `close`.
-pub const NORMAL: u16 = 1000;
-/// The gateway stops, or the connection was idle.
-pub const GOING_AWAY: u16 = 1001;
+pub(crate) const NORMAL: u16 = 1000;
 /// What `onClientClose` says of a Close frame without a code.
-pub const NO_STATUS: u16 = 1005;
+pub(crate) const NO_STATUS: u16 = 1005;
 /// What `onClientClose` says where there was no Close frame.
-pub const ABNORMAL: u16 = 1006;
+pub(crate) const ABNORMAL: u16 = 1006;
 
 /// The gateway stops.
-pub const STOPPING: Closing = (1001, "going away");
+pub(crate) const STOPPING: Closing = (1001, "going away");
 /// `idle-timeout`.
-pub const IDLE: Closing = (1001, "idle timeout");
+pub(crate) const IDLE: Closing = (1001, "idle timeout");
 /// A violation of the framing rules.
-pub const PROTOCOL_ERROR: Closing = (1002, "protocol error");
+pub(crate) const PROTOCOL_ERROR: Closing = (1002, "protocol error");
 /// Text that is not UTF-8.
-pub const INVALID_TEXT: Closing = (1007, "invalid UTF-8");
+pub(crate) const INVALID_TEXT: Closing = (1007, "invalid UTF-8");
 /// More bytes wait than `max-queue`.
-pub const SLOW_CONSUMER: Closing = (1008, "slow consumer");
+pub(crate) const SLOW_CONSUMER: Closing = (1008, "slow consumer");
 /// `max-rate`.
-pub const RATE: Closing = (1008, "too many messages");
+pub(crate) const RATE: Closing = (1008, "too many messages");
 /// `max-message`.
-pub const TOO_BIG: Closing = (1009, "message too big");
+pub(crate) const TOO_BIG: Closing = (1009, "message too big");
 /// `on-timeout = "close"`.
-pub const LISTENER_TIMEOUT: Closing = (1011, "no answer in time");
+pub(crate) const LISTENER_TIMEOUT: Closing = (1011, "no answer in time");
 /// The listener failed for good.
-pub const LISTENER_FAILED: Closing = (1011, "listener failed");
+pub(crate) const LISTENER_FAILED: Closing = (1011, "listener failed");
 
 /// Bytes of a reason at most: a control frame's payload is 125, the code takes 2 (RFC 6455
 /// section 5.5).
-pub const MAX_REASON: usize = 123;
+pub(crate) const MAX_REASON: usize = 123;
 
 /// Whether an endpoint may put this code into a Close frame (RFC 6455 section 7.4.1 and 7.4.2,
 /// with the codes that were registered since).

@@ -11,7 +11,7 @@ use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
 use crate::ws::request::Request;
-pub use crate::ws::request::is_token;
+pub(crate) use crate::ws::request::is_token;
 use crate::ws::response::Response;
 
 /// What the accept key's hash has behind the client's key (RFC 6455 section 1.3).
@@ -26,15 +26,15 @@ const KEY: GeneralPurpose = GeneralPurpose::new(
 
 /// A request that is not upgraded.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The whole answer.
-    pub response: Response,
+    pub(crate) response: Response,
     /// A word for the metrics.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// 400, with what is wrong.
-pub fn bad_request(why: &str) -> Refusal {
+pub(crate) fn bad_request(why: &str) -> Refusal {
     Refusal {
         response: Response::text(400, format!("Bad request: {why}.\n")),
         reason: "bad_request",
@@ -42,12 +42,12 @@ pub fn bad_request(why: &str) -> Refusal {
 }
 
 /// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2).
-pub fn accept_key(key: &[u8]) -> String {
+pub(crate) fn accept_key(key: &[u8]) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize())
 }
 
 /// Whether the request asks for an upgrade, be it a good one or a bad one.
-pub fn is_attempted(request: &Request<'_>) -> bool {
+pub(crate) fn is_attempted(request: &Request<'_>) -> bool {
     request.has("upgrade") || request.has("sec-websocket-key")
 }
 
@@ -55,7 +55,7 @@ pub fn is_attempted(request: &Request<'_>) -> bool {
 ///
 /// # Errors
 /// 400.
-pub fn check_request(request: &Request<'_>) -> Result<(), Refusal> {
+pub(crate) fn check_request(request: &Request<'_>) -> Result<(), Refusal> {
     let hosts = request.values("host").count();
     if hosts > 1 || hosts == 0 && request.http_1_1 {
         return Err(bad_request("exactly one Host header is needed"));
@@ -70,7 +70,7 @@ pub fn check_request(request: &Request<'_>) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 400 for a bad one, 426 for another version of the protocol.
-pub fn check_upgrade(request: &Request<'_>) -> Result<String, Refusal> {
+pub(crate) fn check_upgrade(request: &Request<'_>) -> Result<String, Refusal> {
     if !request.http_1_1 {
         return Err(bad_request("an upgrade needs HTTP/1.1"));
     }
@@ -95,7 +95,7 @@ pub fn check_upgrade(request: &Request<'_>) -> Result<String, Refusal> {
 }
 
 /// The 101 for a client's key, with the subprotocol that was chosen.
-pub fn switching_protocols(key: &str, protocol: Option<&str>) -> Vec<u8> {
+pub(crate) fn switching_protocols(key: &str, protocol: Option<&str>) -> Vec<u8> {
     let mut out = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",

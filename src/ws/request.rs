@@ -12,26 +12,26 @@ use crate::ws::response::Response;
 pub const MAX_HEAD: usize = 32 * 1024;
 
 /// The most headers of a request; more are refused with 431.
-pub const MAX_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 
 /// A request's head.
 #[derive(Debug)]
-pub struct Request<'b> {
+pub(crate) struct Request<'b> {
     /// As it was written; methods are case-sensitive.
-    pub method: &'b str,
+    pub(crate) method: &'b str,
     /// The request target as it was written.
-    pub target: &'b str,
+    pub(crate) target: &'b str,
     /// Whether it is HTTP/1.1, not 1.0.
-    pub http_1_1: bool,
+    pub(crate) http_1_1: bool,
     /// The headers in their order.
-    pub headers: Vec<Header<'b>>,
+    pub(crate) headers: Vec<Header<'b>>,
     /// The size of the head in bytes, the empty line at its end included.
-    pub size: usize,
+    pub(crate) size: usize,
 }
 
 /// Where the head ends in `bytes`, looking only at what came after `seen` bytes. A lone `\n` ends a
 /// line too (RFC 9112 section 2.2).
-pub fn head_end(bytes: &[u8], seen: usize) -> Option<usize> {
+fn head_end(bytes: &[u8], seen: usize) -> Option<usize> {
     // Empty lines in front of the request do not end it.
     let first = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
     let from = seen.saturating_sub(2).max(first);
@@ -48,7 +48,7 @@ impl<'b> Request<'b> {
     ///
     /// # Errors
     /// 400 for what is not HTTP, 431 for a head over the bounds.
-    pub fn read(bytes: &'b [u8], seen: usize) -> Result<Option<Request<'b>>, Refusal> {
+    pub(crate) fn read(bytes: &'b [u8], seen: usize) -> Result<Option<Request<'b>>, Refusal> {
         // Waiting for the end of it would help nobody: a client that speaks TLS, most likely.
         if bytes.first().is_some_and(|b| !matches!(b, b'\r' | b'\n') && !is_token_byte(*b)) {
             return Err(bad_request("this is not HTTP (a wss:// client on a port without TLS?)"));
@@ -81,7 +81,7 @@ impl<'b> Request<'b> {
 
     /// The path and the query of the target, which is in origin form or in absolute form (RFC 9112
     /// section 3.2); `None` for another one.
-    pub fn path_and_query(&self) -> Option<(&'b str, &'b str)> {
+    pub(crate) fn path_and_query(&self) -> Option<(&'b str, &'b str)> {
         let local = if self.target.starts_with('/') {
             self.target
         } else {
@@ -99,7 +99,7 @@ impl<'b> Request<'b> {
     }
 
     /// The values of a header, one for each line it came in.
-    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = Cow<'b, str>> + 's {
+    pub(crate) fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = Cow<'b, str>> + 's {
         let of_name = self.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name));
         of_name.map(|header| match String::from_utf8_lossy(header.value) {
             Cow::Borrowed(value) => Cow::Borrowed(value.trim()),
@@ -108,25 +108,25 @@ impl<'b> Request<'b> {
     }
 
     /// Whether the header is there.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
     /// The value of a header that came once.
-    pub fn one(&self, name: &str) -> Option<Cow<'b, str>> {
+    pub(crate) fn one(&self, name: &str) -> Option<Cow<'b, str>> {
         let mut values = self.values(name);
         let first = values.next()?;
         values.next().is_none().then_some(first)
     }
 
     /// All values of a header as one (RFC 9110 section 5.3).
-    pub fn joined(&self, name: &str) -> Option<String> {
+    pub(crate) fn joined(&self, name: &str) -> Option<String> {
         let values: Vec<_> = self.values(name).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
     /// The tokens of a header that is a list; what is not a token is left out.
-    pub fn tokens(&self, name: &str) -> Vec<String> {
+    pub(crate) fn tokens(&self, name: &str) -> Vec<String> {
         let tokens = |value: Cow<'b, str>| {
             let items = value.split(',').map(|item| item.trim().to_owned());
             items.filter(|item| is_token(item)).collect::<Vec<_>>()
@@ -135,7 +135,7 @@ impl<'b> Request<'b> {
     }
 
     /// Whether such a list has a token, in upper or lower case.
-    pub fn has_token(&self, name: &str, token: &str) -> bool {
+    pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.tokens(name).iter().any(|t| t.eq_ignore_ascii_case(token))
     }
 }
@@ -147,7 +147,7 @@ fn too_large() -> Refusal {
 
 /// Whether this is a token (RFC 9110 section 5.6.2): the name of a header, of a subprotocol, of an
 /// extension.
-pub fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 

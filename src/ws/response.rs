@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 
 /// The methods that a gateway's port answers, as an `Allow` header has them.
-pub const ALLOW: &str = "GET, HEAD, OPTIONS";
+const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 /// An HTTP answer after which the connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,23 +23,23 @@ pub struct Response {
 
 impl Response {
     /// A text, as all refusals have it.
-    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Response {
+    pub(crate) fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Response {
         Response { status, kind: Some("text/plain"), body: body.into(), headers_only: false }
     }
 
     /// A page, with 200.
-    pub fn page(body: &'static str) -> Response {
+    pub(crate) fn page(body: &'static str) -> Response {
         Response { status: 200, kind: Some("text/html"), body: body.into(), headers_only: false }
     }
 
     /// The answer to OPTIONS: the methods, and no body (RFC 9110 section 9.3.7).
-    pub fn options() -> Response {
+    pub(crate) fn options() -> Response {
         Response { status: 200, kind: None, body: "".into(), headers_only: false }
     }
 
-    /// The same in answer to HEAD: with all headers, without the body (RFC 9110 section 9.3.2).
+    /// The same in answer to HEAD: all headers, no body (RFC 9110 section 9.3.2).
     #[must_use]
-    pub fn to_head(mut self) -> Response {
+    pub(crate) fn without_body(mut self) -> Response {
         self.headers_only = true;
         self
     }
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn head_has_the_length_but_not_the_body() {
         let get = encoded(&Response::page("<p>ä</p>"));
-        let head = encoded(&Response::page("<p>ä</p>").to_head());
+        let head = encoded(&Response::page("<p>ä</p>").without_body());
         assert!(head.contains("\r\nContent-Length: 9\r\n"));
         assert_eq!(format!("{head}<p>ä</p>"), get);
     }

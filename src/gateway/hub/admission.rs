@@ -119,7 +119,7 @@ pub fn decide(
         Ok(response) => (response, ""),
         Err(Refusal { response, reason }) => (response, reason),
     };
-    let response = if request.method == "HEAD" { response.to_head() } else { response };
+    let response = if request.method == "HEAD" { response.without_body() } else { response };
     Decision::Answer { response, reason }
 }
 
