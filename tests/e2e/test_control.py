@@ -3,10 +3,11 @@
 import json
 import re
 import socket
+import subprocess
 
 import pytest
 
-from harness import wait_until
+from harness import tool, wait_until
 
 EVERY = [
     ("GET", "/v1/gateways"), ("GET", "/v1/gateways/default"),
@@ -100,17 +101,40 @@ def test_an_address_that_is_not_loopback_needs_tls_or_a_word(serve):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/v1", 404), ("GET", "/v1/gateways/nope", 404),
-     ("GET", "/v1/gateways/default/nope", 404), ("PUT", "/v1/gateways", 405),
-     ("GET", "/v1/gateways/default/messages", 405), ("DELETE", "/v1/reload", 405),
-     ("GET", "/v1/gateways/default/connections/k99", 404), ("GET", "/v1/gateways/%00", 404)],
+    ("method", "path", "status", "code"),
+    [("GET", "/", 404, "not_found"), ("GET", "/v1", 404, "not_found"), ("GET", "/v2", 404, "not_found"),
+     ("GET", "/v1/gateways/nope", 404, "unknown_gateway"),
+     ("POST", "/v1/gateways/nope/messages", 404, "unknown_gateway"),
+     ("GET", "/v1/gateways/%00", 404, "unknown_gateway"),
+     ("GET", "/v1/gateways/default/nope", 404, "not_found"),
+     ("GET", "/v1/gateways/default/connections/k99", 404, "unknown_connection"),
+     ("DELETE", "/v1/gateways/default/connections/zz", 404, "unknown_connection"),
+     ("PUT", "/v1/gateways", 405, "method_not_allowed"),
+     ("POST", "/v1/gateways", 405, "method_not_allowed"),
+     ("GET", "/v1/gateways/default/messages", 405, "method_not_allowed"),
+     ("GET", "/v1/reload", 405, "method_not_allowed"),
+     ("DELETE", "/v1/reload", 405, "method_not_allowed")],
 )
-def test_what_there_is_not(serve, method, path, status):
+def test_what_there_is_not(serve, method, path, status, code):
     server = serve()
-    got, answer = server.api(method, path)
-    assert got == status
-    assert answer["error"]["code"] and answer["error"]["message"]
+    got, answer = server.api(method, path, {"message": "x"} if method == "POST" else None)
+    assert (got, answer["error"]["code"]) == (status, code)
+    assert answer["error"]["message"]
+    if code == "unknown_gateway":
+        assert answer["error"]["known"] == ["default"]
+
+
+def test_curl(serve):
+    server = serve()
+    client = server.connect()
+    server.await_connections(1)
+    done = subprocess.run(
+        [tool("curl"), "-sS", "-H", f"Authorization: Bearer {server.token}", "-d",
+         '{"message":"hi"}', f"{server.control_url}/v1/gateways/default/messages"],
+        capture_output=True, text=True)
+    assert json.loads(done.stdout) == {
+        "matched": 1, "delivered": 1, "dropped": 0, "gone": []}, done.stderr
+    assert client.recv() == "hi"
 
 
 def test_verbs_over_http(serve):
@@ -263,6 +287,12 @@ def test_the_metrics_are_what_prometheus_wants(serve):
     headers = {k.lower(): v for k, v in headers.items()}
     assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     families = lint(text)
+    assert {"wsgw_" + name for name in (
+        "connections_open", "connections_accepted_total", "connections_refused_total",
+        "connections_closed_total", "messages_received_total", "received_bytes_total",
+        "deliveries_total", "delivered_bytes_total", "deliveries_dropped_total",
+        "slow_consumers_total", "listener_queue_events", "listener_unanswered_events",
+        "listener_restarts_total", "listener_faults_total")} <= set(families)
     gateways = {l["gateway"] for _, l, _ in families["wsgw_gateway_running"]["samples"]}
     assert gateways == {"chat", "a.b-c_1", "off"}
     answers = [v for n, l, v in families["wsgw_listener_answer_seconds"]["samples"]

@@ -33,6 +33,16 @@ def test_fragments_with_a_ping_between(link):
     assert link.read_frame() == (True, 1, "a\xe4".encode())
 
 
+def test_fragments_with_a_ping_between_byte_by_byte(link):
+    data = "grün".encode()
+    frames = [encode_frame(1, data[:3], fin=False), encode_frame(9, "ping"),
+              encode_frame(0, data[3:4], fin=False), encode_frame(0, data[4:])]
+    for byte in b"".join(frames):
+        link.write(bytes([byte]))
+    assert link.read_frame() == (True, 10, b"ping")
+    assert link.read_frame() == (True, 1, data)
+
+
 def test_a_character_cut_in_two(link):
     data = "ä".encode()
     link.frame(1, data[:1], fin=False)

@@ -1,5 +1,7 @@
 """The limits (contract: section 7) and plain HTTP on a gateway's port (section 2)."""
 
+import os
+import signal
 import socket
 import time
 
@@ -119,11 +121,13 @@ def test_a_head_that_never_ends_is_a_431(serve):
 
 def test_a_handshake_that_takes_too_long_is_a_408(serve):
     server = serve("--handshake-timeout", "300ms")
+    begun = time.monotonic()
     link = server.raw()
     link.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
     silent = server.raw()
     assert link.response()[0] == 408
     assert link.at_eof() and silent.at_eof()
+    assert time.monotonic() - begun > 0.25
 
 
 def test_many_that_never_end_do_not_keep_a_good_client_out(serve):
@@ -259,6 +263,10 @@ def test_the_default_origins(serve, origin, admitted):
         (["https://a.com"], "null", False),
         (["*"], "https://anything.example", True),
         (["*"], "null", True),
+        (["https://*.example.com,null"], "https://a.example.com", True),
+        (["https://*.example.com,null"], "null", True),
+        (["https://*.example.com,null"], "http://a.example.com", False),
+        (["https://*.example.com,null"], "https://example.org", False),
     ],
 )
 def test_listed_origins(serve, rules, origin, admitted):
@@ -419,6 +427,7 @@ def test_a_slow_consumer_is_closed_and_the_others_never_wait(scripted):
     assert closed["code"] in (1006, 1008)
     assert server.metric("wsgw_deliveries_dropped_total") >= 1
     server.await_connections(1)
+    server.await_log("slow consumer")
     # It was reset: whole frames at most, then an error.
     stuck.at_eof()
     assert rss_kib(server.pid) < 100_000
@@ -500,15 +509,25 @@ def test_a_producer_pauses_for_a_client_that_still_takes_bytes(serve):
 
 
 def test_out_of_descriptors(scripted):
-    """Clients wait in the backlog; the control port and a restart of the listener still work."""
-    server = scripted(wrap=("sh", "-c", 'ulimit -n 200; exec "$@"', "sh"))
+    """Clients wait in the backlog; what is open, the control port and a restart go on."""
+    server = scripted("--restart-delay-max", "100ms", files=200)
+    client = server.connect()
     links = [server.raw() for _ in range(250)]
     for link in links:
         link.request()
     server.await_metric("wsgw_connections_accepted_total", 50)
+    server.await_log("out of file descriptors")
     assert server.status()["state"] == "running"
+    client.send("works")
+    assert client.recv() == "works"
+    (old,) = server.record.wait_pids(1)
+    os.kill(old, signal.SIGKILL)
+    server.record.wait_pids(2)
+    client.send("still")
+    assert client.recv() == "still"
     assert server.cli("restart", "default", "--listener").returncode == 0
     assert server.push(message="x", query="?hook=none")[0] == 200
+    # Those that leave let the next ones in.
     for link in links[:200]:
         link.close()
     for link in links[200:]:

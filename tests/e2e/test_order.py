@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import encode_frame, rss_kib, wait_until
+from harness import encode_frame, rss_kib, run_connect, wait_until
 
 
 def test_per_connection_open_messages_close(scripted):
@@ -291,6 +291,12 @@ def test_answers_still_reach_a_client_that_closed(scripted):
     assert server.record.messages() == ["!delay 0.3"]
     kinds = [e["event"] for e in server.record.events()]
     assert kinds == ["onClientOpen", "onMessage", "onClientClose"]
+
+
+def test_answers_still_reach_a_client_whose_input_ends(serve):
+    server = serve(listener=["sh", "-c", "while read -r x; do sleep 0.2; printf '%s\\n' \"$x\"; done"])
+    done = run_connect(server.dir, server.url(), stdin="hi\n")
+    assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
 
 
 def test_a_close_waits_one_second_at_most(scripted):

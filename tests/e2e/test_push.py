@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import threading
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_push_cannot_forge(scripted, key):
 
 
 @pytest.mark.parametrize("body", [
-    "", "hello", "[]", "7", "null", "{}", '{"room":1}', '{"message":"a","message":"b"}',
+    "", "hello", "[]", "7", '"x"', "null", "{}", '{"room":1}', '{"message":"a","message":"b"}',
     '{"message":"x","room":1,"room":2}', '{"message":"x"', '{"message":"x"} {"message":"y"}',
     '{"message":"x","connections":"k1"}', '{"message":"x","connections":[1]}',
     '{"message":"x","except":{}}', '{"base64":"A"}', '{"base64":7}', '{"message":"\\ud800"}',
@@ -121,6 +122,8 @@ def test_no_hook_skips_the_listener(scripted):
     a = server.connect()
     assert server.push(message="x", query="?hook=none")[1]["delivered"] == 1
     assert a.recv() == "x"
+    assert server.push(base64="AAEC", query="?hook=none")[1]["delivered"] == 1
+    assert a.recv() == b"\0\1\2"
     assert server.record.messages() == []
 
 
@@ -220,14 +223,16 @@ def test_ndjson(scripted):
     server = scripted()
     a = server.connect()
     server.record.wait("onClientOpen")
-    lines = ['{"message":"1"}', "not json", '{"message":"2"}', '{"message":"3","id":7}',
+    # Empty lines are skipped, and counted.
+    lines = ['{"message":"1"}', "", "not json", '{"message":"2"}', '{"message":"3","id":7}',
              '{"message":"!answer {\\"connections\\":7}"}', '{"message":"4"}']
     status, answer = server.api("POST", "/v1/gateways/default/messages", "\n".join(lines) + "\n",
                                 headers={"Content-Type": "application/x-ndjson"})
     assert status == 200
-    assert (answer["matched"], answer["delivered"], answer["failures"]) == (3, 3, 3)
-    assert [(f["line"], f["code"]) for f in answer["failed"]] == [
-        (2, "bad_request"), (4, "bad_request"), (5, "listener_fault")]
+    assert answer == {
+        "matched": 3, "delivered": 3, "dropped": 0, "gone": [], "failures": 3,
+        "failed": [{"line": 3, "code": "bad_request"}, {"line": 5, "code": "bad_request"},
+                   {"line": 6, "code": "listener_fault"}]}
     assert a.recv_many(3) == ["1", "2", "4"]
 
 
@@ -253,15 +258,40 @@ def test_many_failures_are_counted_and_the_first_hundred_named(serve):
     assert len(answer["failed"]) == 100
 
 
-def test_a_client_that_writes_all_and_reads_then_does_not_hang(serve):
+@pytest.mark.parametrize("query", ["", "?results=each"])
+def test_a_client_that_writes_all_and_reads_then_does_not_hang(serve, query):
     server = serve(listener=["cat"])
     a = server.connect()
+    server.await_connections(1)
     count = 20_000
     body = "".join('{"message":"%d"}\n' % n for n in range(count))
-    status, answer = server.api("POST", "/v1/gateways/default/messages", body,
-                                headers={"Content-Type": "application/x-ndjson"})
-    assert (status, answer["delivered"], answer["failures"]) == (200, count, 0)
+    status, _, text = server.http("POST", f"/v1/gateways/default/messages{query}", body,
+                                  headers={"Content-Type": "application/x-ndjson"})
+    assert status == 200
+    results = [json.loads(line) for line in text.splitlines()]
+    assert len(results) == (count if query else 1)
+    assert sum(result["delivered"] for result in results) == count
+    assert not any(result.get("failures") or result.get("error") for result in results)
     assert a.recv_many(count) == [str(n) for n in range(count)]
+
+
+def test_a_stream_waits_for_a_recipient_that_reads(serve):
+    """It takes its time, but it reads: it is no slow consumer."""
+    server = serve("--max-queue", "256KiB")
+    link = server.raw(receive_buffer=16384).upgrade()
+    server.await_connections(1)
+    body = "".join('{"message":"%s"}\n' % (str(n) + "x" * 20_000) for n in range(500))
+    answers = []
+    pushing = threading.Thread(target=lambda: answers.append(server.api(
+        "POST", "/v1/gateways/default/messages", body,
+        headers={"Content-Type": "application/x-ndjson"})))
+    pushing.start()
+    for n in range(500):
+        assert link.read_frame() == (True, 1, str(n).encode() + b"x" * 20_000)
+    pushing.join()
+    ((status, answer),) = answers
+    assert (status, answer["delivered"], answer["dropped"]) == (200, 500, 0)
+    assert server.metric("wsgw_slow_consumers_total") == 0
 
 
 def test_pushes_keep_their_order_on_a_stream(serve):

@@ -246,6 +246,18 @@ def test_a_signal_cuts_short_what_a_verb_waits_for(serve, what):
     verb.join()
 
 
+def test_from_a_listener_to_none_and_to_another(serve):
+    """The client stays all the while."""
+    gateway = "[gateways.a]\nport = 0\n"
+    server = serve(config=gateway + 'listener = "sed -u s/cat/dog/"\n')
+    client = server.connect(gateway="a")
+    for listener, said in [(None, "dog"), ("", "cat"), ('listener = "sed -u s/cat/cow/"\n', "cow")]:
+        if listener is not None:
+            reload(server, gateway + listener)
+        client.send("cat")
+        assert client.recv() == said
+
+
 def test_what_comes_after_a_reload_goes_by_it(serve):
     server = serve(config="[gateways.a]\nport = 0\n")
     a = server.connect(gateway="a")

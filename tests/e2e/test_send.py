@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import WSGW, private_env, run_cli, wait_until
+from harness import WSGW, private_env, run_cli, tool, wait_until
 
 
 def test_it_prints_how_many_got_it(serve):
@@ -35,7 +36,8 @@ def test_targets(scripted):
     assert server.cli("send", "--except", na, "2").stdout == "delivered 2\n"
     done = server.cli("send", "--to", na, "--to", "nobody", "--json", "3")
     assert done.returncode == 0 and json.loads(done.stdout)["gone"] == ["nobody"]
-    assert server.cli("send", "--to", "nobody", "4").returncode == 4
+    done = server.cli("send", "--to", "nobody", "4")
+    assert done.returncode == 4 and "nobody" in done.stderr
     assert a.recv_many(2) == ["1", "3"]
     assert b.recv_many(2) == ["1", "2"]
     assert c.recv() == "2"
@@ -162,6 +164,16 @@ def test_lines_go_on_after_a_failed_one(scripted):
     assert a.recv_many(3) == ["1", "3", "5"]
 
 
+def test_a_line_that_is_not_base64_is_named_and_the_others_go(serve):
+    server = serve()
+    a = server.connect()
+    server.await_connections(1)
+    done = server.cli("send", "--lines", "--base64", input="AAEC\n%%%\nAAED\n")
+    assert (done.returncode, done.stdout) == (1, "delivered 2\n")
+    assert "line 2" in done.stderr
+    assert a.recv_many(2) == [b"\0\1\2", b"\0\1\3"]
+
+
 def test_many_lines_in_order(serve):
     server = serve(listener=["cat"])
     a = server.connect()
@@ -175,16 +187,24 @@ def test_many_lines_in_order(serve):
 # Exit codes.
 
 
-def test_usage(tmp_path):
-    assert run_cli(tmp_path, "send", "--no-such-flag").returncode == 2
-    assert run_cli(tmp_path, "send", "a", "b").returncode == 2
-    assert run_cli(tmp_path, "send", "--timeout", "x", "m").returncode == 2
+@pytest.mark.parametrize(("args", "stdin"), [
+    (["--no-such-flag"], None), (["a", "b"], None), (["--timeout", "x", "m"], None), ([], ""),
+    (["--data", "{}"], None), (["--data", "nope"], None), (["--data", "{}", "x"], None),
+    (["--binary", "x"], None), (["--lines", "x"], "y\n"), (["--timeout", "0", "x"], None),
+    (["--retry", "x", "y"], None), ([], b"\xff\n"),
+])
+def test_usage(serve, args, stdin):
+    done = serve().cli("send", *args, input=stdin)
+    assert done.returncode == 2
+    assert done.stderr
 
 
 def test_no_serve_is_found(tmp_path):
     done = run_cli(tmp_path, "send", "x")
     assert done.returncode == 3
-    assert str(tmp_path / "state/wsgw") in done.stderr
+    for place in (str(tmp_path / "state/wsgw"), "/run/wsgw"):
+        assert place in done.stderr
+    assert run_cli(tmp_path, "status").returncode == 3
 
 
 def test_the_control_port_is_not_reached(tmp_path):
@@ -258,6 +278,8 @@ def test_retry_waits_for_the_token_of_the_port_it_found(tmp_path):
 def test_a_timeout(scripted):
     server = scripted()
     done = server.cli("send", "--timeout", "0.5", "!none")
+    assert done.returncode == 3 and "--timeout" in done.stderr
+    done = server.cli("send", "--lines", "--timeout", "0.5", input="!none\n!none\n")
     assert done.returncode == 3
 
 
@@ -266,12 +288,15 @@ def test_unknown_gateway_and_not_running(serve):
     done = server.cli("send", "-g", "nope", "x")
     assert done.returncode == 4
     assert "a" in done.stderr and "b" in done.stderr
-    assert server.cli("send", "-g", "b", "x").returncode == 4
+    assert server.cli("send", "-g", "nope", "--lines", input="x\n").returncode == 4
+    done = server.cli("send", "-g", "b", "x")
+    assert done.returncode == 4 and "stopped" in done.stderr
     # One runs, so there is nothing to choose.
     assert server.cli("send", "x").stdout == "delivered 0\n"
     server.cli("start", "b")
+    # Several run: they are listed.
     done = server.cli("send", "x")
-    assert done.returncode == 2
+    assert done.returncode == 2 and re.search(r"\ba, b\b", done.stderr), done.stderr
     assert server.cli("send", "-g", "a", "x").returncode == 0
 
 
@@ -289,6 +314,13 @@ def test_unauthorized(serve):
     assert done.returncode == 6
     assert run_cli(server.dir, "status", env={"WSGW_CONTROL": server.control_url,
                                               "WSGW_TOKEN": "wrong"}).returncode == 6
+
+
+def test_a_token_of_the_environment_needs_no_file(serve, tmp_path):
+    server = serve()
+    done = run_cli(tmp_path, "send", "x", env={
+        "WSGW_TOKEN": server.token, "WSGW_CONTROL": server.control_url, "XDG_STATE_HOME": "/nope"})
+    assert (done.returncode, done.stdout) == (0, "delivered 0\n"), done.stderr
 
 
 # Which serve.
@@ -388,6 +420,9 @@ def test_a_unix_socket(serve, tmp_path):
     server = serve("--control", f"unix:{path}", control=False)
     server.await_out(f"control listening on http\\+unix://{path}\n")
     assert oct(path.stat().st_mode & 0o777) == "0o600"
+    got = subprocess.run([tool("curl"), "-s", "--unix-socket", path, "http://localhost/v1/gateways"],
+                         capture_output=True, text=True)
+    assert json.loads(got.stdout)[0]["id"] == "default"
     done = run_cli(server.dir, "send", "--control", f"http+unix://{path}", "x")
     assert (done.returncode, done.stdout) == (0, "delivered 0\n")
     # Its file is found without a flag.

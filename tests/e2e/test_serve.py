@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from harness import FAKE, WSGW, Serve, private_env, run_cli, wait_until
+from harness import FAKE, WSGW, Serve, private_env, run_cli, wait_until, ws_client
 
 
 def usage(tmp_path, *args):
@@ -91,7 +91,8 @@ def test_with_several_gateways_a_taken_port_fails_that_one_alone(serve):
         server = serve(config=f"[gateways.a]\nport = {port}\n[gateways.b]\nport = 0\n")
         server.connect(gateway="b")
         status = server.status("a")
-        assert status["state"] == "failed" and str(port) in status["error"]
+        assert status["state"] == "failed"
+        assert str(port) in status["error"] and "taken" in status["error"]
         assert server.status("b")["state"] == "running"
         assert server.http("GET", "/healthz")[0] == 200
     # It can be started once the port is free.
@@ -118,13 +119,26 @@ def test_the_control_port_can_be_off(serve):
 # Flags.
 
 
-def test_a_listener_twice_is_a_usage_error(tmp_path):
-    done = usage(tmp_path, "--listener", "cat", "--", "cat")
-    assert done.returncode == 2
+@pytest.mark.parametrize(("args", "code", "said"), [
+    (["--prot", "1"], 2, "--prot"),
+    (["--route", "some"], 2, "--route"),
+    (["--listener", "cat", "--", "cat"], 2, "--listener"),
+    (["--config", "none.toml"], 1, "none.toml"),
+    (["--config", "bad.toml"], 1,
+     'bad.toml:2: gateways.chat: unknown key "prot" (did you mean "port"?)'),
+    (["--max-message", "16MiB"], 2, "max-line"),
+    (["--log-dir", "/proc/nope"], 1, "/proc/nope"),
+    (["--log-level", "loud=["], 2, "log level"),
+])
+def test_what_is_wrong_is_named(tmp_path, args, code, said):
+    (tmp_path / "bad.toml").write_text("[gateways.chat]\nprot = 1\n")
+    done = run_cli(tmp_path, "serve", *args, timeout=20)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("args", [
-    ("--no-such-flag",), ("--port", "65536"), ("--port", "x"), ("--route", "some"),
+    ("--no-such-flag",), ("--port", "65536"), ("--port", "x"),
     ("--startup", "later"), ("--hooks", "onclientopen"), ("--hooks", "onMessage,none"),
     ("--on-timeout", "explode"), ("--listener-timeout", "soon"), ("--listener-timeout", "0"),
     ("--max-message", "1 elephant"), ("--window", "0"), ("--id", "Bad Id"), ("--id", ""),
@@ -272,7 +286,7 @@ def test_an_implicit_file_and_how_it_is_set_aside(serve, tmp_path):
     server.stop()
     server = serve("--port", "0", port=False, name="s")
     assert [g["id"] for g in server.api("GET", "/v1/gateways")[1]] == ["default"]
-    assert "wsgw.toml" in server.err()
+    assert "wsgw.toml" in server.err() and "set aside" in server.err()
 
 
 def test_the_startup_modes(serve):
@@ -291,7 +305,7 @@ def test_the_startup_modes(serve):
     assert server.status("hand")["state"] == "running"
     server.connect(gateway="hand")
     done = server.cli("start", "off")
-    assert done.returncode != 0 and "disabled" in done.stderr
+    assert done.returncode == 4 and "disabled" in done.stderr
     assert server.status("off")["state"] == "stopped"
 
 
@@ -424,7 +438,7 @@ def test_an_invalid_reload_changes_nothing(serve):
     a = server.connect(gateway="a")
     done = reload_config(server, "[gateways.a]\nport = 0\nrouet = 'none'\n[gateways.b]\nport=0\n",
                          1)
-    assert "rouet" in done.stderr
+    assert "rouet" in done.stderr and "wsgw.toml:3:" in done.stderr
     assert [g["id"] for g in server.api("GET", "/v1/gateways")[1]] == ["a"]
     a.send("x")
     assert a.recv() == "x"
@@ -552,10 +566,13 @@ def test_the_log(scripted):
 def test_trace_shows_bodies(scripted):
     server = scripted("--log-level", "trace")
     a = server.connect()
-    a.send("a secret \x1b[31m body")
+    a.send("a secret \x1b[31m body\n2026-01-01T00:00:00Z ERROR forged")
     a.recv()
-    server.await_log("a secret ")
+    server.await_log("a secret .*forged")
     assert "\x1b[31m body" not in server.log()
+    for line in server.log().splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z +(ERROR|WARN|INFO|DEBUG|TRACE) ", line), line
+        assert "ERROR forged" not in line[:60]
 
 
 def test_rust_log(scripted):
@@ -610,7 +627,7 @@ def test_a_default_log_directory_that_cannot_be_written_is_a_warning(serve, tmp_
     (state / "logs").write_text("in the way")
     server = serve(log_dir=False, name="s")
     server.connect()
-    assert "logs" in server.err()
+    assert "logs" in server.err() and "--log-dir" in server.err()
 
 
 def test_fourteen_days_are_kept(serve, tmp_path):
@@ -641,6 +658,29 @@ def test_stdout_closed(tmp_path):
         server.proc.terminate()
         assert server.wait() == 0
         server.kill()
+
+
+def test_stdout_that_breaks_and_stderr_that_is_stuck(tmp_path):
+    """Neither keeps a gateway from its work."""
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [WSGW, "serve", "--port", "0", "--control", "127.0.0.1:0", "--log-level", "trace"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=write, text=True,
+        env=private_env(tmp_path), cwd=tmp_path,
+    ) as proc:
+        try:
+            url = proc.stdout.readline().split()[-1]
+            proc.stdout.close()
+            client = ws_client(url)
+            for _ in range(2000):
+                client.send("x" * 200)
+                assert client.recv()
+            proc.terminate()
+            assert proc.wait(30) == 0
+        finally:
+            proc.kill()
+            os.close(read)
+            os.close(write)
 
 
 def test_refused_by_status(serve):

@@ -12,7 +12,7 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from harness import FAKE, Serve, alive, group_members, wait_until
+from harness import FAKE, WSGW, Serve, alive, group_members, wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -101,6 +101,31 @@ def test_one_that_ignores_its_end_is_killed(scripted):
     assert marks == ["eof", "term"]
 
 
+def test_one_that_ignores_the_end_of_its_stdin_gets_sigterm(scripted):
+    server = scripted(script=["--ignore-eof"])
+    a, _ = server.named()
+    begun = time.monotonic()
+    server.signal()
+    assert a.await_close()[0] == 1001
+    assert server.wait() == 0
+    assert time.monotonic() - begun > 3.5
+    marks = [k for e in server.record.entries() for k in ("eof", "term") if e.get(k)]
+    assert marks == ["eof", "term"]
+    kinds = [e["event"] for e in server.record.events()]
+    assert kinds == ["onClientOpen", "onMessage", "onClientClose"]
+
+
+def test_a_second_signal_does_not_wait_for_a_listener_that_ignores_its_end(scripted):
+    server = scripted(script=["--ignore-eof", "--ignore-term"])
+    begun = time.monotonic()
+    server.signal(signal.SIGINT)
+    server.record.wait_mark("eof")
+    server.signal(signal.SIGINT)
+    assert server.wait() == 0
+    # Without the second signal it would be 6 s at least.
+    assert time.monotonic() - begun < 5.5
+
+
 def test_one_that_leaves_a_grandchild_leaves_nothing(scripted):
     server = scripted()
     a = server.connect()
@@ -178,9 +203,10 @@ def test_sighup_reloads(serve):
     assert server.proc.poll() is None
 
 
-def test_sighup_does_nothing_under_nohup(serve):
-    server = serve(config="[gateways.a]\nport = 0\n",
-                   wrap=("sh", "-c", 'trap "" HUP; exec "$@"', "sh"))
+@pytest.mark.parametrize("wrap", [("sh", "-c", 'trap "" HUP; exec "$@"', "sh"), ("nohup",)],
+                         ids=["trap", "nohup"])
+def test_sighup_does_nothing_under_nohup(serve, wrap):
+    server = serve(config="[gateways.a]\nport = 0\n", wrap=wrap)
     server.config.write_text("[gateways.a]\nport = 0\n[gateways.b]\nport = 0\n")
     server.signal(signal.SIGHUP)
     # It lives, and a later verb proves that it did not reload before.
@@ -271,17 +297,13 @@ def test_its_serve_is_not_held_open(scripted):
     assert group_members(here["pid"]) == [here["pid"]]
 
 
-def test_a_listener_may_push_with_send(scripted, tmp_path):
+def test_a_listener_may_push_with_send(scripted):
     """`wsgw send` to the own gateway skips the hook, for it could not answer itself."""
-    token = tmp_path / "token"
-    token.write_text("secret-token-secret\n")
-    server = scripted(wait=True, env={"X": "1"})
+    server = scripted()
     a = server.connect()
-    server.record.wait("onClientOpen")
-    sent = server.cli("send", "from the listener", env={"WSGW_GATEWAY": "default"})
-    assert (sent.returncode, sent.stdout) == (0, "delivered 1\n")
-    assert a.recv() == "from the listener"
-    assert server.record.messages() == []
+    a.send(f"!run {WSGW} send 'from the listener'")
+    assert a.recv_many(2) == ["from the listener", "delivered 1\n"]
+    assert len(server.record.messages()) == 1
 
 
 def test_two_serves_and_one_log(serve, tmp_path):

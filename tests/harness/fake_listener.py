@@ -104,6 +104,10 @@ class Listener:
             code = "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(3600)"
             child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
             self.answer(event, {"message": str(child.pid)})
+        elif word == "run":  # the output of a command of the shell
+            done = subprocess.run(rest, shell=True, capture_output=True, text=True,
+                                  stdin=subprocess.DEVNULL)
+            self.answer(event, {"message": done.stdout + done.stderr})
         elif word == "env":
             self.answer(event, {"message": json.dumps(dict(os.environ))})
         elif word == "process":
