@@ -9,7 +9,13 @@ import subprocess
 import pytest
 
 from harness import (
-    WSGW, PeerServer, certificate, echo, private_env, run_connect, ws_server,
+    WSGW,
+    PeerServer,
+    certificate,
+    echo,
+    private_env,
+    run_connect,
+    ws_server,
 )
 
 

@@ -3,7 +3,6 @@
 import socket
 import threading
 
-
 from harness import echo, wait_until, ws_server
 
 

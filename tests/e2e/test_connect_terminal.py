@@ -12,7 +12,14 @@ import threading
 import pytest
 
 from harness import (
-    WSGW, Peer, PeerServer, close_and_wait, echo, private_env, wait_until, ws_server,
+    WSGW,
+    Peer,
+    PeerServer,
+    close_and_wait,
+    echo,
+    private_env,
+    wait_until,
+    ws_server,
 )
 
 # What may do something to a terminal, but for the line's end.

@@ -12,8 +12,16 @@ import time
 import pytest
 
 from harness import (
-    PATIENCE, WSGW, Peer, PeerServer, close_and_wait, encode_frame, private_env, run_connect,
+    PATIENCE,
+    WSGW,
+    Peer,
+    PeerServer,
+    close_and_wait,
+    encode_frame,
+    private_env,
+    run_connect,
 )
+
 
 @pytest.mark.parametrize("how", [dict(connection="keep-alive, Upgrade"), dict(connection="upgrade", upgrade="WebSocket"),
                                  dict(more="X-A: 1\r\nX-A: 2\r\nServer: caf\xe9\r\n")])

@@ -5,9 +5,7 @@ import ssl
 
 import pytest
 
-from harness import certificate
-from harness import PATIENCE, Raw, encode_frame
-from test_systemd import handed_over
+from harness import PATIENCE, Raw, certificate, encode_frame, handed_over
 
 REQUEST = (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")

@@ -9,7 +9,16 @@ import subprocess
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from harness import ROOT, WSGW, free_port, private_env, run_cli, tool, wait_until, ws_client
+from harness import (
+    ROOT,
+    WSGW,
+    free_port,
+    private_env,
+    run_cli,
+    tool,
+    wait_until,
+    ws_client,
+)
 
 EXAMPLES = ROOT / "examples"
 

@@ -1,4 +1,4 @@
-"""`WebSocket.log` (contract: section 6)."""
+"""`WebSocket.log`: its files, its levels, and what is written to it."""
 
 import datetime
 import os
@@ -159,3 +159,102 @@ def test_a_colour_only_on_a_terminal(tmp_path):
     assert b"\x1b[32m INFO\x1b[0m" in shown
     log = (tmp_path / "state/wsgw/logs/WebSocket.log").read_text()
     assert "\x1b" not in log and "gateway stopped" in log
+
+
+def test_the_log(scripted):
+    server = scripted("--log-level", "info")
+    a, name = server.named("/p")
+    a.send("a secret body")
+    assert a.recv() == "a secret body"
+    a.close()
+    server.record.wait("onClientClose")
+    server.stop()
+    log = server.log()
+    assert re.search(rf"INFO default {name} opened", log)
+    assert re.search(rf"INFO default {name} .*closed", log)
+    assert "secret body" not in log and "secret body" not in server.err()
+    daily = list(server.log_dir.glob("WebSocket.*.log"))
+    assert len(daily) == 1
+    # The end is in it: no line is lost.
+    assert "stopped" in log.splitlines()[-1]
+
+
+def test_trace_shows_bodies(scripted):
+    server = scripted("--log-level", "trace")
+    a = server.connect()
+    a.send("a secret \x1b[31m body\n2026-01-01T00:00:00Z ERROR forged")
+    a.recv()
+    server.await_log("a secret .*forged")
+    assert "\x1b[31m body" not in server.log()
+    for line in server.log().splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z +(ERROR|WARN|INFO|DEBUG|TRACE) ", line), line
+        assert "ERROR forged" not in line[:60]
+
+
+def test_rust_log(scripted):
+    server = scripted(env={"RUST_LOG": "error"})
+    server.connect()
+    server.stop()
+    assert "INFO" not in server.log() and "INFO" not in server.err()
+
+
+def test_quiet(serve):
+    server = serve("-q", listener=["cat"])
+    server.connect()
+    server.stop()
+    assert server.err() == ""
+    assert "INFO" in server.log()
+
+
+def test_the_default_log_directory(serve):
+    server = serve(log_dir=False)
+    link = server.state / "logs" / "WebSocket.log"
+    wait_until(link.exists, "the log")
+    server.stop()
+    assert "running" in link.read_text()
+
+
+def test_a_path_cannot_forge_a_log_line(serve):
+    server = serve("--log-level", "debug")
+    link = server.raw()
+    link.request("/%0a2026-11-24T00:00:00Z%20INFO%20forged\x1b[31m\x85", {"User-Agent": "\x1b[1m"})
+    link.response()
+    a = server.connect("/x")
+    a.close(4000, "bye\n2026 INFO forged \x1b[31m")
+    server.await_log(r"k\d+ .*closed")
+    server.stop()
+    for text in (server.log(), server.err()):
+        assert "\x1b[31m" not in text and "\x85" not in text
+        assert not any(line.startswith("2026 INFO forged") for line in text.splitlines())
+
+
+def test_a_given_log_directory_that_cannot_be_written(serve, tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    server = serve("--log-dir", blocker / "log", log_dir=False, wait=False)
+    assert server.wait() == 1
+    assert str(blocker) in server.err()
+
+
+def test_a_default_log_directory_that_cannot_be_written_is_a_warning(serve, tmp_path):
+    directory = tmp_path / "s"
+    state = directory / "state/wsgw"
+    state.mkdir(parents=True)
+    (state / "logs").write_text("in the way")
+    server = serve(log_dir=False, name="s")
+    server.connect()
+    assert "logs" in server.err() and "--log-dir" in server.err()
+
+
+def test_fourteen_days_are_kept(serve, tmp_path):
+    logs = tmp_path / "s/log"
+    logs.mkdir(parents=True)
+    for day in range(1, 21):
+        (logs / f"WebSocket.2020-01-{day:02}.log").write_text("old\n")
+        os.utime(logs / f"WebSocket.2020-01-{day:02}.log", (day * 86400, day * 86400))
+    server = serve(name="s")
+    server.connect()
+    server.stop()
+    kept = sorted(p.name for p in logs.glob("WebSocket.*-*.log"))
+    assert len(kept) == 14
+    assert "WebSocket.2020-01-20.log" in kept and "WebSocket.2020-01-01.log" not in kept

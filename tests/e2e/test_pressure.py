@@ -9,6 +9,7 @@ import pytest
 
 from harness import close_payload, encode_frame, wait_until
 
+
 #: A listener that takes so many seconds for each message.
 def sluggish(seconds):
     return ["sh", "-c", f'while read -r line; do sleep {seconds}; printf "%s\\n" "$line"; done']

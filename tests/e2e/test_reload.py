@@ -8,15 +8,7 @@ import ssl
 
 import pytest
 
-from harness import certificate
-from harness import FAKE, ws_client, wait_until
-
-
-def reload(server, text, code=0):
-    server.config.write_text(text)
-    done = server.cli("reload")
-    assert done.returncode == code, done
-    return done
+from harness import FAKE, certificate, wait_until, ws_client
 
 
 def free_ports(count):
@@ -40,7 +32,7 @@ def test_tls_that_cannot_be_used_leaves_the_clients_alone(serve, tmp_path):
     a, pid = server.connect(gateway="a"), server.status("a")["listener_pid"]
     (tmp_path / "bad.pem").write_text("nonsense")
     bad = f"tls-cert = '{tmp_path}/bad.pem'\ntls-key = '{tmp_path}/bad.pem'\n"
-    done = reload(server, f"[gateways.a]\nport = 0\nlistener = ['cat']\n{bad}", 1)
+    done = server.reload(f"[gateways.a]\nport = 0\nlistener = ['cat']\n{bad}", 1)
     assert "bad.pem" in done.stderr and "as it was" in done.stderr
     works(a)
     now = server.status("a")
@@ -52,14 +44,14 @@ def test_tls_switched_on_and_off_keeps_the_port(serve, tmp_path):
     cert, key = certificate(tmp_path)
     server = serve(config="[gateways.a]\nport = 0\n")
     a, port = server.connect(gateway="a"), server.port("a")
-    reload(server, f"[gateways.a]\nport = 0\ntls-cert = '{cert}'\ntls-key = '{key}'\n")
+    server.reload(f"[gateways.a]\nport = 0\ntls-cert = '{cert}'\ntls-key = '{key}'\n")
     assert a.await_close()[0] == 1001
     assert server.status("a")["address"] == f"wss://127.0.0.1:{port}"
     context = ssl.create_default_context(cafile=str(cert))
     b = ws_client(f"wss://127.0.0.1:{port}/", ssl=context)
     works(b)
     server.await_out(rf"gateway a listening on wss://127\.0\.0\.1:{port}\n")
-    reload(server, "[gateways.a]\nport = 0\n")
+    server.reload("[gateways.a]\nport = 0\n")
     assert b.await_close()[0] == 1001
     works(ws_client(f"ws://127.0.0.1:{port}/"))
 
@@ -68,7 +60,7 @@ def test_a_listener_that_fails_beside_a_new_port_leaves_all_as_it_was(serve):
     server = serve(config="[gateways.a]\nport = 0\nlistener = ['cat']\n")
     a = server.connect(gateway="a")
     (port,) = free_ports(1)
-    done = reload(server, f"[gateways.a]\nport = {port}\nlistener = 'echo why >&2; exit 3'\n", 1)
+    done = server.reload(f"[gateways.a]\nport = {port}\nlistener = 'echo why >&2; exit 3'\n", 1)
     assert "why" in done.stderr
     works(a)
     # Nothing of the attempt is left.
@@ -80,7 +72,7 @@ def test_to_every_address_on_the_same_port(serve):
     (port,) = free_ports(1)
     server = serve(config=f"[gateways.a]\nport = {port}\n")
     a = server.connect(gateway="a")
-    reload(server, f"[gateways.a]\nport = {port}\nhost = '0.0.0.0'\n")
+    server.reload(f"[gateways.a]\nport = {port}\nhost = '0.0.0.0'\n")
     assert a.await_close()[0] == 1001
     assert server.status("a")["address"] == f"ws://0.0.0.0:{port}"
     works(ws_client(f"ws://127.0.0.1:{port}/"))
@@ -89,12 +81,12 @@ def test_to_every_address_on_the_same_port(serve):
 def test_one_gateway_takes_the_port_that_another_leaves(serve):
     one, two, three = free_ports(3)
     server = serve(config=f"[gateways.a]\nport = {one}\n[gateways.b]\nport = {two}\n")
-    reload(server, f"[gateways.a]\nport = {two}\n[gateways.b]\nport = {three}\n")
+    server.reload(f"[gateways.a]\nport = {two}\n[gateways.b]\nport = {three}\n")
     works(ws_client(f"ws://127.0.0.1:{two}/"))
     assert server.status("a")["address"].endswith(f":{two}")
     assert server.status("b")["address"].endswith(f":{three}")
     # A new one takes that of one that moves, too, whatever the order.
-    reload(server, f"[gateways.c]\nport = {three}\n[gateways.b]\nport = {one}\n")
+    server.reload(f"[gateways.c]\nport = {three}\n[gateways.b]\nport = {one}\n")
     assert server.status("c")["address"].endswith(f":{three}")
 
 
@@ -105,10 +97,10 @@ def test_a_failed_gateway_has_another_try(serve, tmp_path):
     server = serve(config=text)
     assert server.status("a")["state"] == "failed"
     # Still so: that is no failure of the reload.
-    reload(server, text)
+    server.reload(text)
     assert server.status("a")["state"] == "failed"
     certificate(tmp_path, "a")
-    reload(server, text)
+    server.reload(text)
     assert server.status("a")["state"] == "running"
 
 
@@ -116,7 +108,7 @@ def test_what_was_stopped_by_hand_stays_so_whatever_changes(serve):
     server = serve(config="[gateways.a]\nport = 0\n[gateways.b]\nport = 0\n")
     server.cli("stop", "a")
     (port,) = free_ports(1)
-    reload(server, f"[gateways.a]\nport = {port}\nlistener = ['cat']\n[gateways.b]\nport = 0\n")
+    server.reload(f"[gateways.a]\nport = {port}\nlistener = ['cat']\n[gateways.b]\nport = 0\n")
     assert server.status("a")["state"] == "stopped"
     # The settings are there when it is started.
     assert server.cli("start", "a").returncode == 0
@@ -126,7 +118,7 @@ def test_what_was_stopped_by_hand_stays_so_whatever_changes(serve):
 def test_one_that_becomes_disabled_stops(serve):
     server = serve(config="[gateways.a]\nport = 0\n[gateways.b]\nport = 0\n")
     a = server.connect(gateway="a")
-    reload(server, "[gateways.a]\nport = 0\nstartup = 'disabled'\n[gateways.b]\nport = 0\n")
+    server.reload("[gateways.a]\nport = 0\nstartup = 'disabled'\n[gateways.b]\nport = 0\n")
     assert a.await_close()[0] == 1001
     assert server.status("a")["state"] == "stopped"
     done = server.cli("start", "a")
@@ -137,7 +129,7 @@ def test_a_listener_that_cannot_be_started_where_there_was_none(serve):
     server = serve(config="[gateways.a]\nport = 0\n")
     a = server.connect(gateway="a")
     for listener in ("['/no/such/program']", "'exit 3'"):
-        reload(server, f"[gateways.a]\nport = 0\nlistener = {listener}\n", 1)
+        server.reload(f"[gateways.a]\nport = 0\nlistener = {listener}\n", 1)
         works(a)
         now = server.status("a")
         assert (now["state"], now["listener"], now["listener_pid"]) == ("running", "none", None)
@@ -148,7 +140,7 @@ def test_a_listener_that_comes_where_there_was_none_knows_who_is_there(serve, tm
     a = server.connect("/here", gateway="a")
     works(a)
     listener = json.dumps([*map(str, FAKE), "--record", str(tmp_path / "r")])
-    reload(server, f"[gateways.a]\nport = 0\nlistener = {listener}\n")
+    server.reload(f"[gateways.a]\nport = 0\nlistener = {listener}\n")
     works(a)
     lines = [json.loads(json.loads(line)["line"])
              for line in (tmp_path / "r").read_text().splitlines() if "line" in json.loads(line)]
@@ -162,10 +154,10 @@ def test_a_listener_that_crashes_again_and_again_is_replaced(serve, tmp_path):
     head = "[gateways.a]\nport = 0\nrestart-delay-max = '30s'\n"
     server = serve(config=head + f"listener = {json.dumps(crash)}\n")
     wait_until(lambda: server.status("a")["restarts"] >= 5, "crashes")
-    done = reload(server, head + "listener = 'echo still bad >&2; exit 2'\n", 1)
+    done = server.reload(head + "listener = 'echo still bad >&2; exit 2'\n", 1)
     assert "still bad" in done.stderr
     assert server.status("a")["state"] == "running"
-    reload(server, head + "listener = ['cat']\n")
+    server.reload(head + "listener = ['cat']\n")
     server.await_status("a", listener="up")
     b = server.connect(gateway="a")
     works(b)
@@ -178,7 +170,7 @@ def test_removed_gateways_stop_side_by_side(serve, tmp_path):
     text = "".join(f"[gateways.g{n}]\nport = 0\nlistener = {stubborn}\n" for n in range(3))
     server = serve(config=text)
     begun = time.monotonic()
-    reload(server, "[gateways.new]\nport = 0\n")
+    server.reload("[gateways.new]\nport = 0\n")
     assert time.monotonic() - begun < 9
     assert [g["id"] for g in server.api("GET", "/v1/gateways")[1]] == ["new"]
 
@@ -186,17 +178,17 @@ def test_removed_gateways_stop_side_by_side(serve, tmp_path):
 def test_the_log_level_applies_live(serve):
     server = serve(config="[log]\nlevel = 'error'\n[gateways.a]\nport = 0\n")
     server.connect(gateway="a")
-    reload(server, "[log]\nlevel = 'debug'\n[gateways.a]\nport = 0\n")
+    server.reload("[log]\nlevel = 'debug'\n[gateways.a]\nport = 0\n")
     server.connect("/seen", gateway="a")
     server.await_log("a k2 opened")
     assert "k1 opened" not in server.log()
-    done = reload(server, "[log]\nlevel = 'loud'\n[gateways.a]\nport = 0\n", 1)
+    done = server.reload("[log]\nlevel = 'loud'\n[gateways.a]\nport = 0\n", 1)
     assert "loud" in done.stderr and ":2:" in done.stderr
 
 
 def test_the_logs_directory_needs_a_new_serve(serve, tmp_path):
     server = serve(config="[gateways.a]\nport = 0\n", log_dir=False)
-    done = reload(server, f"[log]\ndirectory = '{tmp_path}/elsewhere'\n[gateways.a]\nport = 0\n")
+    done = server.reload(f"[log]\ndirectory = '{tmp_path}/elsewhere'\n[gateways.a]\nport = 0\n")
     assert "log" in done.stderr and "new" in done.stderr
     assert not (tmp_path / "elsewhere").exists()
 
@@ -253,7 +245,7 @@ def test_from_a_listener_to_none_and_to_another(serve):
     client = server.connect(gateway="a")
     for listener, said in [(None, "dog"), ("", "cat"), ('listener = "sed -u s/cat/cow/"\n', "cow")]:
         if listener is not None:
-            reload(server, gateway + listener)
+            server.reload(gateway + listener)
         client.send("cat")
         assert client.recv() == said
 

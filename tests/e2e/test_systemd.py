@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import PATIENCE, Raw, wait_until
+from harness import PATIENCE, Raw, handed_over, wait_until
 
 
 @pytest.fixture
@@ -28,18 +28,6 @@ def acceptor():
         sock.bind(("127.0.0.1", 0))
         sock.listen(128)
         yield sock
-
-
-def handed_over(*sockets, names=None, pid="$$"):
-    """How a `serve` is started that inherits these sockets as 3, 4 and so on."""
-    moves = " ".join(f"{3 + i}<&{s.fileno()}" for i, s in enumerate(sockets))
-    # Numbers that are in the way of each other would need a second step.
-    assert all(s.fileno() > 2 + len(sockets) for s in sockets)
-    script = f'exec {moves}; export LISTEN_PID={pid} LISTEN_FDS={len(sockets)}'
-    if names is not None:
-        script += f" LISTEN_FDNAMES={names}"
-    return {"wrap": ("bash", "-c", script + '; exec "$@"', "bash"),
-            "pass_fds": [s.fileno() for s in sockets]}
 
 
 def messages(manager):

@@ -8,7 +8,14 @@ import time
 import pytest
 
 from harness import (
-    PATIENCE, Serve, certificate, encode_frame, run_cli, run_connect, wait_until, ws_client,
+    PATIENCE,
+    Serve,
+    certificate,
+    encode_frame,
+    run_cli,
+    run_connect,
+    wait_until,
+    ws_client,
 )
 
 

@@ -8,7 +8,7 @@ from .certificate import certificate
 from .clients import Client, Raw, close_payload, encode_frame, read_length, ws_client
 from .process import (
     FAKE, HERE, PATIENCE, ROOT, WSGW, ServeProcess, alive, children, free_port, group_members,
-    private_env, rss_kib, run_cli, run_connect, tool, wait_until,
+    handed_over, private_env, rss_kib, run_cli, run_connect, tool, wait_until,
 )
 from .record import Record
 from .serve import Serve
@@ -16,8 +16,9 @@ from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
 from .terminal import Terminal
 
 __all__ = [
-    "FAKE", "HERE", "PATIENCE", "ROOT", "WSGW", "Client", "Peer", "PeerServer", "Raw", "Record",
-    "Serve", "ServeProcess", "Terminal", "alive", "certificate", "children", "close_and_wait", "close_payload",
-    "echo", "encode_frame", "free_port", "group_members", "private_env", "read_length", "rss_kib", "run_cli",
-    "run_connect", "tool", "wait_until", "ws_client", "ws_server",
+    "Client", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
+    "Serve", "ServeProcess", "Terminal", "WSGW", "alive", "certificate", "children",
+    "close_and_wait", "close_payload", "echo", "encode_frame", "free_port", "group_members",
+    "handed_over", "private_env", "read_length", "rss_kib", "run_cli", "run_connect", "tool",
+    "wait_until", "ws_client", "ws_server",
 ]

@@ -118,6 +118,18 @@ def run_connect(directory, *args, stdin="", timeout=PATIENCE):
     return run_cli(directory, "connect", *args, input=stdin, timeout=timeout)
 
 
+def handed_over(*sockets, names=None, pid="$$"):
+    """Options of a `serve` that inherits these sockets as 3, 4 and so on."""
+    moves = " ".join(f"{3 + i}<&{s.fileno()}" for i, s in enumerate(sockets))
+    # Numbers that are in the way of each other would need a second step.
+    assert all(s.fileno() > 2 + len(sockets) for s in sockets)
+    script = f'exec {moves}; export LISTEN_PID={pid} LISTEN_FDS={len(sockets)}'
+    if names is not None:
+        script += f" LISTEN_FDNAMES={names}"
+    return {"wrap": ("bash", "-c", script + '; exec "$@"', "bash"),
+            "pass_fds": [s.fileno() for s in sockets]}
+
+
 class ServeProcess:
     """A `wsgw serve` that was started, with directories of its own: the one way to start it.
 

@@ -142,6 +142,13 @@ class Serve(ServeProcess):
                        env={**(env or {}), "WSGW_CONTROL": self.control_url,
                             "WSGW_TOKEN": self.token})
 
+    def reload(self, config, code=0):
+        """Writes another config file and reloads it; the reload exits with this code."""
+        self.config.write_text(config)
+        done = self.cli("reload")
+        assert done.returncode == code, done
+        return done
+
     # The end.
 
     def signal(self, number=signal.SIGTERM):
