@@ -48,7 +48,8 @@ packages=()
 need() { command -v "$1" >/dev/null || packages+=("$2"); }
 need jq jq; need curl curl; need zsh zsh; need fish fish; need nginx nginx; need openssl openssl
 need node nodejs; need npm npm; need chromium chromium; need vmstat procps; need cc build-essential
-need caddy caddy; need systemd-analyze systemd
+need caddy caddy; need systemd-analyze systemd; need dash dash; need awk mawk; need stdbuf coreutils
+need unshare util-linux; need ip iproute2; need script bsdutils
 need python3 python3; python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" -ne 0 ]; then
@@ -78,12 +79,10 @@ suite "cargo test" count_cargo cargo test --locked --no-fail-fast
 say "cargo build"
 cargo build --locked || exit 1
 export WSGW_BIN=$PWD/target/debug/wsgw
-suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider tests/py
-suite "python, the contract" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 -p no:cacheprovider \
-  tests/e2e
+suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 --dist worksteal -p no:cacheprovider tests/e2e
 export WSGW_PYTHON=$tools/py/bin/python
 suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap \
-  tests/clients/node/*.test.js tests/clients/browser/*.test.cjs
+  tests/clients/node/*.test.cjs tests/clients/browser/*.test.cjs
 suite "autobahn" count_plain tests/clients/autobahn/run.sh
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"

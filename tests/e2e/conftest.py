@@ -19,6 +19,18 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items):
+    """Spreads the tests that take long: side by side, they end together with the others."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    if not long:
+        return
+    rest = [item for item in items if item not in long]
+    step = len(items) / len(long)
+    for n, item in enumerate(long):
+        rest.insert(int(n * step), item)
+    items[:] = rest
+
+
 @pytest.fixture
 def serve(tmp_path):
     """Starts `wsgw serve`; each is stopped at the end of the test, and must leave nothing."""

@@ -9,6 +9,7 @@ import pytest
 from harness import ROOT, WSGW
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [
     ["chaos.py", "--seed", "1", "--seconds", "8"],
     ["chaos.py", "--seed", "2", "--seconds", "8", "--tls"],

@@ -317,6 +317,7 @@ def test_what_was_lost_while_the_listener_is_killed_again_and_again(scripted):
     assert [int(x) for x in got] == list(range(count))
 
 
+@pytest.mark.long
 def test_five_exits_in_a_row_start_it_clean(scripted):
     """It writes no line while an answer is owed: after 30 s the clients are closed with 1011."""
     server = scripted("--listener-timeout", "60s", "--restart-delay-max", "3s",

@@ -71,6 +71,7 @@ def leave(crowd):
         sock.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("listener", [None, ["cat"]], ids=["alone", "cat"])
 def test_crowds_leave_nothing_behind(serve, crowd_size, listener):
     count = crowd_size if listener is None else crowd_size // 2

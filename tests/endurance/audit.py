@@ -22,6 +22,12 @@ def entitled(key, label, mode, witness):
     return mode not in ("deny", "poison")
 
 
+def whole(parts):
+    """Whether a message, in its parts, has the padding that it says."""
+    size, _, padding = parts[4].partition(":")
+    return int(size) == len(padding) == padding.count("p")
+
+
 class Audit:
     def __init__(self):
         self.problems = []

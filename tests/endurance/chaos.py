@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from audit import Audit, Seen  # noqa: E402
+from audit import Audit, Seen, whole  # noqa: E402
 from client import Client, Refused  # noqa: E402
 from server import FILES, Server  # noqa: E402
 
@@ -458,11 +458,6 @@ class Chaos:
         if self.server.proc.poll() is None:
             self.server.proc.kill()
             self.server.proc.wait()
-
-
-def whole(parts):
-    size, _, padding = parts[4].partition(":")
-    return int(size) == len(padding) == padding.count("p")
 
 
 def main():

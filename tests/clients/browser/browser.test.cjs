@@ -4,9 +4,10 @@
 const assert = require("node:assert/strict");
 const { execFileSync, spawn } = require("node:child_process");
 const path = require("node:path");
+const { pathToFileURL } = require("node:url");
 const test = require("node:test");
 const puppeteer = require("puppeteer-core");
-const { ROOT, WSGW, Serve, Inbox, pageServer, until } = require("./harness.cjs");
+const { ROOT, WSGW, Serve, Inbox, freePort, pageServer, until } = require("../harness.cjs");
 
 const PAGE = path.join(ROOT, "examples/chat/index.html");
 // A virtual environment with `websockets`; tests/run.sh makes it.
@@ -21,9 +22,9 @@ function chromium() {
   });
 }
 
-async function chatTab(browser, page, serve, nick) {
+async function chatTab(browser, url, serve, nick, room = "/lobby") {
   const tab = await browser.newPage();
-  await tab.goto(`${page.url}?server=${encodeURIComponent(serve.url)}&room=/lobby&nick=${nick}`);
+  await tab.goto(`${url}?server=${encodeURIComponent(serve.url)}&room=${room}&nick=${nick}`);
   await tab.waitForFunction(() => document.getElementById("state").textContent === "connected");
   return tab;
 }
@@ -41,34 +42,58 @@ const sees = (tab, text) =>
     text,
   );
 
-test("the chat example, from one tab to the other", async () => {
+test("the chat example: tabs in two rooms, a push, a listener that dies, a gateway that restarts", async () => {
   const listener = ["python3", path.join(ROOT, "examples/chat/chat.py")];
-  const serve = await Serve.start(["--restart-delay-max", "200ms"], listener);
+  const serve = await Serve.start(["--restart-delay-max", "200ms"], listener, await freePort());
   const page = await pageServer(PAGE);
   const browser = await chromium();
   try {
-    const ann = await chatTab(browser, page, serve, "ann");
-    const bob = await chatTab(browser, page, serve, "bob");
+    const ann = await chatTab(browser, page.url, serve, "ann");
+    const bob = await chatTab(browser, page.url, serve, "bob");
+    const eve = await chatTab(browser, page.url, serve, "eve", "/elsewhere");
+    await sees(ann, "bob came");
     await say(ann, "hello <b>bob</b>");
     await sees(bob, "annhello <b>bob</b>");
     await sees(ann, "annhello <b>bob</b>");
+    await say(bob, "/nick robert");
+    await sees(ann, "bob is now robert");
     await serve.cli("send", "from the shell");
-    await sees(ann, "from the shell");
-    // The listener dies; the tabs stay connected and go on.
+    for (const tab of [ann, bob, eve]) await sees(tab, "from the shell");
+    // The listener dies; the tabs stay connected and go on, and it knows their rooms again.
     const { listener_pid: old } = await serve.status();
     process.kill(old, "SIGKILL");
     await say(bob, "still there");
     await sees(ann, "bobstill there");
+    const heard = await eve.$eval("#log", (log) => log.textContent);
+    assert.ok(!heard.includes("still there"), heard);
+    await eve.close();
     // The gateway goes and comes; the page connects again by itself.
     await serve.cli("restart", "default");
-    if (serve.url === (await serve.status()).address) {
-      await until(async () => (await serve.status()).connections === 2, "both tabs");
-      await say(ann, "back again");
-      await sees(bob, "annback again");
-    }
+    await serve.connections(2);
+    await say(ann, "back again");
+    await sees(bob, "annback again");
+    await bob.close();
+    await until(
+      () => ann.$$eval("#log li", (all) => all.some((li) => li.textContent.endsWith(" left"))),
+      "the word that somebody left",
+    );
   } finally {
     await browser.close();
     page.close();
+    await serve.stop();
+  }
+});
+
+test("a page from a file has the origin null, which can be allowed", async () => {
+  const serve = await Serve.start(["--allow-origin", "null"], [
+    "python3", path.join(ROOT, "examples/chat/chat.py")]);
+  const browser = await chromium();
+  try {
+    const ann = await chatTab(browser, pathToFileURL(PAGE), serve, "ann");
+    await say(ann, "alone");
+    await sees(ann, "annalone");
+  } finally {
+    await browser.close();
     await serve.stop();
   }
 });
@@ -135,7 +160,7 @@ import sys
 from websockets.sync.client import connect
 with connect(sys.argv[1], proxy=None) as ws:
     print("ready", flush=True)
-    ws.send("from python")
+    ws.send(sys.stdin.readline().strip())
     for message in ws:
         print(message, flush=True)
 `;
@@ -148,31 +173,35 @@ with connect(sys.argv[1], proxy=None) as ws:
     const fromConnect = lines(connect);
     await serve.connections(3);
 
+    const got = () => tab.evaluate(() => window.got);
+    const expected = [];
+    /** Each of the three has got exactly this, in this order. */
     const everybody = async (text) => {
-      await tab.waitForFunction((wanted) => window.got.includes(wanted), { polling: 20 }, text);
-      await fromPython.find(text);
-      await fromConnect.find(text);
+      expected.push(text);
+      await until(async () => (await got()).length >= expected.length, `${text} in the browser`);
+      for (const inbox of [fromPython, fromConnect])
+        assert.equal(await inbox.next(), text);
+      assert.deepEqual(await got(), expected);
     };
-    await serve.cli("send", "push 1");
-    await everybody("push 1");
-    await tab.evaluate(() => window.socket.send("from the browser"));
-    await everybody("from the browser");
-    connect.stdin.write("from connect\n");
-    await everybody("from connect");
-
-    const { listener_pid: old } = await serve.status();
-    process.kill(old, "SIGKILL");
-    await serve.cli("send", "push 2");
-    await everybody("push 2");
-    await tab.evaluate(() => window.socket.send("once more"));
-    await everybody("once more");
-    const now = await serve.status();
-    assert.equal(now.restarts, 1);
-    assert.notEqual(now.listener_pid, old);
-    assert.equal(now.connections, 3);
+    python.stdin.write("from python\n");
+    await everybody("from python");
+    for (let round = 0; round < 5; round++) {
+      await tab.evaluate((text) => window.socket.send(text), `browser ${round}`);
+      await everybody(`browser ${round}`);
+      connect.stdin.write(`connect ${round}\n`);
+      await everybody(`connect ${round}`);
+      const { listener_pid: old } = await serve.status();
+      process.kill(old, "SIGKILL");
+      await serve.cli("send", `push ${round}`);
+      await everybody(`push ${round}`);
+      const now = await until(async () => {
+        const status = await serve.status();
+        return status.listener_pid && status.listener_pid !== old && status;
+      }, "the next listener");
+      assert.equal(now.restarts, round + 1);
+      assert.equal(now.connections, 3);
+    }
     assert.equal(await tab.evaluate(() => window.closes), 0);
-    const got = await tab.evaluate(() => window.got);
-    assert.equal(new Set(got).size, got.length, "nothing came twice");
   } finally {
     await browser.close();
     for (const child of children) {

@@ -6,7 +6,7 @@ const path = require("node:path");
 const test = require("node:test");
 const { WebSocket: Undici } = require("undici");
 const { WebSocket: Ws } = require("ws");
-const { ROOT, Serve, Inbox } = require("./harness.cjs");
+const { ROOT, Serve, Inbox } = require("../harness.cjs");
 
 /** Both have the browser's interface. */
 function open(Kind, url, protocols) {
@@ -33,7 +33,7 @@ for (const [name, Kind] of [["ws", Ws], ["undici", Undici]]) {
     try {
       const [a, b] = [await open(Kind, serve.url), await open(Kind, serve.url)];
       await serve.connections(2);
-      for (const text of ["hi", "", "ä\u0000\u{1f600}", "x".repeat(125), "y".repeat(70_000)]) {
+      for (const text of ["hi", "", "ä\u0000\u{1f600}", "x".repeat(125), "y".repeat(70_000), "z".repeat(200_000)]) {
         a.socket.send(text);
         assert.equal(await a.inbox.next(), text);
         assert.equal(await b.inbox.next(), text);
@@ -77,6 +77,12 @@ for (const [name, Kind] of [["ws", Ws], ["undici", Undici]]) {
       assert.equal(a.socket.protocol, "json");
       a.socket.close();
       await assert.rejects(open(Kind, `${serve.url}/other`));
+      // Without a list the first that is offered is taken.
+      const free = await Serve.start([]);
+      const b = await open(Kind, free.url, ["json", "xml"]);
+      assert.equal(b.socket.protocol, "json");
+      b.socket.close();
+      await free.stop();
     } finally {
       await serve.stop();
     }

@@ -4,11 +4,12 @@
 const { spawn, execFile } = require("node:child_process");
 const fs = require("node:fs");
 const http = require("node:http");
+const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
 const { promisify } = require("node:util");
 
-const ROOT = path.resolve(__dirname, "../../..");
+const ROOT = path.resolve(__dirname, "../..");
 const WSGW = process.env.WSGW_BIN ?? path.join(ROOT, "target/debug/wsgw");
 const PATIENCE = 20_000;
 
@@ -24,7 +25,8 @@ async function until(check, what, patience = PATIENCE) {
 }
 
 class Serve {
-  static async start(args, listener = []) {
+  /** With a `port` it comes back at the same place when it is restarted. */
+  static async start(args, listener = [], port = 0) {
     const serve = new Serve();
     serve.dir = fs.mkdtempSync(path.join(os.tmpdir(), "wsgw-node-"));
     serve.env = {
@@ -37,7 +39,7 @@ class Serve {
       delete serve.env[name];
     }
     const tail = listener.length ? ["--", ...listener] : [];
-    const all = ["serve", "--port", "0", "--control", "127.0.0.1:0", ...args, ...tail];
+    const all = ["serve", "--port", port, "--control", "127.0.0.1:0", ...args, ...tail];
     serve.child = spawn(WSGW, all, { env: serve.env, stdio: ["ignore", "pipe", "pipe"] });
     serve.out = "";
     serve.err = "";
@@ -94,6 +96,16 @@ class Inbox {
   }
 }
 
+/** A port of this machine that nobody has. */
+function freePort() {
+  return new Promise((resolve) => {
+    const probe = net.createServer().listen(0, "127.0.0.1", () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
 /** Serves one file over HTTP on a loopback address, for a page has to come from somewhere. */
 function pageServer(file) {
   const server = http.createServer((_, response) => {
@@ -107,4 +119,4 @@ function pageServer(file) {
   });
 }
 
-module.exports = { ROOT, WSGW, Serve, Inbox, pageServer, until };
+module.exports = { ROOT, WSGW, Serve, Inbox, freePort, pageServer, until };
