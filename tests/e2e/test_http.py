@@ -92,6 +92,10 @@ def test_head_and_options_elsewhere_are_as_get_is(serve):
         head = ask(server, f"HEAD {target} HTTP/1.1")
         assert head[0] == status and head[2] == b""
         assert head[1]["content-length"] == [str(len(get[2]))]
+    # No answer to HEAD has a body, whatever is wrong with the request.
+    for more in ({"Host": "x\r\nHost: x"}, {"X": "y" * 40_000}, {"A B": "c"}):
+        status, headers, body = ask(server, "HEAD / HTTP/1.1", more)
+        assert status in (400, 431) and body == b"" and headers["content-length"] != ["0"]
     # A path that takes connections has methods to name; another one has nothing.
     assert ask(server, "OPTIONS /chat HTTP/1.1")[0] == 200
     assert ask(server, "OPTIONS /nope HTTP/1.1")[0] == 404

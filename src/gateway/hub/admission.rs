@@ -100,7 +100,12 @@ pub fn decide(
     let request = match Request::read(bytes, seen) {
         Ok(Some(request)) => request,
         Ok(None) => return Decision::Incomplete,
-        Err(Refusal { response, reason }) => return Decision::Answer { response, reason },
+        Err(Refusal { response, reason }) => {
+            // What cannot be read further may still have said that it wants no body.
+            let is_head = bytes.trim_ascii_start().starts_with(b"HEAD ");
+            let response = if is_head { response.without_body() } else { response };
+            return Decision::Answer { response, reason };
+        }
     };
     let answered = match request.method {
         "GET" if handshake::is_attempted(&request) => {
