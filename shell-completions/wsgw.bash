@@ -600,7 +600,7 @@ _wsgw() {
                     return 0
                     ;;
                 --startup)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "automatic manual disabled" -- "${cur}"))
                     return 0
                     ;;
                 --listener)
@@ -612,7 +612,7 @@ _wsgw() {
                     return 0
                     ;;
                 --route)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "all others sender none" -- "${cur}"))
                     return 0
                     ;;
                 --headers)
@@ -636,7 +636,7 @@ _wsgw() {
                     return 0
                     ;;
                 --on-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "drop broadcast close" -- "${cur}"))
                     return 0
                     ;;
                 --hang-timeout)

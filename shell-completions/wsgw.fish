@@ -41,22 +41,29 @@ complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "help" -d 'Print this mess
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l config -d 'Config file (TOML) [default: wsgw/wsgw.toml in the user\'s config directory, then /etc/wsgw/wsgw.toml]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l id -d 'The gateway that the flags are about [default: default]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control -d 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control-token-file -d 'Take the control token from this file instead of making one' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-dir -d 'Directory of WebSocket.log [default: logs in the user\'s state directory]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control-token-file -d 'Take the control token from this file instead of making one' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-dir -d 'Directory of WebSocket.log; a given one that cannot be written is fatal [default: logs in the user\'s state directory]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-level -d 'error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l host -d 'Address to bind [default: 127.0.0.1]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l host -d 'Address to bind, or a name; of a name with several addresses one is bound, IPv4 first [default: 127.0.0.1]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l port -d 'Port to bind, 0 for a free one [default: 10125]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l startup -d 'automatic, manual or disabled [default: automatic]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l startup -d 'automatic, manual or disabled [default: automatic]' -r -f -a "automatic\t''
+manual\t''
+disabled\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener -d 'The listener as one string for `sh -c`' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hooks -d 'Events the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none [default: onClientOpen,onClientClose,onMessage]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l route -d 'Who gets a message when the answer names nobody: all, others, sender or none [default: all]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l route -d 'Who gets a message when the answer names nobody: all, others, sender or none [default: all]' -r -f -a "all\t''
+others\t''
+sender\t''
+none\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l headers -d 'Request headers that the listener sees, * for all [default: origin, cookie, authorization, user-agent, x-forwarded-for, x-*]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l protocol -d 'Subprotocol to accept (repeatable), * for the client\'s first offer [default: *]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l path -d 'Path that takes connections, * spans any characters (repeatable) [default: any]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l window -d 'Unanswered events at a time [default: 256]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What happens to a message that got no answer: drop, broadcast or close [default: drop]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hang-timeout -d 'Silence after which a listener that owes an answer is killed [default: 30s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What happens to a message that got no answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''
+broadcast\t''
+close\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hang-timeout -d 'Silence after which a listener that owes an answer is killed; twice listener-timeout at least [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l restart-delay-max -d 'Longest pause before a listener is started again [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l drain -d 'How long a stop waits for unanswered events [default: 1s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l close-spread -d 'Time over which a stop spreads the closes, so that the clients do not all come back at once [default: 0]' -r
@@ -72,7 +79,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l idle-timeout -d 'Clo
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Messages per second from one connection, 0 for no limit [default: 0]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener [default: 16MiB]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener; six times max-message and 64KiB at least [default: 16MiB]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-cert -d 'Certificate chain (PEM) for wss' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-key -d 'Private key (PEM) for wss' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s q -l quiet -d 'Do not log to stderr'

@@ -2,10 +2,11 @@
 //!
 //! Completions (`wsgw completions SHELL`, `shell-completions/`) are generated from these types.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use crate::config::ServeArgs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -49,143 +50,6 @@ pub enum Command {
     Close(CloseArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
-}
-
-/// `wsgw serve`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ServeArgs {
-    /// Config file (TOML) [default: wsgw/wsgw.toml in the user's config directory, then /etc/wsgw/wsgw.toml]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The gateway that the flags are about [default: default]
-    #[arg(long, value_name = "ID")]
-    pub id: Option<String>,
-    /// Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]
-    #[arg(long, value_name = "ADDR:PORT|unix:PATH|off")]
-    pub control: Option<String>,
-    /// Take the control token from this file instead of making one
-    #[arg(long, value_name = "FILE")]
-    pub control_token_file: Option<PathBuf>,
-    /// Directory of WebSocket.log [default: logs in the user's state directory]
-    #[arg(long, value_name = "DIR")]
-    pub log_dir: Option<PathBuf>,
-    /// error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    pub log_level: Option<String>,
-    /// Do not log to stderr
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// The gateway's settings.
-    #[command(flatten)]
-    pub gateway: GatewayArgs,
-    /// The listener: a program that reads events and writes answers, a JSON line each
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
-/// The settings of one gateway as flags; each is `--` and the key of the config file
-/// (`--protocol` for `protocols`). Values are checked by `config`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Gateway settings")]
-pub struct GatewayArgs {
-    /// Address to bind [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDR")]
-    pub host: Option<String>,
-    /// Port to bind, 0 for a free one [default: 10125]
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<u16>,
-    /// automatic, manual or disabled [default: automatic]
-    #[arg(long, value_name = "MODE")]
-    pub startup: Option<String>,
-    /// The listener as one string for `sh -c`
-    #[arg(long, value_name = "CMD LINE")]
-    pub listener: Option<String>,
-    /// Events the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none
-    /// [default: onClientOpen,onClientClose,onMessage]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub hooks: Option<Vec<String>>,
-    /// Who gets a message when the answer names nobody: all, others, sender or none [default: all]
-    #[arg(long, value_name = "ROUTE")]
-    pub route: Option<String>,
-    /// Request headers that the listener sees, * for all [default: origin, cookie, authorization,
-    /// user-agent, x-forwarded-for, x-*]
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub headers: Option<Vec<String>>,
-    /// Subprotocol to accept (repeatable), * for the client's first offer [default: *]
-    #[arg(long = "protocol", value_name = "NAME", value_delimiter = ',')]
-    pub protocols: Option<Vec<String>>,
-    /// Path that takes connections, * spans any characters (repeatable) [default: any]
-    #[arg(long, value_name = "PATH", value_delimiter = ',')]
-    pub path: Option<Vec<String>>,
-    /// Unanswered events at a time [default: 256]
-    #[arg(long, value_name = "N")]
-    pub window: Option<String>,
-    /// How long an answer may take [default: 10s]
-    #[arg(long, value_name = "DURATION")]
-    pub listener_timeout: Option<String>,
-    /// What happens to a message that got no answer: drop, broadcast or close [default: drop]
-    #[arg(long, value_name = "WHAT")]
-    pub on_timeout: Option<String>,
-    /// Silence after which a listener that owes an answer is killed [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub hang_timeout: Option<String>,
-    /// Longest pause before a listener is started again [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub restart_delay_max: Option<String>,
-    /// How long a stop waits for unanswered events [default: 1s]
-    #[arg(long, value_name = "DURATION")]
-    pub drain: Option<String>,
-    /// Time over which a stop spreads the closes, so that the clients do not all come back at once
-    /// [default: 0]
-    #[arg(long, value_name = "DURATION")]
-    pub close_spread: Option<String>,
-    /// How long a stream of messages waits in all for one client that is slow but still reading
-    /// [default: 10s]
-    #[arg(long, value_name = "DURATION")]
-    pub producer_wait: Option<String>,
-    /// Connections at most [default: 1000000]
-    #[arg(long, value_name = "N")]
-    pub max_connections: Option<String>,
-    /// Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]
-    #[arg(long, value_name = "N")]
-    pub max_connections_per_ip: Option<String>,
-    /// Time to receive the handshake's request [default: 10s]
-    #[arg(long, value_name = "DURATION")]
-    pub handshake_timeout: Option<String>,
-    /// Largest message from a client [default: 1MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub max_message: Option<String>,
-    /// Bytes that may wait for one slow client [default: 4MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub max_queue: Option<String>,
-    /// Time between pings, 0 for none [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub ping_interval: Option<String>,
-    /// Time to answer a ping [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub pong_timeout: Option<String>,
-    /// Close a connection after so long without a message either way, 0 for never [default: 0]
-    #[arg(long, value_name = "DURATION")]
-    pub idle_timeout: Option<String>,
-    /// Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable)
-    /// [default: localhost on a loopback address, else the same host]
-    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
-    pub allow_origin: Option<Vec<String>>,
-    /// Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub trusted_proxies: Option<Vec<String>>,
-    /// Messages per second from one connection, 0 for no limit [default: 0]
-    #[arg(long, value_name = "N")]
-    pub max_rate: Option<String>,
-    /// Longest line from the listener [default: 16MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub max_line: Option<String>,
-    /// Certificate chain (PEM) for wss
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert: Option<String>,
-    /// Private key (PEM) for wss
-    #[arg(long, value_name = "FILE")]
-    pub tls_key: Option<String>,
 }
 
 /// How the client commands find and reach the control port.

@@ -10,8 +10,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use crate::config::keys::normal_id;
+use crate::config::id::normal_id;
 use crate::config::settings::GatewaySettings;
+use crate::net::host;
 
 /// All is started.
 pub fn ready() {
@@ -127,8 +128,7 @@ fn serves(address: SocketAddr, settings: &GatewaySettings) -> bool {
     if settings.port != address.port() {
         return false;
     }
-    let host = &settings.host;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let host = host::unbracketed(&settings.host);
     let any = |ip: IpAddr| ip.is_unspecified();
     (host, settings.port).to_socket_addrs().is_ok_and(|mut wanted| {
         // A wildcard of IPv6 takes IPv4 too, and is what a bare port means to systemd.
@@ -139,7 +139,6 @@ fn serves(address: SocketAddr, settings: &GatewaySettings) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys;
 
     fn inherited(sockets: &[(&str, &TcpListener)]) -> Inherited {
         let passed = |(name, socket): &(&str, &TcpListener)| Passed {
@@ -157,7 +156,7 @@ mod tests {
         let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
         let all = inherited(&[("wsgw.socket", &one), ("Chat", &two)]);
         let gateway = |id: &str, host: &str, port: u16| {
-            let mut settings = keys::defaults(id);
+            let mut settings = GatewaySettings::new(id);
             settings.host = host.to_owned();
             settings.port = port;
             settings
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_a_wildcard() {
-        let mut settings = keys::defaults("x");
+        let mut settings = GatewaySettings::new("x");
         settings.host = "0.0.0.0".to_owned();
         assert!(serves("[::]:10125".parse().unwrap(), &settings));
         assert!(!serves("127.0.0.1:10125".parse().unwrap(), &settings));

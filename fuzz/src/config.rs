@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use wsgw::config::{from_text, keys, units};
+use wsgw::config::id::gateway_id;
+use wsgw::config::{from_text, units};
 
-/// A config file: settings that fit together, or an error in one line.
+/// A config file: settings that fit together, or errors with a line each.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match from_text(Path::new("/etc/wsgw.toml"), text) {
@@ -13,7 +14,7 @@ pub fn config(data: &[u8]) {
             ids.sort_unstable();
             assert!(ids.is_sorted_by(|a, b| a < b), "an id comes twice: {ids:?}");
             for gateway in &parsed.gateways {
-                assert_eq!(keys::gateway_id(&gateway.id).as_ref(), Ok(&gateway.id));
+                assert_eq!(gateway_id(&gateway.id).as_ref(), Ok(&gateway.id));
                 assert!(gateway.window >= 1 && gateway.max_message >= 1 && gateway.max_queue >= 1);
                 assert!(!gateway.listener_timeout.is_zero() && !gateway.hang_timeout.is_zero());
                 assert!(gateway.listener.as_ref().is_none_or(|l| !l.argv.is_empty()));
@@ -22,11 +23,12 @@ pub fn config(data: &[u8]) {
             }
         }
         Err(failure) => {
-            let rest = failure.message.strip_prefix("/etc/wsgw.toml:").expect("the file");
-            let (line, _) = rest.split_once(": ").expect("a line");
-            let line: usize = line.parse().expect("a number");
-            assert!((1..=text.matches('\n').count() + 1).contains(&line), "{failure}");
-            assert!(!failure.message.contains('\n'), "{failure}");
+            for error in failure.message.lines() {
+                let rest = error.strip_prefix("/etc/wsgw.toml:").expect("the file");
+                let (line, _) = rest.split_once(": ").expect("a line");
+                let line: usize = line.parse().expect("a number");
+                assert!((1..=text.matches('\n').count() + 1).contains(&line), "{failure}");
+            }
         }
     }
 }
@@ -45,7 +47,7 @@ pub fn units(data: &[u8]) {
     if let Ok(count) = units::count(text, 1, 100) {
         assert!((1..=100).contains(&count));
     }
-    if let Ok(id) = keys::gateway_id(text) {
-        assert_eq!(keys::gateway_id(&id).as_ref(), Ok(&id));
+    if let Ok(id) = gateway_id(text) {
+        assert_eq!(gateway_id(&id).as_ref(), Ok(&id));
     }
 }

@@ -5,15 +5,12 @@ mod heard;
 mod through;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tokio::sync::oneshot::{self, Receiver};
 use wsgw::api::{ApiError, PushOutcome};
-use wsgw::config::keys;
-use wsgw::config::keys::Raw;
 use wsgw::config::settings::GatewaySettings;
 use wsgw::listener::connection::{Closed, ConnInfo};
 use wsgw::listener::exchange::{Effect, Exchange, PushAsk};
@@ -27,7 +24,7 @@ use wsgw::ws::frame;
 use wsgw::ws::payload::Message;
 
 use self::through::Through;
-use super::Choices;
+use super::{Choices, gateway_with};
 
 /// What an asked event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,14 +124,11 @@ pub fn exchange(data: &[u8]) {
 
 impl Model {
     fn new(choices: &mut Choices<'_>) -> Model {
-        let mut settings = keys::defaults("fuzz");
         let windows = ["1", "2", "4", "9", "256"];
-        let mut set = |key: &str, value: &str| {
-            let raw = Raw::One(value.to_owned());
-            keys::set(&mut settings, key, &raw, Path::new("/")).expect("a good setting");
-        };
-        set("window", windows[choices.below(windows.len())]);
-        set("on-timeout", ["drop", "broadcast", "close"][choices.below(3)]);
+        let window = windows[choices.below(windows.len())];
+        let on_timeout = [r#""drop""#, r#""broadcast""#, r#""close""#][choices.below(3)];
+        let set = [("window", window), ("on-timeout", on_timeout)];
+        let mut settings = gateway_with(&set).expect("good settings");
         let hooks = [
             "onHandshake,onClientOpen,onClientClose,onMessage",
             "onClientOpen,onMessage",

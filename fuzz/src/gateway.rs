@@ -1,11 +1,8 @@
 //! Handshakes and origins.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::SystemTime;
 
-use wsgw::config::keys;
-use wsgw::config::keys::Raw;
 use wsgw::config::settings::GatewaySettings;
 use wsgw::gateway::admission::{Decision, decide};
 use wsgw::listener::protocol::connid::ConnId;
@@ -15,27 +12,22 @@ use wsgw::text::glob::glob;
 use wsgw::ws::origin::{Origin, may_connect};
 use wsgw::ws::request::MAX_HEAD;
 
-use super::{members_of_line, pieces};
+use super::{gateway_with, members_of_line, pieces, quoted};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Settings by a number: each bit is one that differs from the defaults.
 fn settings(bits: u8) -> GatewaySettings {
-    let mut settings = keys::defaults("fuzz");
     let all = [
-        ("trusted-proxies", "127.0.0.0/8"),
-        ("allow-origin", "https://*.a.example,null"),
-        ("protocols", "json,xml"),
-        ("path", "/a*,/"),
-        ("headers", "*"),
+        ("trusted-proxies", r#""127.0.0.0/8""#),
+        ("allow-origin", r#"["https://*.a.example", "null"]"#),
+        ("protocols", r#"["json", "xml"]"#),
+        ("path", r#"["/a*", "/"]"#),
+        ("headers", r#""*""#),
     ];
-    for (i, (key, value)) in all.into_iter().enumerate() {
-        if bits & (1 << i) != 0 {
-            let raw = Raw::Many(value.split(',').map(str::to_owned).collect());
-            keys::set(&mut settings, key, &raw, Path::new("/")).expect("a good setting");
-        }
-    }
-    settings
+    let chosen = all.iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
+    let chosen: Vec<(&str, &str)> = chosen.map(|(_, setting)| *setting).collect();
+    gateway_with(&chosen).expect("good settings")
 }
 
 /// A request's head: one decision however it is cut; a whole HTTP answer or a good upgrade.
@@ -166,9 +158,7 @@ pub fn origin(data: &[u8]) {
     }
 
     // An entry that the settings take matches what it says.
-    let mut settings = keys::defaults("fuzz");
-    let raw = Raw::Many(vec![entry.to_owned()]);
-    if keys::set(&mut settings, "allow-origin", &raw, Path::new("/")).is_ok() {
+    if let Some(settings) = gateway_with(&[("allow-origin", &quoted(entry))]) {
         let list = settings.allow_origin.as_deref().unwrap_or_default();
         for entry in list {
             let like = entry.replace('*', if *entry == "*" { "null" } else { "x" });

@@ -11,6 +11,10 @@ mod exchange;
 mod gateway;
 mod protocol;
 
+use std::path::Path;
+
+use wsgw::config::settings::GatewaySettings;
+
 /// What a target does with its bytes.
 type Target = fn(&[u8]);
 
@@ -40,6 +44,22 @@ pub fn run(name: &str, data: &[u8]) {
             target(data);
         }
     }
+}
+
+/// A gateway with these keys of the config file; `None` where the file would be refused.
+fn gateway_with(settings: &[(&str, &str)]) -> Option<GatewaySettings> {
+    let mut text = "[gateways.fuzz]\n".to_owned();
+    for (key, value) in settings {
+        text.push_str(&format!("{key} = {value}\n"));
+    }
+    let read = wsgw::config::from_text(Path::new("/wsgw.toml"), &text).ok()?;
+    read.gateways.into_iter().next()
+}
+
+/// A string of TOML, whatever is in it.
+fn quoted(text: &str) -> String {
+    let escaped: String = text.chars().map(|c| format!("\\U{:08x}", u32::from(c))).collect();
+    format!("\"{escaped}\"")
 }
 
 /// Bytes as a source of choices; zero when they are used up.

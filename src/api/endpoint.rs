@@ -1,10 +1,10 @@
 //! The URL of a control port: `http://ADDR:PORT`, `https://ADDR:PORT` or `http+unix://PATH`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use crate::net::host::split_host;
+use crate::net::host::{join, split_host, unbracketed};
 
 /// Where a control port is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +70,10 @@ impl Endpoint {
             }
             None => return Err(bad("no port")),
         };
-        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            None => host,
+        let host = match unbracketed(&host) {
+            name if name == host => host,
             // The zone behind a % is the resolver's to know.
-            Some(v6) => {
+            v6 => {
                 let (address, zone) = v6.split_at(v6.find('%').unwrap_or(v6.len()));
                 let address = address.parse::<Ipv6Addr>();
                 let address = address.map_err(|_| bad("its brackets hold no IPv6 address"))?;
@@ -87,11 +87,7 @@ impl Endpoint {
     pub fn authority(&self) -> String {
         match self {
             Endpoint::Unix(_) => "localhost".to_owned(),
-            Endpoint::Tcp { host, port, .. } => match host.parse::<IpAddr>() {
-                Ok(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
-                _ if host.contains(':') => format!("[{host}]:{port}"),
-                _ => format!("{host}:{port}"),
-            },
+            Endpoint::Tcp { host, port, .. } => join(host, *port),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::ControlArgs;
+use crate::config::units;
 use crate::control_client::Client;
 use crate::control_client::discovery::Wanted;
 use crate::error::Failure;
@@ -19,15 +20,9 @@ pub(super) fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failur
     Client::open(&wanted, timeout, retry)
 }
 
-/// A time as `5`, `0.5`, `250ms` or `2m`.
+/// The time that a flag gives, as in the config file: `5`, `0.5`, `250ms`, `1m30s`.
 pub(super) fn seconds(flag: &str, text: &str) -> Result<Duration, Failure> {
-    let bad = || Failure::usage(format!("{flag} {text:?} is no time: seconds, or 250ms, 10s, 5m"));
-    let time = match text.trim().parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
-        Err(_) => humantime::parse_duration(text.trim()).map_err(|_| bad())?,
-    };
-    // Beyond this, an Instant cannot be added to on every system; nobody means it.
-    Ok(time.min(Duration::from_secs(u64::from(u32::MAX))))
+    units::duration(text).map_err(|why| Failure::usage(format!("{flag}: {why}")))
 }
 
 /// Reads JSON that the control port sent.
@@ -54,7 +49,9 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, want) in [("30", 30_000), ("0.5", 500), ("250ms", 250), ("2m", 120_000)] {
+        for (text, want) in
+            [("30", 30_000), ("0.5", 500), ("250ms", 250), ("2m", 120_000), ("1m30s", 90_000)]
+        {
             assert_eq!(seconds("--x", text).unwrap(), Duration::from_millis(want));
         }
         assert!(seconds("--x", "1e300").is_err());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::ServeArgs;
+use crate::config::ServeArgs;
 use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;

@@ -2,13 +2,11 @@
 //!
 //! `config` makes these values, everything else only reads them.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use ipnet::IpNet;
+pub use crate::config::tables::{ControlSettings, GatewaySettings, LogSettings};
 
-use crate::listener::protocol::hooks::{Hook, Hooks};
+use crate::config::kinds::Named;
 
 /// Everything `wsgw serve` was told.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,40 +34,6 @@ pub enum ControlListen {
     Tcp(String, u16),
     /// `unix:PATH`.
     Unix(PathBuf),
-}
-
-/// `[control]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlSettings {
-    /// Default `127.0.0.1:10124`.
-    pub listen: ControlListen,
-    /// Directory of `control-PORT.json`; default: the state directory.
-    pub directory: Option<PathBuf>,
-    /// File that holds the token; default: a token is made at each start.
-    pub token_file: Option<PathBuf>,
-    /// Further names that a request's `Host` may have.
-    pub hosts: Vec<String>,
-    /// Lets an address that is not loopback go without TLS. Default false.
-    pub insecure: bool,
-    /// Mode of the unix socket. Default 0600.
-    pub mode: u32,
-    /// Group of the unix socket.
-    pub group: Option<String>,
-    /// Certificate chain (PEM).
-    pub tls_cert: Option<PathBuf>,
-    /// Private key (PEM).
-    pub tls_key: Option<PathBuf>,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// Default: `logs` in the user's state directory. A given one that cannot be written is fatal.
-    pub directory: Option<PathBuf>,
-    /// A level or a filter as in `RUST_LOG`. `None`: `RUST_LOG`, else `info`.
-    pub level: Option<String>,
-    /// Nothing to stderr.
-    pub quiet: bool,
 }
 
 /// Whether a gateway is started with `serve`.
@@ -127,109 +91,27 @@ pub enum HeaderRule {
     Name(String),
 }
 
-/// The settings of one gateway.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GatewaySettings {
-    /// `[a-z0-9._-]{1,64}`.
-    pub id: String,
-    /// Address to bind, a name or a literal. Default `127.0.0.1`.
-    pub host: String,
-    /// Default 10125; 0 takes a free one.
-    pub port: u16,
-    /// Default automatic.
-    pub startup: Startup,
-    /// `None`: no subprocess, the gateway behaves as with `cat`.
-    pub listener: Option<ListenerCommand>,
-    /// The events this listener is sent.
-    pub hooks: Hooks,
-    /// Default all.
-    pub route: Route,
-    /// Request headers that are sent and kept.
-    pub headers: Vec<HeaderRule>,
-    /// Subprotocols; `None` is `*`, the client's first offer.
-    pub protocols: Option<Vec<String>>,
-    /// Path patterns; empty: any path.
-    pub path: Vec<String>,
-    /// Unanswered events at a time, at least 1. Default 256.
-    pub window: usize,
-    /// Default 10 s, never zero.
-    pub listener_timeout: Duration,
-    /// Default drop.
-    pub on_timeout: OnTimeout,
-    /// As configured; default 30 s. What counts is [`GatewaySettings::effective_hang_timeout`].
-    pub hang_timeout: Duration,
-    /// Default 30 s.
-    pub restart_delay_max: Duration,
-    /// Default 1 s.
-    pub drain: Duration,
-    /// Zero (the default): at a stop all clients are closed at once.
-    pub close_spread: Duration,
-    /// How long in all an NDJSON stream or a `--hooks none` listener pauses for one recipient that
-    /// still takes bytes and is over half of its `max_queue`, until it is back under half. Zero:
-    /// never. Default 10 s.
-    pub producer_wait: Duration,
-    /// Default 1,000,000.
-    pub max_connections: usize,
-    /// 0: no limit.
-    pub max_connections_per_ip: usize,
-    /// Default 10 s.
-    pub handshake_timeout: Duration,
-    /// Bytes; default 1 MiB.
-    pub max_message: usize,
-    /// Bytes; default 4 MiB.
-    pub max_queue: usize,
-    /// Zero: no pings. Default 30 s.
-    pub ping_interval: Duration,
-    /// Default 30 s.
-    pub pong_timeout: Duration,
-    /// Zero: none.
-    pub idle_timeout: Duration,
-    /// `None`: the default rule (same host; any loopback name on a loopback address).
-    pub allow_origin: Option<Vec<String>>,
-    /// Empty: none is trusted.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Messages per second; 0: no limit.
-    pub max_rate: u32,
-    /// Bytes; default 16 MiB, at least 6 × `max_message` + 64 KiB.
-    pub max_line: usize,
-    /// Certificate chain (PEM).
-    pub tls_cert: Option<PathBuf>,
-    /// Private key (PEM).
-    pub tls_key: Option<PathBuf>,
+impl Named for Startup {
+    const NAMES: &'static [(&'static str, Startup)] = &[
+        ("automatic", Startup::Automatic),
+        ("manual", Startup::Manual),
+        ("disabled", Startup::Disabled),
+    ];
 }
 
-impl GatewaySettings {
-    /// The hang time-out that counts: never less than twice `listener_timeout`.
-    pub fn effective_hang_timeout(&self) -> Duration {
-        self.hang_timeout.max(self.listener_timeout * 2)
-    }
+impl Named for Route {
+    const NAMES: &'static [(&'static str, Route)] = &[
+        ("all", Route::All),
+        ("others", Route::Others),
+        ("sender", Route::Sender),
+        ("none", Route::None),
+    ];
+}
 
-    /// Whether there is a listener that answers for this hook.
-    pub fn asks(&self, hook: Hook) -> bool {
-        self.listener.is_some() && self.hooks.has(hook)
-    }
-
-    /// Whether there is a listener that is told of connections.
-    pub fn tells(&self) -> bool {
-        self.listener.is_some() && !self.hooks.is_none()
-    }
-
-    /// Whether `address` is a proxy whose `X-Forwarded-For` is believed.
-    pub fn trusts(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.trusted_proxies.iter().any(|net| net.contains(&address))
-    }
-
-    /// What differs only in things that apply live is the same gateway: true if the two need a
-    /// restart of the gateway (address or TLS switch).
-    pub fn needs_restart(&self, new: &GatewaySettings) -> bool {
-        self.host != new.host
-            || self.port != new.port
-            || self.tls_cert.is_some() != new.tls_cert.is_some()
-    }
-
-    /// True if the two need another listener subprocess, the clients staying.
-    pub fn needs_new_listener(&self, new: &GatewaySettings) -> bool {
-        self.listener != new.listener || self.hooks != new.hooks
-    }
+impl Named for OnTimeout {
+    const NAMES: &'static [(&'static str, OnTimeout)] = &[
+        ("drop", OnTimeout::Drop),
+        ("broadcast", OnTimeout::Broadcast),
+        ("close", OnTimeout::Close),
+    ];
 }

@@ -1,6 +1,9 @@
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
+use crate::config::options::{Flag, Key, Options, Unset};
+use crate::config::settings::{ControlListen, ControlSettings, GatewaySettings, LogSettings};
+use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
 use crate::config::*;
 
 fn serve(args: &[&str]) -> ServeArgs {
@@ -18,6 +21,12 @@ fn load_text(toml: &str, more: &[&str]) -> Result<ServeSettings, Failure> {
     let mut args = vec!["--config", path.to_str().unwrap()];
     args.extend_from_slice(more);
     load(&serve(&args))
+}
+
+fn flag_of(key: &str) -> String {
+    let key = GatewayOptions::KEYS.iter().find(|known| known.name == key).unwrap();
+    let Flag::Named(flag, _) = key.flag else { panic!("{} has no flag", key.name) };
+    format!("--{flag}")
 }
 
 /// A value for each key: as a flag, and in the file.
@@ -58,7 +67,8 @@ const VALUES: [(&str, &str, &str); 31] = [
 #[test]
 fn every_key_means_the_same_as_a_flag_and_in_the_file() {
     let named: Vec<&str> = VALUES.iter().map(|(key, ..)| *key).collect();
-    assert_eq!(named, keys::names().collect::<Vec<_>>(), "a key without a test");
+    let known: Vec<&str> = GatewayOptions::KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(named, known, "a key without a test");
     for (key, flag, file) in VALUES {
         // TLS goes in pairs.
         let other = match key {
@@ -80,7 +90,7 @@ fn every_key_means_the_same_as_a_flag_and_in_the_file() {
             }
         }
         assert_eq!(by_flag, by_file, "{key}");
-        assert_ne!(by_flag[0], keys::defaults("g"), "{key} changes nothing");
+        assert_ne!(by_flag[0], GatewaySettings::new("g"), "{key} changes nothing");
     }
 }
 
@@ -93,24 +103,27 @@ fn errors_name_the_line_and_the_key() {
         ),
         (
             "\n[gateways.chat]\nport = 99999\n",
-            ":3: gateways.chat.port: \"99999\" is no whole number",
+            ":3: gateways.chat.port: \"99999\" is not a whole number",
         ),
         ("port = 1\n", ":1: unknown key \"port\""),
         ("[gateways.chat]\nport = \n", ":2: "),
-        ("[gateways.\"a b\"]\n", ":1: [gateways]: \"a b\" is no gateway id"),
+        ("[gateways.\"a b\"]\n", ":1: [gateways]: \"a b\" is not a gateway id"),
         ("[gateways.a]\n[gateways.A]\n", ":2: [gateways]: \"a\" is there twice"),
-        ("[gateways.a]\nroute = \"al\"\n", ":2: gateways.a.route: \"al\" is none of all, others"),
+        (
+            "[gateways.a]\nroute = \"al\"\n",
+            ":2: gateways.a.route: \"al\" is not one of all, others",
+        ),
         (
             "[gateways.a]\nmax-message = \"16MiB\"\n",
             ":1: gateways.a: max-line (16777216 bytes) is too small",
         ),
-        ("[gateways.a]\nhost = true\n", ":2: gateways.a.host: a boolean does not fit here"),
-        ("[gateways.a]\nlistener = []\n", ":2: gateways.a.listener: is empty"),
+        ("[gateways.a]\nhost = true\n", ":2: gateways.a.host: expected a string, found a boolean"),
+        ("[gateways.a]\nlistener = []\n", ":2: gateways.a.listener: it is empty"),
         ("[gateways.a]\nhooks = [\"onmessage\"]\n", ":2: gateways.a.hooks: "),
         ("[control]\nlisten = \"x\"\n", ":2: control.listen: "),
         ("[control]\nmode = \"9\"\n", ":2: control.mode: "),
         ("[log]\nlevle = \"info\"\n", ":2: log: unknown key \"levle\" (did you mean \"level\"?)"),
-        ("gateways = 1\n", ":1: \"gateways\" has to be a table"),
+        ("gateways = 1\n", ":1: \"gateways\" must be a table, not a whole number"),
     ] {
         let failure = load_text(toml, &[]).unwrap_err();
         assert!(failure.message.contains(expected), "{toml:?}: {}", failure.message);
@@ -156,18 +169,6 @@ fn paths_in_the_file_count_from_the_file() {
 }
 
 #[test]
-fn control_addresses() {
-    let base = Path::new("/");
-    let parse = |text| control_listen(text, base);
-    assert_eq!(parse("off"), Ok(ControlListen::Off));
-    assert_eq!(parse("[::1]:5"), Ok(ControlListen::Tcp("::1".to_owned(), 5)));
-    assert_eq!(parse("localhost:0"), Ok(ControlListen::Tcp("localhost".to_owned(), 0)));
-    for bad in ["", "10124", ":10124", "host:", "host:99999", "unix:"] {
-        assert!(parse(bad).is_err(), "{bad}");
-    }
-}
-
-#[test]
 fn a_file_that_names_no_gateway_leaves_the_name_to_a_flag() {
     let settings =
         load_text("[log]\nlevel = \"warn\"\n", &["--id", "chat", "--port", "7"]).unwrap();
@@ -191,5 +192,331 @@ fn a_wrong_level_names_its_line() {
     let failure = load_text("[log]\n\nlevel = \"loud\"\n", &[]).unwrap_err();
     assert!(failure.message.contains(":3: log.level: "), "{}", failure.message);
     assert_eq!(failure.exit, 1);
-    assert_eq!(load(&serve(&["--log-level", "loud"])).unwrap_err().exit, 2);
+    let flag = Cli::try_parse_from(["wsgw", "serve", "--log-level", "loud"]).unwrap_err();
+    assert_eq!(flag.exit_code(), 2);
+    assert!(flag.to_string().contains("--log-level <LEVEL>"), "{flag}");
+}
+
+#[test]
+fn every_key_has_a_default_that_its_kind_accepts() {
+    assert_eq!(GatewaySettings::default().port, 10_125);
+    assert_eq!(ControlSettings::default().mode, 0o600);
+    assert_eq!(LogSettings::default().level, None);
+}
+
+/// What one table of the program and of a document says of its keys.
+fn keys<O: Options>() -> impl Iterator<Item = &'static Key> {
+    O::KEYS.iter()
+}
+
+#[test]
+fn the_documents_table_of_settings_is_that_of_the_program() {
+    let page = include_str!("../../docs/operations.md");
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| {
+            let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((key, rest.split_once(" |")?.0))
+        })
+        .collect();
+    for key in keys::<GatewayOptions>() {
+        let row = rows.iter().find(|(name, _)| *name == key.name);
+        let (_, default) = row.unwrap_or_else(|| panic!("{} is not in the table", key.name));
+        assert_eq!(default.trim_matches('`'), key.default(), "{}", key.name);
+    }
+}
+
+#[test]
+fn the_example_has_every_key_with_its_default() {
+    let text = include_str!("../../examples/wsgw.toml");
+    from_text(Path::new("/wsgw.toml"), text).unwrap();
+    // A line that begins with "#" and no space is a key; "Example." means that it has no default.
+    let (mut table, mut example, mut found) = (String::new(), false, Vec::new());
+    let mut defaults = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']').to_owned();
+            defaults.push_str(&format!("{line}\n"));
+        } else if line.starts_with("# ") {
+            example = line.contains("xample");
+        } else if let Some(setting) = line.strip_prefix('#')
+            && let Some((key, _)) = setting.split_once(" = ")
+        {
+            found.push((table.clone(), key.to_owned()));
+            if !example {
+                defaults.push_str(&format!("{setting}\n"));
+            }
+            let all = format!("[{table}]\n{setting}\n");
+            let pair = key.starts_with("tls-").then_some("tls-cert = \"c\"\ntls-key = \"k\"\n");
+            let all = pair.map_or(all, |pair| format!("[{table}]\n{pair}"));
+            from_text(Path::new("/wsgw.toml"), &all).unwrap();
+        }
+    }
+    let check = |table: &str, key: &Key| {
+        let there = found.iter().any(|(of, name)| of == table && name == key.name);
+        assert!(there, "[{table}] {} is not in the example", key.name);
+    };
+    keys::<GatewayOptions>().for_each(|key| check("gateways.chat", key));
+    keys::<ControlOptions>().for_each(|key| check("control", key));
+    keys::<LogOptions>().for_each(|key| check("log", key));
+    let spelt_out = from_text(Path::new("/wsgw.toml"), &defaults).unwrap();
+    assert_eq!(spelt_out.gateways, [GatewaySettings::new("chat")]);
+    assert_eq!(spelt_out.control, ControlSettings::default());
+    assert_eq!(spelt_out.log.directory, None);
+}
+
+#[test]
+fn the_documents_configs_are_valid() {
+    let pages = [
+        include_str!("../../README.md"),
+        include_str!("../../docs/operations.md"),
+        include_str!("../../docs/control.md"),
+        include_str!("../../docs/listener.md"),
+        include_str!("../../docs/lucee.md"),
+    ];
+    let mut blocks = 0;
+    for page in pages {
+        for block in page.split("```toml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            from_text(Path::new("/wsgw.toml"), block).unwrap_or_else(|e| panic!("{e}\n{block}"));
+            blocks += 1;
+        }
+    }
+    assert!(blocks > 0);
+}
+
+#[test]
+fn every_error_of_a_file_is_named_with_its_line() {
+    let toml = "[control]\nmode = 432\n\n[gateways.a]\nport = \"x\"\nroute = 1\nprot = 1\n\
+                [gateways.b]\nmax-message = \"16MiB\"\n[gateways.\"c d\"]\nhooks = [1]\n[lug]\n";
+    let failure = load_text(toml, &[]).unwrap_err();
+    let lines: Vec<&str> = failure.message.lines().collect();
+    for (line, (at, part)) in lines.iter().zip([
+        (2, "control.mode: expected a mode"),
+        (5, "gateways.a.port: expected a whole number"),
+        (6, "gateways.a.route: expected a string"),
+        (7, "gateways.a: unknown key \"prot\" (did you mean \"port\"?)"),
+        (8, "gateways.b: max-line"),
+        (10, "[gateways]: \"c d\" is not a gateway id"),
+        (11, "gateways.c d.hooks: expected a list of strings"),
+        (12, "unknown key \"lug\" (did you mean \"log\"?)"),
+    ]) {
+        assert!(line.contains(&format!("wsgw.toml:{at}: ")) && line.contains(part), "{line}");
+    }
+    assert_eq!(lines.len(), 8, "{}", failure.message);
+    assert_eq!(failure.exit, 1);
+    let syntax = load_text("[gateways.a]\nport = \nhost = \n", &[]).unwrap_err().message;
+    assert!(syntax.contains(":2: ") && syntax.contains(":3: "), "{syntax}");
+}
+
+#[test]
+fn a_mode_is_octal_or_an_error() {
+    let mode = |value: &str| {
+        load_text(&format!("[control]\nmode = {value}\n"), &[]).map(|s| s.control.mode)
+    };
+    for (value, expected) in
+        [("0o660", 0o660), ("\"0660\"", 0o660), ("\"660\"", 0o660), ("0o0", 0), ("0o7_77", 0o777)]
+    {
+        assert_eq!(mode(value).ok(), Some(expected), "{value}");
+    }
+    for value in [
+        "660",
+        "0x1b0",
+        "0b110",
+        "432",
+        "0o1000",
+        "\"0o660\"",
+        "\"0888\"",
+        "\"\"",
+        "\"+60\"",
+        "-0",
+        "6.6",
+        "true",
+        "[\"0660\"]",
+        "{}",
+        "1979-05-27",
+    ] {
+        assert!(mode(value).is_err(), "{value}");
+    }
+}
+
+/// For each key of a table, the TOML types that it takes are read, all others are errors.
+#[test]
+fn a_value_of_another_type_is_an_error_for_every_key() {
+    let values = [
+        ("boolean", "true"),
+        ("float", "1.5"),
+        ("negative float", "-1.5"),
+        ("infinity", "inf"),
+        ("no number", "nan"),
+        ("date", "1979-05-27"),
+        ("time", "07:32:00"),
+        ("table", "{ a = 1 }"),
+        ("numbers", "[1, 2]"),
+        ("booleans", "[true]"),
+        ("lists", "[[\"a\"]]"),
+        ("empty entry", "[\"\"]"),
+        ("empty string", "\"\""),
+        ("negative", "-1"),
+        ("huge", "99999999999999999999999999999999999999999999"),
+        ("huge hexadecimal", "0xffffffffffffffffffffffffffffffffffffffffffff"),
+    ];
+    let tables = [
+        ("gateways.a", keys::<GatewayOptions>().collect::<Vec<_>>()),
+        ("defaults", keys::<GatewayOptions>().collect()),
+        ("control", keys::<ControlOptions>().collect()),
+        ("log", keys::<LogOptions>().collect()),
+    ];
+    for (table, keys) in tables {
+        for key in keys {
+            for (what, value) in values {
+                let taken = match key.name {
+                    "insecure" => what == "boolean",
+                    // A path may be named so, and times may have fractions.
+                    name if name.ends_with("-timeout") && name != "on-timeout" => what == "float",
+                    "drain" | "close-spread" | "producer-wait" | "restart-delay-max"
+                    | "ping-interval" => what == "float",
+                    _ => false,
+                };
+                let toml = format!("[{table}]\n{} = {value}\n", key.name);
+                let read = load_text(&toml, &[]);
+                assert_eq!(read.is_ok(), taken, "{toml}: {read:?}");
+                if let Err(failure) = read {
+                    let place = format!(":2: {table}.{}: ", key.name);
+                    assert!(failure.message.contains(&place), "{toml}: {failure}");
+                }
+            }
+        }
+    }
+    assert!(load_text("[gateways.a]\nport = \"10125\"\n", &[]).is_err());
+}
+
+#[test]
+fn a_tilde_is_the_home_directory_in_every_path() {
+    let home = paths::expand_home(Path::new("~")).unwrap();
+    let toml = "[control]\nlisten = \"unix:~/c.sock\"\ndirectory = \"~/c\"\ntoken-file = \"~/t\"\n\
+                tls-cert = \"~/c.pem\"\ntls-key = \"~/k.pem\"\n[log]\ndirectory = \"~/l\"\n\
+                [gateways.a]\nlistener = [\"~/x\", \"~\"]\ntls-cert = \"~/c.pem\"\ntls-key = \"~/k.pem\"\n";
+    let file = load_text(toml, &[]).unwrap();
+    let flags = load(&serve(&[
+        "--control=unix:~/c.sock",
+        "--control-token-file=~/t",
+        "--log-dir=~/l",
+        "--tls-cert=~/c.pem",
+        "--tls-key=~/k.pem",
+    ]))
+    .unwrap();
+    for settings in [&file, &flags] {
+        assert_eq!(settings.control.listen, ControlListen::Unix(home.join("c.sock")));
+        assert_eq!(settings.control.token_file, Some(home.join("t")));
+        assert_eq!(settings.log.directory, Some(home.join("l")));
+        assert_eq!(settings.gateways[0].tls_cert, Some(home.join("c.pem")));
+        assert_eq!(settings.gateways[0].tls_key, Some(home.join("k.pem")));
+    }
+    assert_eq!(file.control.directory, Some(home.join("c")));
+    assert_eq!(file.control.tls_cert, Some(home.join("c.pem")));
+    assert_eq!(file.control.tls_key, Some(home.join("k.pem")));
+    let argv = &file.gateways[0].listener.as_ref().unwrap().argv;
+    assert_eq!(argv[..], [home.join("x").as_os_str(), "~".as_ref()]);
+    assert!(load_text("[log]\ndirectory = \"~nobody/x\"\n", &[]).is_err());
+    let given = load(&serve(&["--config=~/no/such/file.toml"])).unwrap_err();
+    assert!(given.message.contains(home.join("no/such").to_str().unwrap()), "{given}");
+}
+
+#[test]
+fn what_cannot_work_is_an_error() {
+    for (setting, part) in [
+        ("path = \"/chat?room=1\"", "can never match"),
+        ("path = [\"/a\", \"/b#c\"]", "can never match"),
+        ("path = \"chat\"", "must begin with /"),
+        ("headers = \"x y\"", "no request can have"),
+        ("headers = \"x-*-y\"", "may only stand at its end"),
+        ("protocols = \"a b\"", "no client can offer"),
+        ("protocols = \"v1.*\"", "* stands alone"),
+        ("allow-origin = \"https://a.example/\"", "no path"),
+        ("allow-origin = \"wss://a.example\"", "https://"),
+        ("trusted-proxies = \"10.0.0.0/40\"", "10.0.0.0/8"),
+        ("tls-cert = \"c.pem\"", "tls-key is missing"),
+        ("host = \"127.0.0.1:80\"", "the port is a setting of its own"),
+        ("host = \"http://a\"", "neither a host name"),
+        ("max-queue = 0", "at least 1 byte"),
+    ] {
+        let failure = load_text(&format!("[gateways.a]\n{setting}\n"), &[]).unwrap_err();
+        assert!(failure.message.contains(part), "{setting}: {failure}");
+    }
+    for (setting, part) in [
+        ("tls-key = \"k.pem\"", "control: tls-cert and tls-key"),
+        ("hosts = [\"http://a\"]", "not a host name"),
+        ("listen = \"a b:1\"", "not one of"),
+    ] {
+        let failure = load_text(&format!("[control]\n{setting}\n"), &[]).unwrap_err();
+        assert!(failure.message.contains(part), "{setting}: {failure}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_a_warning() {
+    for (settings, part) in [
+        (
+            "hooks = [\"onHandshake\"]\nwindow = 2",
+            "hooks, window have no effect without a listener",
+        ),
+        (
+            "listener = \"cat\"\nhooks = \"none\"\non-timeout = \"close\"",
+            "on-timeout has no effect",
+        ),
+        ("listener = \"cat\"\nlistener-timeout = 20\nhang-timeout = 30", "counts as 40s"),
+        ("ping-interval = 0\npong-timeout = 5", "pong-timeout has no effect"),
+        ("max-connections = 5\nmax-connections-per-ip = 6", "max-connections-per-ip has no effect"),
+        ("allow-origin = [\"*\", \"https://a.example\"]", "admits everybody"),
+        ("allow-origin = []", "no web page may connect"),
+        ("trusted-proxies = \"10.0.0.1/8\"", "stands for all of 10.0.0.0/8; write 10.0.0.1/32"),
+    ] {
+        let read = load_text(&format!("[gateways.a]\n{settings}\n"), &[]).unwrap();
+        assert!(read.notices.iter().any(|notice| notice.contains(part)), "{:?}", read.notices);
+    }
+    let two = "[gateways.a]\nport = 7\n[gateways.b]\nport = 7\n";
+    assert!(load_text(two, &[]).unwrap().notices[0].contains("only one of them can start"));
+    let control = "[control]\nmode = \"0660\"\n[gateways.a]\n";
+    assert!(load_text(control, &[]).unwrap().notices[0].contains("[control] mode"));
+    // What is the same for all is meant for those that can use it.
+    let all = "[defaults]\nhooks = [\"onMessage\"]\n[gateways.a]\nlistener = \"cat\"\n[gateways.b]\nport = 1\n";
+    assert_eq!(load_text(all, &[]).unwrap().notices, [""; 0]);
+    assert_eq!(load_text("", &[]).unwrap().notices, [""; 0]);
+}
+
+#[test]
+fn a_path_may_be_written_as_people_read_it() {
+    let read = load_text("[gateways.a]\npath = [\"/bücher/*\", \"/a b\"]\n", &[]).unwrap();
+    assert_eq!(read.gateways[0].path, ["/bücher/*", "/b%C3%BCcher/*", "/a b", "/a%20b"]);
+}
+
+#[test]
+fn a_table_within_a_table_is_read_and_merged() {
+    use crate::config::kinds::Whole;
+    use crate::config::options::SubTable;
+    use crate::config::options::options;
+    options! {
+        /// A table.
+        pub struct InnerSettings from InnerOptions under None;
+        /// A number
+        #[key("number": Whole<u64, 0, 9> = Unset::Is("3"), Flag::None)]
+        pub number: u64,
+        /// Another
+        #[key("other": Whole<u64, 0, 9> = Unset::Is("4"), Flag::None)]
+        pub other: u64,
+    }
+    options! {
+        /// A table around it.
+        pub struct OuterSettings from OuterOptions under None;
+        /// The table
+        #[key("inner": SubTable<InnerOptions> = Unset::Nothing, Flag::None)]
+        pub inner: Option<InnerSettings>,
+    }
+    let base = OuterOptions { inner: Some(InnerOptions { number: Some(1), other: Some(1) }) };
+    let over = OuterOptions { inner: Some(InnerOptions { number: None, other: Some(2) }) };
+    let merged = base.merge(over).settings();
+    assert_eq!(merged.inner, Some(InnerSettings { number: 1, other: 2 }));
+    assert_eq!(OuterSettings::default().inner, None);
+    assert_eq!(InnerSettings::default(), InnerSettings { number: 3, other: 4 });
 }

@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use crate::cli::ConnectArgs;
 use crate::error::Failure;
+use crate::net::host::join;
 
 /// Where to connect, and what the request says.
 #[derive(Debug, Clone)]
@@ -76,11 +77,7 @@ impl Target {
 
     /// Host and port for a person, an IPv6 address in brackets.
     pub(super) fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        join(&self.host, self.port)
     }
 }
 

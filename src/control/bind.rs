@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ use crate::control::serve::{self, Acceptor};
 use crate::control::unix;
 use crate::error::Failure;
 use crate::files;
-use crate::net::bind::bind_one;
+use crate::net::bind::{bind_first, bind_one};
+use crate::net::host;
 use crate::net::tls::{Renewable, ServerTls};
 
 /// A control port that is bound and told of in its file, but not served yet.
@@ -126,10 +127,7 @@ impl Bound {
 }
 
 fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, Failure> {
-    let shown = format!(
-        "{}:{port}",
-        if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
-    );
+    let shown = host::join(host, port);
     let tls = match (&settings.tls_cert, &settings.tls_key) {
         (Some(chain), Some(key)) => Some(
             ServerTls::load(chain, key)
@@ -142,8 +140,8 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
             )));
         }
     };
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> = (literal, port)
+    let name = host::to_ascii(host::unbracketed(host)).unwrap_or_default();
+    let addresses: Vec<SocketAddr> = (name.as_ref(), port)
         .to_socket_addrs()
         .map_err(|e| {
             Failure::other(format!(
@@ -162,7 +160,7 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
             public.ip()
         )));
     }
-    let socket = bind_first(&addresses).map_err(|e| {
+    let socket = bind_first(addresses, bind_one).map_err(|e| {
         let what = match e.kind() {
             io::ErrorKind::AddrInUse => {
                 "is taken (does another `wsgw serve` run? see `wsgw status`)".to_owned()
@@ -181,7 +179,7 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         None => make_token()?,
     };
     let mut hosts = settings.hosts.clone();
-    if literal.parse::<IpAddr>().is_err() {
+    if host::literal(host).is_none() {
         hosts.push(host.to_owned());
     }
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
@@ -201,18 +199,6 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         publication: publication.clone(),
     });
     Ok(Bound { socket: BoundSocket::Tcp(socket, tls), guard, url, publication, renewal })
-}
-
-/// The first address that can be bound, as with a name that has several.
-fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for &address in addresses {
-        match bind_one(address) {
-            Ok(socket) => return Ok(socket),
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
 }
 
 fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> {

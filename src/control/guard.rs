@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use subtle::ConstantTimeEq;
 
 use crate::api::{ApiError, ErrorCode};
-use crate::net::host::{is_loopback, split_host};
+use crate::net::host::{is_loopback, literal, split_host};
 
 /// The rules of one control port.
 #[derive(Debug, Clone)]
@@ -33,10 +33,9 @@ enum Host {
 impl Host {
     /// From `host`, lower case; an IPv6 literal with its brackets or without.
     fn new(host: &str) -> Host {
-        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        match literal.parse::<IpAddr>() {
-            Ok(address) => Host::Address(address.to_canonical()),
-            Err(_) => Host::Name(host.to_owned()),
+        match literal(host) {
+            Some(address) => Host::Address(address.to_canonical()),
+            None => Host::Name(host.to_owned()),
         }
     }
 }

@@ -22,6 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use crate::config::filter::log_filter;
 use crate::config::settings::LogSettings;
 use crate::error::Failure;
 use crate::logging::daily::Daily;
@@ -100,31 +101,7 @@ impl Levels {
 
 fn filter(settings: &LogSettings) -> Result<EnvFilter, Failure> {
     let level = settings.level.as_deref().unwrap_or("info");
-    parse_filter(level).map_err(Failure::usage)
-}
-
-/// A level, or a filter as in `RUST_LOG`.
-///
-/// # Errors
-/// What is wrong with it, and what would be right.
-pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
-    let wrong = |why: &str| {
-        format!(
-            "log level {text:?}: {why}; write error, warn, info, debug, trace, or a filter like \
-             info,listener=warn"
-        )
-    };
-    // A single word that is no level would be taken for the name of a target.
-    let word = text.bytes().all(|b| b.is_ascii_alphanumeric());
-    if word && text.parse::<tracing::level_filters::LevelFilter>().is_err() {
-        return Err(wrong("no such level"));
-    }
-    // The library's parser panics at some of the others.
-    if !text.is_ascii() {
-        return Err(wrong("it may hold ASCII characters alone"));
-    }
-    // As a regular expression the value of a field could take minutes to be read.
-    EnvFilter::builder().with_regex(false).parse(text).map_err(|e| wrong(&e.to_string()))
+    log_filter(level).map_err(Failure::usage)
 }
 
 fn open(settings: &LogSettings) -> Result<Daily, Failure> {
@@ -367,18 +344,6 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
-    }
-
-    #[test]
-    fn a_filter_the_library_would_panic_at_is_an_error() {
-        assert!(parse_filter(" [{a €€}").unwrap_err().contains("ASCII"));
-        assert!(parse_filter("info,listener=warn").is_ok());
-    }
-
-    #[test]
-    fn a_filter_with_a_huge_expression_is_read_at_once() {
-        // As an expression it takes minutes.
-        assert!(parse_filter(&format!("info,[{{conn={}}}]=trace", ".".repeat(1000))).is_ok());
     }
 
     #[test]

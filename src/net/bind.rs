@@ -5,24 +5,49 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::net::host;
+
 /// Connections that the kernel keeps for us until they are accepted: a storm of clients fits.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// Binds and listens. `host` is a name or a literal address.
+/// Binds and listens. `host` is a name or a literal address; of a name with several addresses the
+/// first that this machine has is bound, IPv4 before IPv6, for that is where clients of `localhost`
+/// look first.
 ///
 /// # Errors
-/// The last address's, if the name has several.
+/// The name has no address; or the error of the address: one that is taken is not passed over, for
+/// who uses it would get the clients that are meant for us.
 pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let name = host::to_ascii(host::unbracketed(host));
+    let name = name.ok_or_else(|| io::Error::other("it is not a host name"))?;
     // A name is looked up on a thread of its own: a slow answer holds nobody else up.
-    for address in tokio::net::lookup_host((host, port)).await? {
+    let found = tokio::net::lookup_host((name.as_ref(), port)).await?;
+    bind_first(found.collect(), bind_one)
+}
+
+/// Binds one of a name's addresses: the first that this machine has, IPv4 before IPv6.
+///
+/// # Errors
+/// As for [`bind`].
+pub(crate) fn bind_first<T>(
+    mut addresses: Vec<SocketAddr>,
+    bind_one: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
         match bind_one(address) {
-            Ok(acceptor) => return Ok(acceptor),
-            Err(e) => last = e,
+            Err(e) if is_absent(&e) => last = e,
+            done => return done,
         }
     }
     Err(last)
+}
+
+/// Whether the machine has no such address, or none of its kind.
+fn is_absent(error: &io::Error) -> bool {
+    let family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(family)
 }
 
 /// Binds one address and listens; the socket does not block.
@@ -39,4 +64,26 @@ pub(crate) fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_comes_first_and_a_taken_address_is_not_passed_over() {
+        let both = || vec!["[::1]:7".parse().unwrap(), "127.0.0.1:7".parse().unwrap()];
+        let bound = bind_first(both(), Ok).unwrap();
+        assert_eq!(bound.to_string(), "127.0.0.1:7");
+        let without = |kind: io::ErrorKind| {
+            move |address: SocketAddr| match address {
+                SocketAddr::V4(_) => Err(io::Error::from(kind)),
+                SocketAddr::V6(_) => Ok(address),
+            }
+        };
+        let absent = bind_first(both(), without(io::ErrorKind::AddrNotAvailable)).unwrap();
+        assert_eq!(absent.to_string(), "[::1]:7");
+        let taken = bind_first(both(), without(io::ErrorKind::AddrInUse)).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
 }

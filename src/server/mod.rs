@@ -142,7 +142,7 @@ impl Server {
     }
 
     fn find(&self, id: &str) -> Result<Arc<Gateway>, ApiError> {
-        let id = &crate::config::keys::normal_id(id);
+        let id = &crate::config::id::normal_id(id);
         let all = self.all();
         all.iter().find(|g| g.id == *id).cloned().ok_or_else(|| {
             let known: Vec<String> = all.iter().map(|g| g.id.clone()).collect();

@@ -3,11 +3,12 @@
 //! What RFC 6455 asks of an upgrade is [`handshake`]'s; here are the gateway's own rules (paths,
 //! origins, trusted proxies, subprotocols) and what its listener is told of a request.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::settings::{GatewaySettings, HeaderRule};
 use crate::listener::protocol::event::{self, Subprotocol};
 use crate::listener::protocol::json;
+use crate::net::host::literal;
 use crate::text::glob::glob;
 use crate::ws::handshake;
 use crate::ws::handshake::{Refusal, bad_request};
@@ -237,14 +238,7 @@ fn last_untrusted(list: &str, settings: &GatewaySettings) -> Option<IpAddr> {
 
 /// One address of an `X-Forwarded-For`: some proxies add the port, and brackets to IPv6.
 fn forwarded_address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-    match bare {
-        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => {
-            let with_port = || text.parse::<SocketAddr>().ok().map(|a| a.ip());
-            text.parse().ok().or_else(with_port)
-        }
-    }
+    literal(text).or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// The headers that are told, each name once, in the order of the request.

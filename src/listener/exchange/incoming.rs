@@ -293,8 +293,6 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::config::keys;
-    use crate::config::keys::Raw;
     use crate::config::settings::Route;
     use crate::listener::connection::ConnInfo;
     use crate::listener::exchange::PushAsk;
@@ -339,9 +337,9 @@ mod tests {
     }
 
     fn exchange(route: &str, now: Instant) -> Exchange {
-        let mut settings = keys::defaults("g");
-        let route = Raw::One(route.to_owned());
-        keys::set(&mut settings, "route", &route, Path::new("/")).unwrap();
+        let text = format!("[gateways.g]\nroute = \"{route}\"");
+        let file = crate::config::from_text(Path::new("/wsgw.toml"), &text);
+        let settings = file.unwrap().gateways.remove(0);
         let mut exchange = Exchange::new("g".into(), Arc::new(settings), Arc::default(), 1, now);
         exchange.attach(now);
         for id in 1..=5 {

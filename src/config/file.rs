@@ -1,0 +1,319 @@
+//! Reading the config file: every error of it at once, each with its line.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::id::gateway_id;
+use crate::config::options::{Kind, Options, SubTable};
+use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
+use crate::error::Failure;
+use crate::files;
+
+pub(crate) type Table<'a> = DeTable<'a>;
+pub(crate) type Value<'a> = DeValue<'a>;
+type KeyName<'a> = Spanned<Cow<'a, str>>;
+
+/// The tables that a file may have.
+const TABLES: [&str; 4] = ["control", "log", "defaults", "gateways"];
+
+/// The longest config file that is read, in bytes.
+const LONGEST: usize = 16 << 20;
+
+/// A gateway as the file describes it.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) id: String,
+    /// Its name as errors give it: `gateways.Chat`.
+    pub(super) name: String,
+    /// Its own keys, without those of `[defaults]`.
+    pub(super) options: GatewayOptions,
+    /// The line on which it begins.
+    pub(super) line: usize,
+}
+
+impl Named {
+    /// The only gateway of a file that names none, or of no file.
+    pub(super) fn unnamed(id: &str) -> Named {
+        let name = format!("gateway {id}");
+        Named { id: id.to_owned(), name, options: GatewayOptions::default(), line: 1 }
+    }
+}
+
+/// What the file says, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct FileOptions {
+    pub(super) control: ControlOptions,
+    /// The line on which `[control]` stands.
+    pub(super) control_line: usize,
+    pub(super) log: LogOptions,
+    pub(super) defaults: GatewayOptions,
+    /// `None` where the file has no `[gateways]`: flags may name the only one.
+    pub(super) gateways: Option<Vec<Named>>,
+    pub(super) errors: Errors,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Default)]
+pub(super) struct Errors {
+    found: Vec<(usize, String)>,
+}
+
+impl Errors {
+    pub(super) fn add(&mut self, line: usize, why: String) {
+        self.found.push((line, why));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// All of them, a line each in the order of the file.
+    pub(super) fn result(mut self, path: &Path) -> Result<(), Failure> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        self.found.sort();
+        let lines =
+            self.found.iter().map(|(line, why)| format!("{}:{line}: {why}", path.display()));
+        Err(Failure::other(lines.collect::<Vec<_>>().join("\n")))
+    }
+}
+
+/// Reads a file that `--config` names: also a pipe, as a shell's `<(...)` makes.
+pub(super) fn read_given(path: &Path) -> Result<String, Failure> {
+    files::read_text(path, LONGEST).map_err(|error| unreadable(path, &error))
+}
+
+/// Finds the first of the default files that is there, and reads it.
+///
+/// # Errors
+/// A file that is there, or may be there, and cannot be read: it is never taken for absent, for a
+/// gateway would then start without the rules that it names.
+pub(super) fn find_default(candidates: Vec<PathBuf>) -> Result<Option<(PathBuf, String)>, Failure> {
+    for path in candidates {
+        if !is_there(&path).map_err(|error| unreadable(&path, &error))? {
+            continue;
+        }
+        let text = files::open_regular(&path).and_then(|file| files::read_from(file, LONGEST));
+        let text = text.and_then(|bytes| {
+            String::from_utf8(bytes)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+        });
+        let text = text.map_err(|error| unreadable(&path, &error))?;
+        return Ok(Some((path, text)));
+    }
+    Ok(None)
+}
+
+/// Whether there is a file, a link without a target included.
+pub(super) fn is_there(path: &Path) -> io::Result<bool> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let shown = path.display();
+    let why = match (error.kind(), fs::read_link(path)) {
+        (io::ErrorKind::NotFound, Ok(target)) => {
+            format!("it is a link to {}, which is not there", target.display())
+        }
+        (io::ErrorKind::IsADirectory, _) => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::other(format!(
+        "the config file {shown} cannot be read: {why}; mend or remove it, or name another with \
+         --config FILE"
+    ))
+}
+
+/// Reads the text of a config file; relative paths in it start at `base`.
+pub(super) fn parse(base: &Path, text: &str) -> FileOptions {
+    let mut reader = Reader { text, base, errors: Errors::default() };
+    let (table, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        // What was made of the rest may be far from what is meant: no further errors.
+        for error in syntax {
+            let at = error.span().map_or(0, |span| span.start);
+            reader.error(at, error.message().replace('\n', " "));
+        }
+        return FileOptions { errors: reader.errors, ..FileOptions::default() };
+    }
+    let mut file = FileOptions::default();
+    for (key, value) in entries(table.get_ref()) {
+        let at = key.span().start;
+        let name = key.get_ref().as_ref();
+        let mut place = Place { reader: &mut reader, name: name.to_owned(), at };
+        match name {
+            "control" => {
+                let read = SubTable::<ControlOptions>::from_file(value.get_ref(), &mut place);
+                file.control = read.unwrap_or_default();
+                file.control_line = reader.line(at);
+            }
+            "log" => {
+                let read = SubTable::<LogOptions>::from_file(value.get_ref(), &mut place);
+                file.log = read.unwrap_or_default();
+            }
+            "defaults" => {
+                let read = SubTable::<GatewayOptions>::from_file(value.get_ref(), &mut place);
+                file.defaults = read.unwrap_or_default();
+            }
+            "gateways" => file.gateways = Some(gateways(value.get_ref(), &mut place)),
+            unknown => {
+                let keys = GatewayOptions::KEYS.iter().map(|key| key.name);
+                let hint = did_you_mean(unknown, TABLES.into_iter().chain(keys));
+                let tables = TABLES.join(", ");
+                reader.error(at, format!("unknown key {unknown:?}{hint}; tables are: {tables}"));
+            }
+        }
+    }
+    file.errors = reader.errors;
+    file
+}
+
+fn gateways(value: &Value<'_>, place: &mut Place<'_, '_>) -> Vec<Named> {
+    let mut all: Vec<Named> = Vec::new();
+    let Some(table) = place.table(value) else { return all };
+    for (key, value) in entries(table) {
+        let written = key.get_ref().as_ref();
+        let name = format!("gateways.{written}");
+        let at = key.span().start;
+        let mut place = Place { reader: &mut *place.reader, name: name.clone(), at };
+        let options = SubTable::<GatewayOptions>::from_file(value.get_ref(), &mut place);
+        let id = match gateway_id(written) {
+            Ok(id) if all.iter().any(|other| other.id == id) => {
+                place.reader.error(at, format!("[gateways]: {id:?} is there twice"));
+                continue;
+            }
+            Ok(id) => id,
+            Err(why) => {
+                place.reader.error(at, format!("[gateways]: {why}"));
+                continue;
+            }
+        };
+        let line = place.reader.line(at);
+        all.push(Named { id, name, options: options.unwrap_or_default(), line });
+    }
+    all
+}
+
+/// The file while it is read.
+pub(crate) struct Reader<'a> {
+    text: &'a str,
+    base: &'a Path,
+    errors: Errors,
+}
+
+impl Reader<'_> {
+    fn line(&self, at: usize) -> usize {
+        // Errors at the end of the text may point behind it.
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn error(&mut self, at: usize, why: String) {
+        let line = self.line(at);
+        self.errors.add(line, why);
+    }
+}
+
+/// A key of the file, for what is wrong with its value.
+pub(crate) struct Place<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    /// Its name with its tables: `gateways.chat.port`.
+    name: String,
+    /// Where it stands in the text.
+    at: usize,
+}
+
+impl Place<'_, '_> {
+    /// The value is wrong.
+    pub(crate) fn error(&mut self, why: &str) {
+        self.reader.error(self.at, format!("{}: {why}", self.name));
+    }
+
+    /// The directory at which relative paths start.
+    pub(crate) fn base(&self) -> &Path {
+        self.reader.base
+    }
+
+    /// The value as a table.
+    pub(crate) fn table<'t, 'v>(&mut self, value: &'t Value<'v>) -> Option<&'t Table<'v>> {
+        let table = value.as_table();
+        if table.is_none() {
+            let what = found(value);
+            self.reader.error(self.at, format!("{:?} must be a table, not {what}", self.name));
+        }
+        table
+    }
+
+    /// Reads each key of a table.
+    pub(crate) fn read_table<O: Options>(&mut self, table: &Table<'_>, options: &mut O) {
+        for (key, value) in entries(table) {
+            let at = key.span().start;
+            let name = key.get_ref().as_ref();
+            let mut place =
+                Place { reader: &mut *self.reader, name: format!("{}.{name}", self.name), at };
+            if !options.read(name, value.get_ref(), &mut place) {
+                let hint = did_you_mean(name, O::KEYS.iter().map(|key| key.name));
+                self.reader.error(at, format!("{}: unknown key {name:?}{hint}", self.name));
+            }
+        }
+    }
+}
+
+/// The entries of a table in the order of the file.
+fn entries<'a, 't>(table: &'t Table<'a>) -> Vec<(&'t KeyName<'a>, &'t Spanned<Value<'a>>)> {
+    let mut all: Vec<_> = table.iter().collect();
+    all.sort_by_key(|(key, _)| key.span().start);
+    all
+}
+
+/// What a value is, in words: "a boolean".
+pub(crate) fn found(value: &Value<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// ` (did you mean …?)` for a name that is nearly one of these.
+fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let flat = name.replace('_', "-").to_ascii_lowercase();
+    if flat.len() > 64 {
+        return String::new();
+    }
+    known
+        .map(|other| (distance(&flat, other), other))
+        .filter(|(distance, other)| *distance <= 2.min(other.len() / 2))
+        .min()
+        .map_or(String::new(), |(_, other)| format!(" (did you mean {other:?}?)"))
+}
+
+/// The Levenshtein distance of two names, in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

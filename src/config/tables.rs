@@ -1,0 +1,255 @@
+//! Every key of `wsgw serve`, defined once: a key that is added here has its flag, its place in the
+//! file, its help, and its field in the settings. What is checked across keys stands in `check`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::addresses::{ControlAddress, Group, Host, HostNames, Networks, Origins};
+use crate::config::filter::Filter;
+use crate::config::kinds::{
+    AnyPath, At, Choice, CommandLine, List, Maybe, Mode, PositiveTime, Size, Switch, Time, Whole,
+};
+use crate::config::lists::{Headers, HookNames, Paths, Protocols};
+use crate::config::options::Flag::{self, Named};
+use crate::config::options::Unset::{Called, Is, Nothing};
+use crate::config::options::options;
+use crate::config::settings::{
+    ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
+};
+use crate::listener::protocol::hooks::{Hook, Hooks};
+
+options! {
+    /// The settings of one gateway, `[gateways.ID]`; sizes are in bytes. The first sentence of each
+    /// is its `--help`, the defaults stand beside the keys in `config::tables`.
+    pub struct GatewaySettings from GatewayOptions under Some("Gateway settings");
+    also {
+        /// The gateway's id, lower case.
+        pub id: String,
+    }
+
+    /// Address to bind, or a name; of a name with several addresses one is bound, IPv4 first
+    #[key("host": Host = Is("127.0.0.1"), Named("host", "ADDR"))]
+    pub host: String,
+
+    /// Port to bind, 0 for a free one
+    #[key("port": Whole<u16, 0, 65_535> = Is("10125"), Named("port", "PORT"))]
+    pub port: u16,
+
+    /// automatic, manual or disabled
+    #[key("startup": Choice<Startup> = Is("automatic"), Named("startup", "MODE"))]
+    pub startup: Startup,
+
+    /// The listener as one string for `sh -c`
+    #[key("listener": Maybe<CommandLine> = Nothing, Named("listener", "CMD LINE"))]
+    pub listener: Option<ListenerCommand>,
+
+    /// Events the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none
+    #[key("hooks": List<HookNames> = Is("onClientOpen,onClientClose,onMessage"), Named("hooks", "LIST"))]
+    pub hooks: Hooks,
+
+    /// Who gets a message when the answer names nobody: all, others, sender or none
+    #[key("route": Choice<Route> = Is("all"), Named("route", "ROUTE"))]
+    pub route: Route,
+
+    /// Request headers that the listener sees, * for all
+    #[key("headers": List<Headers> = Is("origin, cookie, authorization, user-agent, x-forwarded-for, x-*"), Named("headers", "NAME"))]
+    pub headers: Vec<HeaderRule>,
+
+    /// Subprotocol to accept (repeatable), * for the client's first offer
+    #[key("protocols": List<Protocols> = Is("*"), Named("protocol", "NAME"))]
+    pub protocols: Option<Vec<String>>,
+
+    /// Path that takes connections, * spans any characters (repeatable)
+    #[key("path": List<Paths> = Called("any"), Named("path", "PATH"))]
+    pub path: Vec<String>,
+
+    /// Unanswered events at a time
+    #[key("window": Whole<usize, 1, 1_048_576> = Is("256"), Named("window", "N"))]
+    pub window: usize,
+
+    /// How long an answer may take
+    #[key("listener-timeout": PositiveTime = Is("10s"), Named("listener-timeout", "DURATION"))]
+    pub listener_timeout: Duration,
+
+    /// What happens to a message that got no answer: drop, broadcast or close
+    #[key("on-timeout": Choice<OnTimeout> = Is("drop"), Named("on-timeout", "WHAT"))]
+    pub on_timeout: OnTimeout,
+
+    /// Silence after which a listener that owes an answer is killed; twice listener-timeout at least
+    #[key("hang-timeout": PositiveTime = Is("30s"), Named("hang-timeout", "DURATION"))]
+    pub hang_timeout: Duration,
+
+    /// Longest pause before a listener is started again
+    #[key("restart-delay-max": Time = Is("30s"), Named("restart-delay-max", "DURATION"))]
+    pub restart_delay_max: Duration,
+
+    /// How long a stop waits for unanswered events
+    #[key("drain": Time = Is("1s"), Named("drain", "DURATION"))]
+    pub drain: Duration,
+
+    /// Time over which a stop spreads the closes, so that the clients do not all come back at once
+    #[key("close-spread": Time = Is("0"), Named("close-spread", "DURATION"))]
+    pub close_spread: Duration,
+
+    /// How long a stream of messages waits in all for one client that is slow but still reading
+    #[key("producer-wait": Time = Is("10s"), Named("producer-wait", "DURATION"))]
+    pub producer_wait: Duration,
+
+    /// Connections at most
+    #[key("max-connections": Whole<usize, 1, 4_294_967_295> = Is("1000000"), Named("max-connections", "N"))]
+    pub max_connections: usize,
+
+    /// Connections at most from one address (IPv6: one /64), 0 for no limit
+    #[key("max-connections-per-ip": Whole<usize, 0, 4_294_967_295> = Is("0"), Named("max-connections-per-ip", "N"))]
+    pub max_connections_per_ip: usize,
+
+    /// Time to receive the handshake's request
+    #[key("handshake-timeout": PositiveTime = Is("10s"), Named("handshake-timeout", "DURATION"))]
+    pub handshake_timeout: Duration,
+
+    /// Largest message from a client
+    #[key("max-message": Size<1> = Is("1MiB"), Named("max-message", "SIZE"))]
+    pub max_message: usize,
+
+    /// Bytes that may wait for one slow client
+    #[key("max-queue": Size<1> = Is("4MiB"), Named("max-queue", "SIZE"))]
+    pub max_queue: usize,
+
+    /// Time between pings, 0 for none
+    #[key("ping-interval": Time = Is("30s"), Named("ping-interval", "DURATION"))]
+    pub ping_interval: Duration,
+
+    /// Time to answer a ping
+    #[key("pong-timeout": PositiveTime = Is("30s"), Named("pong-timeout", "DURATION"))]
+    pub pong_timeout: Duration,
+
+    /// Close a connection after so long without a message either way, 0 for never
+    #[key("idle-timeout": Time = Is("0"), Named("idle-timeout", "DURATION"))]
+    pub idle_timeout: Duration,
+
+    /// Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable)
+    #[key("allow-origin": Maybe<List<Origins>> = Called("localhost on a loopback address, else the same host"), Named("allow-origin", "ORIGIN"))]
+    pub allow_origin: Option<Vec<String>>,
+
+    /// Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)
+    #[key("trusted-proxies": List<Networks> = Nothing, Named("trusted-proxies", "CIDR"))]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Messages per second from one connection, 0 for no limit
+    #[key("max-rate": Whole<u32, 0, 1_000_000> = Is("0"), Named("max-rate", "N"))]
+    pub max_rate: u32,
+
+    /// Longest line from the listener; six times max-message and 64KiB at least
+    #[key("max-line": Size<1> = Is("16MiB"), Named("max-line", "SIZE"))]
+    pub max_line: usize,
+
+    /// Certificate chain (PEM) for wss
+    #[key("tls-cert": Maybe<At<AnyPath>> = Nothing, Named("tls-cert", "FILE"))]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) for wss
+    #[key("tls-key": Maybe<At<AnyPath>> = Nothing, Named("tls-key", "FILE"))]
+    pub tls_key: Option<PathBuf>,
+}
+
+options! {
+    /// The settings of the control port, `[control]`.
+    pub struct ControlSettings from ControlOptions under None;
+
+    /// Control port: ADDR:PORT, unix:PATH or off
+    #[key("listen": At<ControlAddress> = Is("127.0.0.1:10124"), Named("control", "ADDR:PORT|unix:PATH|off"))]
+    pub listen: ControlListen,
+
+    /// Directory of control-PORT.json; the state directory if there is none
+    #[key("directory": Maybe<At<AnyPath>> = Nothing, Flag::None)]
+    pub directory: Option<PathBuf>,
+
+    /// Take the control token from this file instead of making one
+    #[key("token-file": Maybe<At<AnyPath>> = Nothing, Named("control-token-file", "FILE"))]
+    pub token_file: Option<PathBuf>,
+
+    /// Further names that a request's Host may have
+    #[key("hosts": List<HostNames> = Nothing, Flag::None)]
+    pub hosts: Vec<String>,
+
+    /// Lets an address that is not loopback go without TLS
+    #[key("insecure": Switch = Is("false"), Flag::None)]
+    pub insecure: bool,
+
+    /// Mode of the unix socket
+    #[key("mode": Mode = Is("0600"), Flag::None)]
+    pub mode: u32,
+
+    /// Group of the unix socket
+    #[key("group": Maybe<Group> = Nothing, Flag::None)]
+    pub group: Option<String>,
+
+    /// Certificate chain (PEM)
+    #[key("tls-cert": Maybe<At<AnyPath>> = Nothing, Flag::None)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM)
+    #[key("tls-key": Maybe<At<AnyPath>> = Nothing, Flag::None)]
+    pub tls_key: Option<PathBuf>,
+}
+
+options! {
+    /// The settings of the log, `[log]`.
+    pub struct LogSettings from LogOptions under None;
+    also {
+        /// Nothing to stderr.
+        pub quiet: bool,
+    }
+
+    /// Directory of WebSocket.log; a given one that cannot be written is fatal
+    #[key("directory": Maybe<At<AnyPath>> = Called("logs in the user's state directory"), Named("log-dir", "DIR"))]
+    pub directory: Option<PathBuf>,
+
+    /// error, warn, info, debug, trace, or a filter as in RUST_LOG
+    #[key("level": Maybe<Filter> = Called("info"), Named("log-level", "LEVEL"))]
+    pub level: Option<String>,
+}
+
+impl GatewaySettings {
+    /// A gateway as it is without any setting.
+    pub fn new(id: &str) -> GatewaySettings {
+        GatewaySettings { id: id.to_owned(), ..GatewaySettings::default() }
+    }
+
+    /// The hang time-out that counts: never less than twice `listener_timeout`.
+    pub fn effective_hang_timeout(&self) -> Duration {
+        self.hang_timeout.max(self.listener_timeout * 2)
+    }
+
+    /// Whether there is a listener that answers for this hook.
+    pub fn asks(&self, hook: Hook) -> bool {
+        self.listener.is_some() && self.hooks.has(hook)
+    }
+
+    /// Whether there is a listener that is told of connections.
+    pub fn tells(&self) -> bool {
+        self.listener.is_some() && !self.hooks.is_none()
+    }
+
+    /// Whether `address` is a proxy whose `X-Forwarded-For` is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether the change to `new` needs a restart of the gateway: another address, or TLS on or
+    /// off. Everything else applies live.
+    pub fn needs_restart(&self, new: &GatewaySettings) -> bool {
+        self.host != new.host
+            || self.port != new.port
+            || self.tls_cert.is_some() != new.tls_cert.is_some()
+    }
+
+    /// Whether the change to `new` needs another listener subprocess, the clients staying.
+    pub fn needs_new_listener(&self, new: &GatewaySettings) -> bool {
+        self.listener != new.listener || self.hooks != new.hooks
+    }
+}
