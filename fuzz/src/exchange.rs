@@ -15,13 +15,13 @@ use wsgw::config::settings::GatewaySettings;
 use wsgw::listener::connection::{Closed, ConnInfo};
 use wsgw::listener::exchange::{Effect, Exchange, PushAsk};
 use wsgw::listener::metrics::ListenerMetrics;
+use wsgw::listener::op::{Delivery, Op};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::{Request, Subprotocol};
 use wsgw::listener::protocol::hooks::Hook;
 use wsgw::listener::protocol::push::Push;
-use wsgw::ws::frame;
-use wsgw::ws::payload::Message;
+use wsgw::ws::payload::Payload;
 
 use self::through::Through;
 use super::{Choices, gateway_with};
@@ -253,8 +253,8 @@ impl Model {
         let Some(conn) = self.conns.get_mut(&id).filter(|c| !c.closed) else { return };
         conn.under_way += 1;
         conn.unseen.push_back(number);
-        let frame = frame::text(&number.to_string());
-        self.exchange.message(id, Message { frame, binary: false });
+        let payload = Payload::text(&number.to_string());
+        self.exchange.message(id, payload);
         self.messages.push(id);
     }
 
@@ -364,10 +364,10 @@ impl Model {
         self.line(&line);
         let effects = std::mem::take(&mut self.exchange.effects);
         match (how, &effects[..]) {
-            (2, [Effect::Close { conn: ConnId(1), code: 1000, .. }]) => {}
+            (2, [Effect::Op(Op::Close { conn: ConnId(1), code: 1000, .. })]) => {}
             (0 | 1 | 3, []) => {}
             (4, []) => assert_eq!(self.metrics.late.get(), late + 1, "late"),
-            (4 | 5, [Effect::Deliver { tally: Some(_), .. }]) => {}
+            (4 | 5, [Effect::Op(Op::Deliver(Delivery { report: Some(_), .. }))]) => {}
             _ => panic!("{line}: {} effects", effects.len()),
         }
     }
@@ -481,7 +481,7 @@ impl Model {
         (self.exits, self.alone) = (0, None);
         for effect in std::mem::take(&mut self.exchange.effects) {
             match effect {
-                Effect::Done { conn, .. } => self.done(conn),
+                Effect::Settled { conn, .. } => self.done(conn),
                 _ => panic!("only ends"),
             }
         }

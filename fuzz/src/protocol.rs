@@ -91,7 +91,7 @@ fn whole_frame(body: &NewBody<'_>) {
     assert!(matches!(header.opcode(), Some(OpCode::Text | OpCode::Binary)));
     assert_eq!(header.payload_length(&frame), Ok(Some(payload.len() as u64)));
     assert_eq!(header.size() + payload.len(), frame.len());
-    assert_eq!(frame::payload_of(&frame), payload);
+    assert_eq!(&frame[frame::header_len(&frame)..], payload);
 }
 
 /// The listener's stdout in lines: the same however it is cut, none over the bound.
@@ -144,15 +144,15 @@ pub fn push(data: &[u8]) {
         let echo = &line[..line.len() - 1];
         let Line::Answer(same, fields) = answer::parse(echo) else { panic!("no answer") };
         assert_eq!(same, id);
-        let answer = fields.message(push.is_binary()).expect("an echo is no fault");
+        let answer = fields.message(push.payload().is_binary()).expect("an echo is no fault");
         assert_eq!(answer.chosen.connections.as_deref(), push.connections());
         assert_eq!(answer.chosen.except.as_deref(), push.except());
         let frame = match answer.body {
-            None => push.frame().clone(),
+            None => push.payload().websocket().clone(),
             Some(NewBody::Text(text)) => frame::text(&text),
             Some(NewBody::Binary(bytes)) => frame::binary(&bytes),
         };
-        assert_eq!(&frame, push.frame());
+        assert_eq!(&frame, push.payload().websocket());
     }
 }
 
@@ -234,10 +234,10 @@ fn ours(pieces: &[&[u8]]) -> (Vec<Got>, End) {
                             return (got, End::Close);
                         }
                         Item::Message(message, length) => {
-                            let payload = frame::payload_of(&message.frame);
+                            let payload = Bytes::copy_from_slice(message.bytes());
                             assert!(payload.len() == length && length <= MAX);
-                            assert!(message.binary || std::str::from_utf8(&payload).is_ok());
-                            got.push(Got::Message(message.binary, payload));
+                            assert!(message.is_binary() || std::str::from_utf8(&payload).is_ok());
+                            got.push(Got::Message(message.is_binary(), payload));
                         }
                     }
                 }

@@ -1,5 +1,6 @@
 //! What the listener is told of a connection.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::listener::protocol::connid::ConnId;
@@ -37,4 +38,13 @@ pub struct Closed {
     pub reason: String,
     /// Whether both sides sent a Close.
     pub clean: bool,
+}
+
+/// One connection, as it is listed.
+#[derive(Debug, Clone)]
+pub struct ConnectionRow {
+    /// Its request.
+    pub info: Arc<ConnInfo>,
+    /// Bytes that wait for its socket.
+    pub queued: usize,
 }

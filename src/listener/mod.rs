@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod exchange;
 pub mod metrics;
+pub mod op;
 pub mod process;
 pub mod protocol;
 pub mod recipients;

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::api::GatewayState;
 use crate::config::settings::{GatewaySettings, Startup};
-use crate::gateway::engine::{Msg, Shared};
+use crate::gateway::msg::HubMsg;
+use crate::gateway::shared::Shared;
 use crate::listener::supervisor;
 use crate::listener::supervisor::Supervisor;
 use crate::server::gateway::{Gateway, Running, StartError};
@@ -125,7 +126,7 @@ impl Gateway {
     fn apply(&self, shared: &Shared, settings: &Arc<GatewaySettings>) {
         shared.set_settings(Arc::clone(settings));
         if let Ok(host) = self.host() {
-            host.engine.core().post_all(|| Msg::Settings(shared.slot));
+            host.engine.core().post_all(shared, || HubMsg::Settings);
         }
     }
 
@@ -134,10 +135,10 @@ impl Gateway {
     async fn settled(&self, shared: &Shared) {
         let Ok(host) = self.host() else { return };
         let mut answers = Vec::new();
-        host.engine.core().post_all(|| {
+        host.engine.core().post_all(shared, || {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
-            Msg::Sync(shared.slot, reply)
+            HubMsg::Sync(reply)
         });
         for answer in answers {
             // A shard that has nothing of the gateway any more says nothing.

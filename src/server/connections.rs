@@ -5,7 +5,9 @@
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ConnectionInfo, ErrorCode};
-use crate::gateway::engine::{CloseReply, ConnRow, Msg};
+use crate::gateway::msg::HubMsg;
+use crate::listener::connection::ConnectionRow;
+use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::server::Server;
 use crate::ws::close;
@@ -16,12 +18,12 @@ impl Server {
         let gateway = self.find(id)?;
         let Some(running) = gateway.running() else { return Ok(Vec::new()) };
         let mut waits = Vec::new();
-        self.host.engine.core().post_all(|| {
+        self.host.engine.core().post_all(&running.shared, || {
             let (reply, rows) = oneshot::channel();
             waits.push(rows);
-            Msg::List(running.shared.slot, None, reply)
+            HubMsg::List(None, reply)
         });
-        let mut rows: Vec<ConnRow> = Vec::new();
+        let mut rows: Vec<ConnectionRow> = Vec::new();
         for wait in waits {
             // A shard that is gone has no connections.
             rows.append(&mut wait.await.unwrap_or_default());
@@ -38,7 +40,7 @@ impl Server {
         let name = ConnId::parse(conn).ok_or_else(unknown)?;
         let core = self.host.engine.core();
         let (reply, rows) = oneshot::channel();
-        core.post(core.shard_of(name), Msg::List(running.shared.slot, Some(name), reply));
+        core.post_hub(core.shard_of(name), &running.shared, HubMsg::List(Some(name), reply));
         let rows = rows.await.unwrap_or_default();
         rows.first().and_then(info).ok_or_else(unknown)
     }
@@ -66,8 +68,8 @@ impl Server {
         let core = self.host.engine.core();
         let (reply, row) = oneshot::channel();
         let reason = close::cut_reason(reason).to_owned();
-        let msg = Msg::Close(running.shared.slot, name, code, reason, CloseReply::Control(reply));
-        core.post(core.shard_of(name), msg);
+        let reply = CloseReply::Control(reply);
+        core.submit(&running.shared, Op::Close { conn: name, code, reason, reply });
         let row = row.await.unwrap_or_default().ok_or_else(unknown)?;
         info(&row).ok_or_else(unknown)
     }
@@ -78,7 +80,7 @@ fn unknown_connection(id: &str, conn: &str) -> ApiError {
     ApiError::new(ErrorCode::UnknownConnection, text)
 }
 
-fn info(row: &ConnRow) -> Option<ConnectionInfo> {
+fn info(row: &ConnectionRow) -> Option<ConnectionInfo> {
     Some(ConnectionInfo {
         conn: row.info.id.to_string(),
         remote: row.info.remote.to_string(),

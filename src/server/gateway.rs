@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 
 use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, ListenerState};
 use crate::config::settings::{GatewaySettings, Startup};
-use crate::gateway::engine::Shared;
 use crate::gateway::metrics::Metrics;
+use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::server::Host;
 use parking_lot::{Mutex, MutexGuard};

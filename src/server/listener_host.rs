@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::config::settings::GatewaySettings;
-use crate::gateway::engine::{Core, HomeMsg, Msg, Shared};
+use crate::gateway::core::Core;
+use crate::gateway::msg::{HubMsg, PrimaryMsg};
+use crate::gateway::shared::Shared;
 use crate::listener::metrics::ListenerMetrics;
 use crate::listener::supervisor::ListenerHost;
 
@@ -15,8 +17,8 @@ pub(super) struct RunningHost {
 }
 
 impl RunningHost {
-    fn post(&self, msg: HomeMsg) {
-        self.core.post_home(&self.shared, msg);
+    fn post(&self, msg: PrimaryMsg) {
+        self.core.post_primary(&self.shared, msg);
     }
 }
 
@@ -35,18 +37,18 @@ impl ListenerHost for RunningHost {
 
     fn apply_settings(&self, settings: Arc<GatewaySettings>) {
         self.shared.set_settings(settings);
-        self.core.post_all(|| Msg::Settings(self.shared.slot));
+        self.core.post_all(&self.shared, || HubMsg::Settings);
     }
 
     fn attach(&self, stdin: Option<OwnedFd>, stdout: OwnedFd) {
-        self.post(HomeMsg::Attach(stdin, stdout));
+        self.post(PrimaryMsg::Attach(stdin, stdout));
     }
 
     fn close_stdin(&self) {
-        self.post(HomeMsg::CloseStdin);
+        self.post(PrimaryMsg::CloseStdin);
     }
 
     fn exited(&self, wanted: bool) {
-        self.post(HomeMsg::Exited { wanted });
+        self.post(PrimaryMsg::Exited { wanted });
     }
 }

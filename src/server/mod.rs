@@ -28,9 +28,10 @@ use pushes::Waiting;
 
 use crate::config::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
 use crate::error::Failure;
-use crate::gateway::engine::{Engine, Shared, first_descriptor_limit};
+use crate::gateway::engine::{Engine, first_descriptor_limit};
 use crate::gateway::metrics;
 use crate::gateway::metrics::Scrape;
+use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, SupervisorContext};
 use crate::server::listener_host::RunningHost;
 use crate::systemd;

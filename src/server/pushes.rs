@@ -13,9 +13,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode, PushOutcome};
-use crate::gateway::engine::{Delivery, HomeMsg, Shared};
+use crate::gateway::msg::PrimaryMsg;
+use crate::gateway::shared::Shared;
 use crate::listener::exchange::incoming::choose;
 use crate::listener::exchange::{PushAsk, route_recipients};
+use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
 use crate::listener::report::{DeliveryReport, Reply};
@@ -90,7 +92,7 @@ impl Drop for PushReceipt {
     fn drop(&mut self) {
         self.outcome.close();
         if let Some((host, shared)) = self.asked.take() {
-            host.engine.core().post_home(&shared, HomeMsg::Withdrawn);
+            host.engine.core().post_primary(&shared, PrimaryMsg::Withdrawn);
         }
     }
 }
@@ -116,7 +118,7 @@ impl Server {
             }
             gateway.metrics.pushes.inc();
             let ask = PushAsk { push: push.clone(), reply, ticket: Box::new(ticket) };
-            core.post_home(shared, HomeMsg::Push(Box::new(ask)));
+            core.post_primary(shared, PrimaryMsg::Push(Box::new(ask)));
             let asked = Some((Arc::clone(&self.host), Arc::clone(shared)));
             return Ok(PushReceipt { outcome, asked });
         }
@@ -131,9 +133,9 @@ impl Server {
             // The requester may have gone; then nobody is left to tell.
             let _ = reply.send(Ok(outcome));
         };
-        let tally = DeliveryReport::new(core.shards(), gone, Reply::Command(Box::new(tell)));
-        let frame = push.frame().clone();
-        core.deliver(shared, Delivery { frame, to, from: None, tally: Some(Arc::new(tally)) });
+        let report = DeliveryReport::new(core.shards(), gone, Reply::Command(Box::new(tell)));
+        let delivery = Delivery::new(push.payload().clone(), to, Some(Arc::new(report)));
+        core.submit(shared, Op::Deliver(delivery));
         Ok(PushReceipt { outcome, asked: None })
     }
 

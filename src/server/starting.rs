@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::{ApiError, ErrorCode, GatewayState};
 use crate::config::settings::{GatewaySettings, Startup};
-use crate::gateway::engine::{Msg, Shared};
+use crate::gateway::msg::HubMsg;
+use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Report, Supervisor};
 use crate::net::bind;
 use crate::net::tls::server_config;
@@ -125,7 +126,7 @@ impl Gateway {
         let Ok(host) = self.host() else { return };
         let shared = &running.shared;
         let copy = acceptor.try_clone().ok();
-        host.engine.core().post(shared.home, Msg::Accept(shared.slot, Some(acceptor)));
+        host.engine.core().post_hub(shared.primary, shared, HubMsg::Accept(Some(acceptor)));
         let address = url(running.bound, settings.tls_cert.is_some());
         if let Some(supervisor) = &running.supervisor {
             self.watch_listener(supervisor.life(), Arc::clone(shared));

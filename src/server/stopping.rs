@@ -5,7 +5,6 @@
 //! with a limit, and `Host::cut` ends every wait.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -14,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::GatewayState;
 use crate::config::settings::GatewaySettings;
-use crate::gateway::engine::{HomeMsg, Msg, Shared};
+use crate::gateway::msg::{HubMsg, PrimaryMsg};
+use crate::gateway::shared::Shared;
+use crate::listener::op::Op;
 use crate::server::Host;
 use crate::server::gateway::{Gateway, Running};
 use crate::ws::close;
@@ -73,34 +74,34 @@ impl Gateway {
         let core = host.engine.core();
         let cut = &host.cut;
         let shared = &running.shared;
-        shared.refusing.store(true, Ordering::SeqCst);
+        shared.refuse_clients();
         self.state().acceptor = None;
-        core.post(shared.home, Msg::Accept(shared.slot, None));
+        core.post_hub(shared.primary, shared, HubMsg::Accept(None));
         self.close_by_and_by(&host, shared, closing, spread).await;
-        shared.stopping.store(true, Ordering::SeqCst);
-        core.post_all(|| Msg::Resume(shared.slot));
+        shared.begin_stop();
+        core.post_all(shared, || HubMsg::GateOpen);
 
         let (done, idle) = oneshot::channel();
-        core.post_home(shared, HomeMsg::WhenIdle(done));
+        core.post_primary(shared, PrimaryMsg::WhenIdle(done));
         wait(settings.drain, cut, idle).await;
         let (done, dropped) = oneshot::channel();
-        core.post_home(shared, HomeMsg::DropAll(done));
+        core.post_primary(shared, PrimaryMsg::DropAll(done));
         if let Some(n @ 1..) = wait(CLOSE_WAIT, cut, dropped).await {
             tracing::warn!(gateway = %self.id, "{n} messages without an answer were dropped at the stop");
         }
 
-        core.post_all(|| Msg::CloseAll(shared.slot, Some(closing)));
+        core.submit(shared, Op::CloseAll { closing });
         self.wait_empty(&host, shared, CLOSE_WAIT + Duration::from_millis(200), cut).await;
         if cut.is_cancelled() {
             // However short: a client that answers at once is told the truth.
             self.wait_empty(&host, shared, CUT_WAIT, &CancellationToken::new()).await;
         }
-        core.post_all(|| Msg::CloseAll(shared.slot, None));
+        core.post_all(shared, || HubMsg::CutAll);
         self.wait_empty(&host, shared, CLOSE_WAIT, &CancellationToken::new()).await;
 
         if let Some(supervisor) = &running.supervisor {
             let (done, flushed) = oneshot::channel();
-            core.post_home(shared, HomeMsg::WhenFlushed(done));
+            core.post_primary(shared, PrimaryMsg::WhenFlushed(done));
             wait(CLOSE_WAIT, cut, flushed).await;
             supervisor.stop(cut.clone()).await;
         }
@@ -122,7 +123,7 @@ impl Gateway {
             if self.metrics.connections.get() == 0 {
                 return;
             }
-            host.engine.core().post_all(|| Msg::CloseShare(shared.slot, closing, left));
+            host.engine.core().submit(shared, Op::CloseShare { closing, parts: left });
             tokio::select! {
                 () = tokio::time::sleep(SPREAD_STEP) => {}
                 () = host.cut.cancelled() => return,
@@ -139,10 +140,10 @@ impl Gateway {
     ) {
         let core = host.engine.core();
         let mut waits = Vec::new();
-        core.post_all(|| {
+        core.post_all(shared, || {
             let (done, empty) = oneshot::channel();
             waits.push(empty);
-            Msg::WhenEmpty(shared.slot, done)
+            HubMsg::WhenEmpty(done)
         });
         let all = async {
             for empty in waits {

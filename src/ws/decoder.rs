@@ -8,7 +8,7 @@ use crate::ws::close;
 use crate::ws::close::Closing;
 use crate::ws::frame;
 use crate::ws::frame::{Header, MAX_CONTROL, OpCode};
-use crate::ws::payload::Message;
+use crate::ws::payload::Payload;
 
 /// The result of looking at the front of the bytes.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub enum Item {
     /// A part of a message, or a pong: nothing to do.
     Nothing,
     /// A whole message, and the bytes of its payload.
-    Message(Message, usize),
+    Message(Payload, usize),
     /// A ping with this payload.
     Ping(Bytes),
     /// A Close with its code and reason, or an empty one.
@@ -115,12 +115,11 @@ fn data_item(
     fragments: &mut Option<Box<Fragments>>,
 ) -> Result<Item, Closing> {
     if last && fragments.is_none() {
-        let frame = if binary {
-            frame::binary(payload)
+        let message = if binary {
+            Payload::binary(payload)
         } else {
-            frame::text(std::str::from_utf8(payload).map_err(|_| close::INVALID_TEXT)?)
+            Payload::text(std::str::from_utf8(payload).map_err(|_| close::INVALID_TEXT)?)
         };
-        let message = Message { frame, binary };
         return Ok(Item::Message(message, payload.len()));
     }
     let whole = fragments
@@ -139,13 +138,13 @@ fn data_item(
     }
     let Some(whole) = fragments.take() else { return Ok(Item::Nothing) };
     let length = whole.payload.len();
-    let frame = if whole.binary {
-        frame::binary(&whole.payload)
+    let message = if whole.binary {
+        Payload::binary(&whole.payload)
     } else {
         // It was checked piece by piece; checking the whole once more is cheaper than a proof.
-        frame::text(std::str::from_utf8(&whole.payload).map_err(|_| close::INVALID_TEXT)?)
+        Payload::text(std::str::from_utf8(&whole.payload).map_err(|_| close::INVALID_TEXT)?)
     };
-    Ok(Item::Message(Message { frame, binary: whole.binary }, length))
+    Ok(Item::Message(message, length))
 }
 
 fn close_item(payload: &[u8]) -> Result<Item, Closing> {
@@ -215,7 +214,7 @@ mod tests {
             panic!("{items:?}")
         };
         assert_eq!(&ping[..], b"p");
-        assert_eq!(frame::payload_of(&message.frame), "grün".as_bytes());
+        assert_eq!(message.bytes(), "grün".as_bytes());
     }
 
     #[test]

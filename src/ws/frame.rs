@@ -187,10 +187,9 @@ pub fn close(code: Option<u16>, reason: &str) -> Bytes {
     encode(OpCode::Close, &payload)
 }
 
-/// The payload of a frame that [`text`] or [`binary`] made.
-pub fn payload_of(frame: &Bytes) -> Bytes {
-    let header = Header::read(frame).map_or(0, Header::size);
-    frame.slice(header.min(frame.len())..)
+/// Bytes of the header of a frame that [`text`] or [`binary`] made.
+pub fn header_len(frame: &[u8]) -> usize {
+    Header::read(frame).map_or(0, Header::size).min(frame.len())
 }
 
 /// Takes the mask off, in place (section 5.3).
@@ -267,7 +266,7 @@ mod tests {
             expected.extend_from_slice(&payload);
             let frame = binary(&payload);
             assert_eq!(frame, expected, "{length}");
-            assert_eq!(payload_of(&frame), payload, "{length}");
+            assert_eq!(frame[header_len(&frame)..], payload, "{length}");
         }
         assert_eq!(close(Some(1000), "bye")[..], *b"\x88\x05\x03\xe8bye");
         assert_eq!(close(None, "no code, no reason")[..], *b"\x88\x00");

@@ -92,13 +92,14 @@ def test_crowds_leave_nothing_behind(serve, crowd_size, listener):
         assert full >= len(opened)
         leave(crowd)
         wait_until(lambda: server.status()["connections"] == 0, "their end")
-        wait_until(lambda: descriptors(server.pid) < 100, lambda: descriptors(server.pid))
+        # A socket is closed a moment after its connection is no longer counted.
+        most = levels[1][1] + 2 if len(levels) > 1 else 100
+        wait_until(lambda: descriptors(server.pid) <= most, lambda: descriptors(server.pid))
         levels.append((rss_kib(server.pid), descriptors(server.pid), threads(server.pid)))
     print(levels)
     _, level, *rounds = levels
     for now in rounds:
         assert now[0] <= level[0] * 1.1 + 2048, levels
-        assert now[1] <= level[1] + 2, levels
         assert now[2] <= level[2], levels
 
 

@@ -56,7 +56,7 @@ def test_a_producer_waits_for_those_who_still_read(serve, tmp_path, queue, size)
 
 
 @pytest.mark.parametrize("which", range(2))
-def test_a_producer_waits_a_second_at_most_for_one_who_reads_nothing(serve, tmp_path, which):
+def test_a_producer_waits_for_a_moment_at_most_for_one_who_reads_nothing(serve, tmp_path, which):
     server, links, go = producing(serve, tmp_path, "1MiB", 10_000, 10**12)
     del links[which]
     longest = [0.0] * len(links)

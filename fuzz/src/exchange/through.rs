@@ -1,6 +1,7 @@
 //! How events end: each once, and all of them.
 
 use std::sync::Arc;
+use wsgw::listener::op::{Delivery, Op};
 
 use tokio::sync::oneshot::error::TryRecvError;
 use wsgw::config::settings::OnTimeout;
@@ -61,22 +62,25 @@ impl Model {
             .collect();
         for effect in std::mem::take(&mut self.exchange.effects) {
             match effect {
-                Effect::Deliver { tally, .. } => {
+                Effect::Op(Op::Deliver(Delivery { report, .. })) => {
                     sent = sent.checked_sub(1).expect("one delivery each");
-                    if let Some(tally) = tally {
-                        tally.finish();
+                    if let Some(report) = report {
+                        report.finish();
                     }
                 }
-                Effect::Done { conn, .. } => {
+                Effect::Settled { conn, .. } => {
                     let at = messages.iter().position(|c| *c == conn).expect("not due");
                     messages.swap_remove(at);
                     self.done(conn);
                 }
-                Effect::Close { code, .. } => {
+                Effect::Op(Op::Close { code, .. }) => {
                     assert_eq!((self.settings.on_timeout, code), (OnTimeout::Close, 1011));
                 }
+                Effect::Op(Op::Finish { .. } | Op::CloseAll { .. } | Op::CloseShare { .. }) => {
+                    panic!("the exchange never asks for this")
+                }
                 Effect::Handshake { conn, .. } => {
-                    assert!(self.handshakes.remove(&conn), "one verdict each");
+                    assert!(self.handshakes.remove(&conn), "one decision each");
                 }
             }
         }
@@ -96,7 +100,7 @@ impl Model {
         let handshakes = &mut self.handshakes;
         self.exchange.effects.retain(|effect| match effect {
             Effect::Handshake { conn, .. } => {
-                assert!(handshakes.remove(conn), "one verdict each");
+                assert!(handshakes.remove(conn), "one decision each");
                 false
             }
             _ => true,
@@ -114,7 +118,7 @@ impl Model {
         for effect in std::mem::take(&mut self.exchange.effects) {
             match effect {
                 // A message of somebody that is not known any more.
-                Effect::Done { conn, .. } => self.done(conn),
+                Effect::Settled { conn, .. } => self.done(conn),
                 _ => panic!("an effect of nothing"),
             }
         }

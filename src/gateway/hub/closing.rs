@@ -1,290 +1,317 @@
 //! How connections end: the client closes, the gateway does, or the socket fails.
 //!
-//! Part of a slice, on its shard's thread. An end has its place in the order of deliveries: what a
-//! connection was owed is in front of our Close. The listener, the log and the counters hear of it
-//! once (`announce_close`); after that, nothing but the socket is left.
+//! Our Close is an operation in the order of deliveries: what a connection was owed is in front of
+//! it. The listener, the log and the counters hear of the end once
+//! ([`Connection::announce_close`]); after that, nothing but the socket is left.
 
-use crate::gateway::engine::{CloseReply, HomeMsg};
-use crate::gateway::hub::Slice;
-use crate::gateway::hub::connection::{Ending, State};
-use crate::gateway::shard::Ctx;
+use std::sync::Arc;
+
+use crate::gateway::context::Context;
+use crate::gateway::hub::connection::{Closing as ClosingState, Connection, Leaving, State};
+use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
+use crate::gateway::hub::{Hub, Lent};
+use crate::gateway::msg::PrimaryMsg;
+use crate::listener::connection::Closed;
 use crate::listener::exchange::incoming::closed_result;
+use crate::listener::op::CloseReply;
 use crate::listener::protocol::connid::ConnId;
-use crate::ws::close;
+use crate::text::escape::escape;
 use crate::ws::close::Closing;
-use crate::ws::frame;
 use crate::ws::response::Response;
+use crate::ws::{close, frame};
 
-/// How long unanswered messages hold up a close that the client began.
+/// How long unanswered messages hold up a close that the client began, in milliseconds.
 const ANSWERS_WAIT: u64 = 1_000;
 
 /// How long the client's Close is awaited once ours is out.
-pub const CLOSE_WAIT: u64 = 2_000;
+pub(super) const CLOSE_WAIT: u64 = 2_000;
 
 /// The same where the gateway stops or the client is a slow consumer.
-const SHORT_WAIT: u64 = 1_000;
+pub(super) const SHORT_WAIT: u64 = 1_000;
 
 /// How long the client may take to close its socket when all is said, or to take some more of what
 /// still waits for it.
-pub const LINGER: u64 = 1_000;
+pub(super) const LINGER: u64 = 1_000;
 
-impl Slice {
+/// How we close a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// How long the client's Close is awaited, in milliseconds.
+    pub wait: u64,
+    /// Reset the socket when the time is up.
+    pub reset: bool,
+}
+
+impl Ending {
+    /// The client has its time.
+    pub(super) const ORDERLY: Ending = Ending { wait: CLOSE_WAIT, reset: false };
+    /// The gateway stops, or the client is a slow consumer.
+    pub(super) const SHORT: Ending = Ending { wait: SHORT_WAIT, reset: true };
+}
+
+impl Connection {
     /// The client's Close came, or it broke a rule: nothing more is handled from it.
-    pub fn client_ends(
+    pub(super) fn client_ends(
         &mut self,
-        slot: u32,
         client: Option<(u16, String)>,
         ours: (Option<u16>, String),
-        ctx: &mut Ctx,
-    ) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        conn.partial = Vec::new();
-        conn.fragments = None;
-        let ending = conn.ending.get_or_insert_default();
-        if client.is_some() {
-            ending.client = client;
-        }
-        match conn.state {
-            State::Open => {
-                ending.ours = Some(ours);
-                conn.state = State::Closing;
-                conn.state_by = ctx.now + ANSWERS_WAIT;
-                conn.pong_by = 0;
-                conn.ping_at = 0;
-                let (id, answered) = (conn.id, conn.unanswered == 0);
-                if answered {
-                    self.finish_later(id, ctx);
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        self.partial = Vec::new();
+        self.fragments = None;
+        match &self.state {
+            State::Open(info) => {
+                let info = Arc::clone(info);
+                self.state = State::Closing(Box::new(ClosingState { info, client, ours }));
+                self.state_deadline = Some(lent.ctx.now.after(ANSWERS_WAIT));
+                self.pong_deadline = None;
+                self.ping_at = None;
+                if self.unanswered == 0 {
+                    lent.finish_later(self.id);
                 }
-                self.arm(slot, ctx);
+                self.arm(lent);
+                stay()
             }
             // Both Closes are there.
-            State::Leaving => {
-                self.announce_close(slot, true, ctx);
-                self.linger(slot, ctx);
+            State::Leaving(leaving) => {
+                let reset = leaving.reset;
+                self.announce_close_by(client, true, lent);
+                self.linger(reset, lent)
             }
-            State::Handshake | State::Asking | State::Closing | State::Lingering => {}
+            State::Handshake(_)
+            | State::Asking(_)
+            | State::Closing(_)
+            | State::Lingering { .. } => stay(),
         }
     }
 
-    /// Sends our Close to a connection in `Closing`: all that it was owed is in front of it.
-    pub fn finish(&mut self, conn: ConnId, ctx: &mut Ctx) {
-        let Some(slot) = self.slot(conn) else { return };
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.state != State::Closing {
-            return;
-        }
-        let ending = conn.ending.get_or_insert_default();
-        let (code, reason) = ending.ours.clone().unwrap_or((Some(close::NORMAL), String::new()));
-        let clean = ending.client.is_some();
-        let frame = frame::close(code, &reason);
-        self.announce_close(slot, clean, ctx);
-        self.send_always(slot, frame, ctx);
-        self.linger(slot, ctx);
+    /// Sends our Close to a connection that its client ended: all that it was owed is in front of it.
+    pub(super) fn finish(&mut self, lent: &mut Lent<'_>) -> Flow {
+        let State::Closing(closing) = &self.state else { return stay() };
+        let clean = closing.client.is_some();
+        let (code, reason) = &closing.ours;
+        let frame = frame::close(*code, reason);
+        self.announce_close(clean, lent);
+        self.send_always(frame, lent)?;
+        self.linger(false, lent)
     }
 
     /// Closes a connection from our side, now.
-    pub fn close_now(
+    pub(super) fn close_now(
         &mut self,
-        slot: u32,
         (code, reason): (u16, &str),
-        wait: u64,
-        reset: bool,
-        ctx: &mut Ctx,
-    ) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        match conn.state {
-            State::Open => {}
-            State::Handshake | State::Asking => {
+        ending: Ending,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        let info = match &self.state {
+            State::Open(info) => Arc::clone(info),
+            State::Handshake(_) | State::Asking(_) => {
                 let response = Response::text(503, format!("{reason}\n"));
-                return self.refuse(slot, response, "stopping", ctx);
+                return self.refuse(response, "stopping", lent);
             }
             // Its end is under way with its own code.
-            State::Closing => {
-                let id = conn.id;
-                return self.finish(id, ctx);
-            }
-            State::Leaving | State::Lingering => return,
+            State::Closing(_) => return self.finish(lent),
+            State::Leaving(_) | State::Lingering { .. } => return stay(),
+        };
+        tracing::debug!(gateway = %lent.shared.id, conn = %self.id, code, reason, "closing");
+        let Ending { wait, reset } = ending;
+        self.state = State::Leaving(Box::new(Leaving { info, code, reset }));
+        self.state_deadline = Some(lent.ctx.now.after(wait));
+        self.pong_deadline = None;
+        self.ping_at = None;
+        self.last_message = lent.ctx.now;
+        if self.reading.paused.take().is_some() {
+            // What it says from now on is thrown away, so it is read whatever the pressure.
+            self.enter_read_queue(lent);
         }
-        tracing::debug!(gateway = %self.shared.id, conn = %conn.id, code, reason, "closing");
-        conn.state = State::Leaving;
-        conn.pong_by = 0;
-        conn.ping_at = 0;
-        conn.state_by = ctx.now + wait;
-        conn.last_message = ctx.now;
-        let unblocked = std::mem::take(&mut conn.blocked);
-        conn.ending = Some(Box::new(Ending {
-            client: None,
-            ours: Some((Some(code), reason.to_owned())),
-            reset,
-        }));
-        self.send_always(slot, frame::close(Some(code), reason), ctx);
-        self.arm(slot, ctx);
-        if unblocked {
-            self.readable(slot, ctx);
-        }
+        self.send_always(frame::close(Some(code), reason), lent)?;
+        self.arm(lent);
+        stay()
     }
 
     /// Its queue is full: what waits is thrown away.
-    pub fn slow_consumer(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if let Some(out) = &mut conn.out {
-            out.discard_waiting();
-            if out.bytes() == 0 {
-                ctx.give_back(conn.out.take());
+    pub(super) fn slow_consumer(&mut self, lent: &mut Lent<'_>) -> Flow {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.discard_waiting();
+            if outbox.bytes() == 0 {
+                lent.ctx.give_back(self.outbox.take());
             }
         }
-        let id = conn.id;
-        self.shared.metrics.slow_consumers.inc();
+        lent.shared.metrics.slow_consumers.inc();
         tracing::warn!(
-            gateway = %self.shared.id, conn = %id,
+            gateway = %lent.shared.id, conn = %self.id,
             "slow consumer: more than max-queue ({} bytes) waited for it, closed with 1008",
-            self.settings.max_queue
+            lent.settings.max_queue
         );
-        if conn.state == State::Closing {
+        if matches!(self.state, State::Closing(_)) {
             // Its end is under way: cut it short.
-            self.announce_close(slot, false, ctx);
-            return self.drop_conn(slot, true, ctx);
+            self.announce_close(false, lent);
+            return remove(Removal::Reset);
         }
-        self.close_now(slot, close::SLOW_CONSUMER, SHORT_WAIT, true, ctx);
-        self.flushed(slot, ctx);
+        self.close_now(close::SLOW_CONSUMER, Ending::SHORT, lent)?;
+        self.flushed(lent)
     }
 
     /// The socket takes nothing more. A client that resets the connection may have said something
     /// before, which still lies in our kernel: that is read and handled, then it is lost.
-    pub fn write_failed(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.state != State::Open {
-            return self.lost(slot, ctx);
+    pub(super) fn write_failed(&mut self, lent: &mut Lent<'_>) -> Flow {
+        if !self.is_open() {
+            return self.lost(lent);
         }
-        if std::mem::replace(&mut conn.broken, true) {
-            return;
+        if std::mem::replace(&mut self.broken, true) {
+            return stay();
         }
-        ctx.give_back(conn.out.take());
-        conn.readable = true;
-        if !std::mem::replace(&mut conn.hungry, true) {
-            self.hungry.push_back((slot, conn.id));
-        }
+        lent.ctx.give_back(self.outbox.take());
+        self.reading.readable = true;
+        self.enter_read_queue(lent);
         // Its own queue does not keep it from being read any more.
-        self.flushed(slot, ctx);
+        self.flushed(lent)
     }
 
     /// The socket failed or the client closed it without a Close.
-    pub fn lost(&mut self, slot: u32, ctx: &mut Ctx) {
-        self.announce_close(slot, false, ctx);
-        self.drop_conn(slot, false, ctx);
+    pub(super) fn lost(&mut self, lent: &mut Lent<'_>) -> Flow {
+        self.announce_close(false, lent);
+        remove(Removal::Close)
     }
 
-    /// Says that a connection is gone: to the listener, the log and the counters. Once.
-    pub fn announce_close(&mut self, slot: u32, both: bool, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.info.take().is_none() {
-            return;
-        }
-        let id = conn.id;
-        let closed = conn.closed(both);
-        if conn.over_since > 0 {
-            conn.over_since = 0;
-            self.over.retain(|(_, over)| *over != id);
-        }
-        let metrics = &self.shared.metrics;
-        self.shared.occupancy.closed();
-        metrics.connections.sub(1);
-        let ours = conn.ending.as_ref().and_then(|e| e.ours.as_ref()).and_then(|(code, _)| *code);
-        // What ended it: our code where we began, else the client's.
-        let label = match (conn.state, ours) {
-            (State::Leaving, Some(code)) => code,
-            (_, Some(code)) if closed.code == close::ABNORMAL => code,
-            _ => closed.code,
+    /// Says that a connection is gone: to the listener, the log and the counters. Once. `both` says
+    /// whether both sides sent a Close.
+    pub(super) fn announce_close(&mut self, both: bool, lent: &mut Lent<'_>) {
+        let client = match &mut self.state {
+            State::Closing(closing) => closing.client.take(),
+            _ => None,
         };
-        metrics.closed.add(label);
+        self.announce_close_by(client, both, lent);
+    }
+
+    fn announce_close_by(
+        &mut self,
+        client: Option<(u16, String)>,
+        both: bool,
+        lent: &mut Lent<'_>,
+    ) {
+        // What ended it: our code where we began or it broke a rule, else the client's.
+        let ours = match &self.state {
+            State::Open(_) => None,
+            State::Closing(closing) if client.is_none() => closing.ours.0,
+            State::Closing(_) => None,
+            State::Leaving(leaving) => Some(leaving.code),
+            State::Handshake(_) | State::Asking(_) | State::Lingering { .. } => return,
+        };
+        // From here on it has no request any more, so this happens once.
+        self.state = State::Lingering { reset: false };
+        self.over_half_since = None;
+        let (code, reason) = client.clone().unwrap_or((close::ABNORMAL, String::new()));
+        let closed = Closed { code, reason, clean: both && client.is_some() };
+        lent.shared.occupancy.closed();
+        let metrics = &lent.shared.metrics;
+        metrics.connections.sub(1);
+        metrics.closed.add(ours.unwrap_or(closed.code));
         tracing::info!(
-            gateway = %self.shared.id, conn = %id, code = closed.code,
-            reason = %crate::text::escape::escape(&closed.reason), clean = closed.clean, "closed"
+            gateway = %lent.shared.id, conn = %self.id, code = closed.code,
+            reason = %escape(&closed.reason), clean = closed.clean, "closed"
         );
-        if self.settings.tells() {
-            self.tell_home(HomeMsg::Closed(id, closed), ctx);
+        if lent.settings.tells() {
+            lent.tell_primary(PrimaryMsg::Closed(self.id, closed));
         }
     }
 
     /// Nothing more is said: waits for the client to close its socket.
-    pub fn linger(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        conn.state = State::Lingering;
-        conn.state_by = ctx.now + LINGER;
-        conn.last_message = ctx.now;
-        let flushed = conn.out.is_none();
-        self.arm(slot, ctx);
-        if flushed {
-            self.shut(slot, ctx);
+    pub(super) fn linger(&mut self, reset: bool, lent: &mut Lent<'_>) -> Flow {
+        self.state = State::Lingering { reset };
+        self.state_deadline = Some(lent.ctx.now.after(LINGER));
+        self.last_message = lent.ctx.now;
+        self.arm(lent);
+        if self.outbox.is_none() {
+            self.half_close(lent);
         }
+        stay()
     }
 
     /// Half-closes a lingering connection whose bytes are all out.
-    pub(super) fn shut(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+    fn half_close(&mut self, lent: &mut Lent<'_>) {
         // It fails only where the client has closed already; reading finds that.
-        let _ = conn.stream.finish();
-        if conn.blocked || conn.readable || conn.eof {
-            conn.blocked = false;
-            self.readable(slot, ctx);
+        let _ = self.stream.finish();
+        let paused = self.reading.paused.take().is_some();
+        if paused || self.reading.readable || self.reading.peer_closed {
+            self.enter_read_queue(lent);
         }
     }
 
+    /// After bytes left its outbox.
+    pub(super) fn flushed(&mut self, lent: &mut Lent<'_>) -> Flow {
+        if self.over_half_since.is_some() && self.queue_cost() <= lent.settings.max_queue / 2 {
+            self.over_half_since = None;
+        }
+        if self.all_out() && !self.cuts() && !lent.shared.is_stopping() {
+            // All is on its way: what the client has to do about it takes its time from now on.
+            match &self.state {
+                State::Leaving(_) => self.state_deadline = Some(lent.ctx.now.after(CLOSE_WAIT)),
+                State::Lingering { .. } => self.state_deadline = Some(lent.ctx.now.after(LINGER)),
+                _ => {}
+            }
+        }
+        if matches!(self.state, State::Lingering { .. }) && self.outbox.is_none() {
+            self.half_close(lent);
+        } else {
+            self.enter_resume_queue(lent);
+        }
+        stay()
+    }
+
+    /// Whether it is reset when its time is up.
+    pub(super) fn cuts(&self) -> bool {
+        match &self.state {
+            State::Leaving(leaving) => leaving.reset,
+            State::Lingering { reset } => *reset,
+            _ => false,
+        }
+    }
+}
+
+impl Hub {
     /// Carries out a close that was asked for, in its place in the order.
-    pub fn close_asked(
+    pub(super) fn close_asked(
         &mut self,
         conn: ConnId,
-        (code, reason): (u16, &str),
+        closing: (u16, &str),
         reply: CloseReply,
-        ctx: &mut Ctx,
+        ctx: &mut Context,
     ) {
-        let slot = self.slot(conn);
-        let slot = slot.filter(|slot| {
-            self.conns.get(*slot as usize).is_some_and(|c| c.receives() && c.info.is_some())
-        });
+        let slot = self.conns.slot(conn);
+        let slot = slot.filter(|slot| self.conns.get(*slot).is_some_and(Connection::receives));
+        if slot.is_none() {
+            self.shared.metrics.listener.gone.inc();
+        }
         match reply {
             CloseReply::None => {}
             CloseReply::Listener(reference) => {
                 let closed = slot.map(|_| ()).ok_or("no such connection");
-                let line = closed_result(&reference, closed);
-                self.tell_home(HomeMsg::Result(line), ctx);
+                let msg = PrimaryMsg::Result(closed_result(&reference, closed));
+                match &mut self.primary {
+                    Some(primary) => primary.msg(msg, &self.shared, ctx),
+                    None => ctx.core.post_primary(&self.shared, msg),
+                }
             }
             CloseReply::Control(sender) => {
-                let row = slot.and_then(|slot| self.row(slot));
+                let row = slot.and_then(|slot| Hub::row(self.conns.get(slot)?));
                 // The requester may have gone.
                 let _ = sender.send(row);
             }
         }
-        match slot {
-            Some(slot) => self.close_now(slot, (code, reason), CLOSE_WAIT, false, ctx),
-            None => self.shared.metrics.listener.gone.inc(),
-        }
-    }
-
-    /// Closes every connection; each has a second.
-    pub fn close_all(&mut self, closing: Closing, ctx: &mut Ctx) {
-        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
-        for slot in slots {
-            self.close_now(slot, closing, SHORT_WAIT, true, ctx);
+        if let Some(slot) = slot {
+            self.with(slot, ctx, |conn, lent| conn.close_now(closing, Ending::ORDERLY, lent));
         }
     }
 
     /// Closes one part in `parts` of the open connections; those that are owed answers come later.
-    pub fn close_share(&mut self, closing: Closing, parts: u32, ctx: &mut Ctx) {
-        let open = self.conns.iter().filter(|(_, c)| c.state == State::Open && c.unanswered == 0);
+    pub(super) fn close_share(&mut self, closing: Closing, parts: u32, ctx: &mut Context) {
+        let open = self.conns.iter().filter(|(_, conn)| conn.is_open() && conn.unanswered == 0);
         // Rounded at random: a few connections are spread over many steps, too.
         let due = open.clone().count() as f64 / f64::from(parts.max(1)) + fastrand::f64();
-        for slot in fastrand::choose_multiple(open.map(|(slot, _)| slot as u32), due as usize) {
-            self.close_now(slot, closing, SHORT_WAIT, true, ctx);
-        }
-    }
-
-    /// Cuts every connection.
-    pub fn cut_all(&mut self, ctx: &mut Ctx) {
-        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
-        for slot in slots {
-            self.announce_close(slot, false, ctx);
-            self.drop_conn(slot, true, ctx);
+        let chosen = fastrand::choose_multiple(open.map(|(slot, _)| slot), due as usize);
+        for slot in chosen {
+            self.with(slot, ctx, |conn, lent| conn.close_now(closing, Ending::SHORT, lent));
         }
     }
 }

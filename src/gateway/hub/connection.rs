@@ -1,205 +1,336 @@
-//! One connection's state: kept small, for there may be a million of them and most are idle.
+//! One connection's state: kept small, because there may be a million of them and most are idle.
+//!
+//! Owned by its shard's thread. What a connection does is in the other files of this folder, as
+//! methods on [`Connection`] that are lent what they need ([`Lent`]) and say whether it stays.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::gateway::context::Context;
+use crate::gateway::hub::Lent;
 use crate::gateway::hub::admission::Admitted;
-use crate::gateway::io::outbox::Outbox;
+use crate::gateway::hub::connections::{Hot, Takes};
+use crate::gateway::hub::flow::{Flow, stay};
+use crate::gateway::io::outbox::{Flush, Outbox};
 use crate::gateway::io::transport::Transport;
 use crate::gateway::occupancy::AddressBlock;
-use crate::listener::connection::{Closed, ConnInfo};
+use crate::gateway::time::Millis;
+use crate::listener::connection::ConnInfo;
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::decoder::Fragments;
 
-/// Where a connection stands in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+/// Where a connection stands in its life, with what belongs to that part of it alone.
+#[derive(Debug)]
+pub(crate) enum State {
     /// The request is coming in.
-    Handshake,
-    /// The listener is asked.
-    Asking,
+    Handshake(Box<Opening>),
+    /// The listener is asked whether it may come in.
+    Asking(Box<Asking>),
     /// Open: it receives, and its messages count.
-    Open,
+    Open(Arc<ConnInfo>),
     /// Its Close (or its violation) came: it still receives what its own messages are owed, then
     /// our Close goes out. What it sends is thrown away.
-    Closing,
+    Closing(Box<Closing>),
     /// Our Close went out first: its Close is awaited, messages are thrown away.
-    Leaving,
+    Leaving(Box<Leaving>),
     /// Nothing more is said; waits for the client to close the socket, so that no RST destroys what
-    /// is under way.
-    Lingering,
+    /// is under way. `reset` as in [`Leaving`].
+    Lingering { reset: bool },
 }
 
-/// The handshake's part, gone once it is over.
+/// The request is coming in.
 #[derive(Debug)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// The socket's address.
     pub peer: SocketAddr,
     /// Bytes of the head that were looked at.
     pub seen: usize,
-    /// The request, once it is there.
-    pub upgrade: Option<Box<Admitted>>,
 }
 
-/// The end's part: there once it began.
-#[derive(Debug, Default)]
-pub struct Ending {
-    /// What the client's Close said.
+/// The listener is asked.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    /// The socket's address.
+    pub peer: SocketAddr,
+    /// The request.
+    pub admitted: Arc<Admitted>,
+}
+
+/// The client ended it.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    /// Its request.
+    pub info: Arc<ConnInfo>,
+    /// What its Close said; `None` where it broke a rule instead.
     pub client: Option<(u16, String)>,
-    /// The Close that goes out.
-    pub ours: Option<(Option<u16>, String)>,
+    /// The Close that goes out: no code for one that had none.
+    pub ours: (Option<u16>, String),
+}
+
+/// We ended it.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// Its request.
+    pub info: Arc<ConnInfo>,
+    /// The code of our Close.
+    pub code: u16,
     /// Reset the socket when the time is up, instead of closing it.
     pub reset: bool,
 }
 
+/// Why a connection is not read although bytes may be there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paused {
+    /// Since when, or how far that was accounted for.
+    pub since: Millis,
+    /// Whether it stands in the queue for its turn; else its own limits keep it.
+    pub in_resume_queue: bool,
+    /// Whether it is its own queue that keeps it: it does not read, so its clocks go on.
+    pub by_own_queue: bool,
+}
+
+/// What is known about its socket's reading side.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Whether the socket may have bytes to read.
+    pub readable: bool,
+    /// Whether epoll has said that the client closed its side: a short read is not the end then.
+    pub peer_closed: bool,
+    /// Whether it waits to be read on, because it had more than one turn reads.
+    pub in_read_queue: bool,
+    /// Set while it is not read because of backpressure.
+    pub paused: Option<Paused>,
+}
+
+/// Messages that a connection may still send: `max-rate`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    /// Messages, at most one second's worth but for the time in which we did not read.
+    pub tokens: f32,
+    /// When they were counted.
+    pub at: Millis,
+}
+
 /// One connection.
 #[derive(Debug)]
-pub struct Conn {
+pub(crate) struct Connection {
     /// The socket.
     pub stream: Transport,
     /// Its name.
     pub id: ConnId,
     /// Frames with a lower number in the shard's order are not for it.
-    pub joined: u64,
+    pub first_frame: u64,
     /// Where it stands.
     pub state: State,
-    /// Whether the socket may have bytes to read.
-    pub readable: bool,
-    /// Whether it is not read because of pressure.
-    pub blocked: bool,
-    /// Whether it then stands in the queue for its turn; else its own limits keep it.
-    pub queued_up: bool,
-    /// Whether it waits to be read on, for it had more than one turn reads.
-    pub hungry: bool,
-    /// Whether epoll has said that the client closed its side: a short read is not the end then.
-    pub eof: bool,
+    /// Frames that the socket has not taken.
+    pub outbox: Option<Box<Outbox>>,
+    /// The reading side.
+    pub reading: Reading,
     /// Whether the socket takes nothing more: it is lost once what came before is read.
     pub broken: bool,
-    /// Frames that the socket has not taken.
-    pub out: Option<Box<Outbox>>,
-    /// Bytes that were read and make no whole frame yet, or that pressure kept back.
+    /// Bytes that were read and make no whole frame yet, or that backpressure kept back.
     pub partial: Vec<u8>,
     /// A fragmented message.
     pub fragments: Option<Box<Fragments>>,
-    /// Set while it is announced as open.
-    pub info: Option<Arc<ConnInfo>>,
-    /// Set until the handshake is over.
-    pub opening: Option<Box<Opening>>,
-    /// Set from the first Close on.
-    pub ending: Option<Box<Ending>>,
-    /// Its address, where connections are counted by address.
+    /// What it was counted under, where connections are counted by address.
     pub counted_ip: Option<Box<AddressBlock>>,
-    /// Its messages that are owed an answer, and their bytes.
+    /// Its messages that are owed an answer.
     pub unanswered: u32,
-    /// Bytes of those.
+    /// Bytes of those, and of its messages that wait to be sent.
     pub unanswered_bytes: usize,
-    /// Tokens of `max-rate`, and when they were counted.
-    pub rate: (f32, u64),
-    /// Since when it is blocked, or how far that was accounted for.
-    pub blocked_at: u64,
-    /// The last message either way.
-    pub last_message: u64,
-    /// When the next ping is due; 0 for never.
-    pub ping_at: u64,
-    /// When a pong is overdue; 0 while none is awaited.
-    pub pong_by: u64,
-    /// When the state it is in has lasted too long; 0 for never.
-    pub state_by: u64,
-    /// The time its timer is set to; 0 for none.
-    pub timer: u64,
-    /// Since when more than half of `max-queue` waits; 0 while it does not.
-    pub over_since: u64,
+    /// `max-rate`.
+    pub allowance: Allowance,
+    /// The last message either way, broadcasts aside: [`Lent::last_broadcast`] has those.
+    pub last_message: Millis,
     /// When the socket last took bytes from the outbox.
-    pub took_at: u64,
+    pub last_drained_at: Option<Millis>,
+    /// Since when more than half of `max-queue` waits.
+    pub over_half_since: Option<Millis>,
+    /// When the next ping is due.
+    pub ping_at: Option<Millis>,
+    /// When a pong is overdue; set while one is awaited.
+    pub pong_deadline: Option<Millis>,
+    /// When the state it is in has lasted too long.
+    pub state_deadline: Option<Millis>,
+    /// The time its timer is set to.
+    pub timer: Option<Millis>,
 }
 
-impl Conn {
+impl Connection {
     /// A new client.
-    pub fn new(stream: Transport, id: ConnId, peer: SocketAddr) -> Conn {
-        Conn {
+    pub(super) fn new(stream: Transport, id: ConnId, peer: SocketAddr, now: Millis) -> Connection {
+        Connection {
             stream,
             id,
-            joined: 0,
-            state: State::Handshake,
-            readable: false,
-            blocked: false,
-            queued_up: false,
-            hungry: false,
-            eof: false,
+            first_frame: 0,
+            state: State::Handshake(Box::new(Opening { peer, seen: 0 })),
+            outbox: None,
+            reading: Reading::default(),
             broken: false,
-            out: None,
             partial: Vec::new(),
             fragments: None,
-            info: None,
-            opening: Some(Box::new(Opening { peer, seen: 0, upgrade: None })),
-            ending: None,
             counted_ip: None,
             unanswered: 0,
             unanswered_bytes: 0,
-            rate: (0.0, 0),
-            blocked_at: 0,
-            last_message: 0,
-            ping_at: 0,
-            pong_by: 0,
-            state_by: 0,
-            timer: 0,
-            over_since: 0,
-            took_at: 0,
+            allowance: Allowance { tokens: 0.0, at: now },
+            last_message: now,
+            last_drained_at: None,
+            over_half_since: None,
+            ping_at: None,
+            pong_deadline: None,
+            state_deadline: None,
+            timer: None,
         }
     }
 
+    /// Its request; set from its 101 to the end that the listener is told of.
+    pub(super) fn info(&self) -> Option<&Arc<ConnInfo>> {
+        match &self.state {
+            State::Open(info) => Some(info),
+            State::Closing(closing) => Some(&closing.info),
+            State::Leaving(leaving) => Some(&leaving.info),
+            State::Handshake(_) | State::Asking(_) | State::Lingering { .. } => None,
+        }
+    }
+
+    /// Whether it is open: its messages count.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Whether deliveries are for it: from its 101 to our Close.
+    pub(super) fn receives(&self) -> bool {
+        matches!(self.state, State::Open(_) | State::Closing(_)) && !self.broken
+    }
+
     /// Bytes that wait for its socket.
-    pub fn queued(&self) -> usize {
-        self.out.as_ref().map_or(0, |out| out.bytes())
+    pub(super) fn queued(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
+    }
+
+    /// What they cost, as `max-queue` counts.
+    pub(super) fn queue_cost(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.cost())
     }
 
     /// Whether the socket has taken all that it ever will: nothing waits here, nor inside the record
     /// layer.
-    pub fn all_out(&self) -> bool {
-        self.broken || self.out.is_none() && !self.stream.holds()
+    pub(super) fn all_out(&self) -> bool {
+        self.broken || self.outbox.is_none() && !self.stream.tls_pending()
     }
 
-    /// What they cost, as `max-queue` counts.
-    pub fn queue_cost(&self) -> usize {
-        self.out.as_ref().map_or(0, |out| out.cost())
+    /// What a fan-out has to know of it.
+    pub(super) fn hot(&self) -> Hot {
+        let takes = match (self.receives(), &self.outbox) {
+            (false, _) => Takes::Nothing,
+            (true, Some(_)) => Takes::Queue,
+            (true, None) if self.stream.is_plain() => Takes::Socket,
+            (true, None) => Takes::Stream,
+        };
+        Hot { first_frame: self.first_frame, fd: self.stream.as_raw_fd(), takes }
     }
 
-    /// While it was not read its clocks stood still, and it could send what its rate allows.
-    pub fn stood_still(&mut self, now: u64, max_rate: u32) {
-        let stood = now.saturating_sub(self.blocked_at);
-        self.blocked_at = now;
-        self.last_message = (self.last_message + stood).min(now);
-        if self.pong_by > 0 {
-            self.pong_by += stood;
+    /// While it was not read because of backpressure its clocks stood still, and it could send what
+    /// its rate allows. Not so if its own queue kept it: it does not read what it is sent.
+    pub(super) fn account_for_pause(&mut self, now: Millis, max_rate: u32) {
+        let Some(paused) = &mut self.reading.paused else { return };
+        let stood = now.since(paused.since);
+        paused.since = now;
+        if paused.by_own_queue {
+            return;
         }
-        self.rate.0 += max_rate as f32 * stood as f32 / 1_000.0;
-        self.rate.1 = now;
+        self.last_message = self.last_message.after(stood).min(now);
+        if let Some(deadline) = &mut self.pong_deadline {
+            *deadline = deadline.after(stood);
+        }
+        self.allowance.tokens += max_rate as f32 * stood as f32 / 1_000.0;
+        self.allowance.at = now;
     }
 
-    /// Whether deliveries are for it: from its 101 to our Close.
-    pub fn receives(&self) -> bool {
-        matches!(self.state, State::Open | State::Closing) && !self.broken
+    // ---- writing -------------------------------------------------------------------------
+
+    /// Sends a control frame or a response: behind what waits already, never refused.
+    pub(super) fn send_always(&mut self, bytes: Bytes, lent: &mut Lent<'_>) -> Flow {
+        if self.broken {
+            return stay();
+        }
+        let sent = match &self.outbox {
+            Some(_) => 0,
+            None => match lent.ctx.write(&mut self.stream, &bytes) {
+                Ok(n) => n,
+                Err(_) => return self.write_failed(lent),
+            },
+        };
+        if sent < bytes.len() {
+            let outbox = self.outbox.get_or_insert_with(|| lent.ctx.spare());
+            outbox.push_always(bytes, sent);
+        }
+        stay()
     }
 
-    /// How it ended, as far as its own Close says.
-    pub fn closed(&self, both: bool) -> Closed {
-        match self.ending.as_ref().and_then(|e| e.client.as_ref()) {
-            Some((code, reason)) => Closed { code: *code, reason: reason.clone(), clean: both },
-            None => {
-                Closed { code: crate::ws::close::ABNORMAL, reason: String::new(), clean: false }
+    /// The socket may take bytes again.
+    pub(super) fn writable(&mut self, lent: &mut Lent<'_>) -> Flow {
+        let pending = self.stream.tls_pending();
+        if self.stream.flush_tls().is_err() {
+            return self.write_failed(lent);
+        }
+        if pending {
+            self.last_drained_at = Some(lent.ctx.now);
+        }
+        if self.outbox.is_some() {
+            return self.flush(lent);
+        }
+        // What the record layer held may be all that an end waited for.
+        if pending { self.flushed(lent) } else { stay() }
+    }
+
+    /// Writes what the socket takes of the outbox.
+    pub(super) fn flush(&mut self, lent: &mut Lent<'_>) -> Flow {
+        match self.drain_outbox(lent.ctx) {
+            Ok(()) => self.flushed(lent),
+            Err(_) => self.write_failed(lent),
+        }
+    }
+
+    /// Writes what the socket takes of the outbox; an empty one goes back to the spares.
+    ///
+    /// # Errors
+    /// The connection's end.
+    pub(super) fn drain_outbox(&mut self, ctx: &mut Context) -> io::Result<()> {
+        let Some(outbox) = &mut self.outbox else { return Ok(()) };
+        match outbox.flush(&mut self.stream)? {
+            Flush::Empty => {
+                self.last_drained_at = Some(ctx.now);
+                ctx.give_back(self.outbox.take());
+            }
+            Flush::Full(took) => {
+                if took {
+                    self.last_drained_at = Some(ctx.now);
+                }
             }
         }
+        Ok(())
     }
 
-    /// The earliest of its deadlines; 0 for none.
-    pub fn next_deadline(&self, idle: u64) -> u64 {
-        let idle_at =
-            if idle > 0 && self.state == State::Open { self.last_message + idle } else { 0 };
-        [self.ping_at, self.pong_by, self.state_by, idle_at]
-            .into_iter()
-            .filter(|at| *at > 0)
-            .min()
-            .unwrap_or(0)
+    /// A connection that is paused may be read again as far as its own limits go: it gets its turn.
+    pub(super) fn enter_resume_queue(&mut self, lent: &mut Lent<'_>) {
+        if let Some(paused) = &mut self.reading.paused
+            && !paused.in_resume_queue
+        {
+            paused.in_resume_queue = true;
+            lent.queues.resume.push_back((lent.slot, self.id));
+        }
+    }
+
+    /// It is read on in this turn or the next.
+    pub(super) fn enter_read_queue(&mut self, lent: &mut Lent<'_>) {
+        if !std::mem::replace(&mut self.reading.in_read_queue, true) {
+            lent.queues.read.push_back((lent.slot, self.id));
+        }
     }
 }
 
@@ -210,6 +341,6 @@ mod tests {
     /// A million idle connections have to fit: whoever adds a field sees its price here.
     #[test]
     fn an_idle_connection_stays_small() {
-        assert!(size_of::<Conn>() <= 256, "{} bytes", size_of::<Conn>());
+        assert!(size_of::<Connection>() <= 256, "{} bytes", size_of::<Connection>());
     }
 }

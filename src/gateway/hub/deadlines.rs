@@ -1,127 +1,159 @@
-//! The clocks of connections: time-outs, pings, and what happens when one has run out.
+//! The deadlines of connections: time-outs, pings, and what happens when one has passed.
 
-use std::sync::atomic::Ordering;
-
-use crate::gateway::hub::Slice;
-use crate::gateway::hub::closing::{CLOSE_WAIT, LINGER};
-use crate::gateway::hub::connection::State;
+use crate::gateway::hub::Lent;
+use crate::gateway::hub::closing::{Ending, LINGER};
+use crate::gateway::hub::connection::{Connection, State};
+use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
 use crate::gateway::io::timers::Due;
-use crate::gateway::shard::Ctx;
+use crate::gateway::time::Millis;
 use crate::ws::response::Response;
 use crate::ws::{close, frame};
 
-/// How long a client that takes what waits for it, little by little, may be at it after a close.
+/// How long a client that takes what waits for it, little by little, may be at it after a close, in
+/// milliseconds.
 const LINGER_MOST: u64 = 30_000;
 
-/// A client that took something within this time is still at it: the kernel asks for more only when a
-/// third of its own buffer has been taken.
+/// A client that took something within this time is still at it: the kernel asks for more only when
+/// a third of its own buffer has been taken.
 const TOOK_LATELY: u64 = 10_000;
 
 /// How often a connection that is not read is looked at at most.
-const BLOCKED_CHECK: u64 = 250;
+const PAUSED_LOOK: u64 = 250;
 
-impl Slice {
-    /// Sets a connection's timer to its next deadline, if none is set that comes before.
-    pub fn arm(&mut self, slot: u32, ctx: &mut Ctx) {
-        let idle = self.settings.idle_timeout.as_millis() as u64;
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        let mut at = conn.next_deadline(idle);
-        if at > 0 && conn.blocked {
-            at = at.max(ctx.now + BLOCKED_CHECK);
-        }
-        if at > 0 && (conn.timer == 0 || at < conn.timer) {
-            let due = Due { gateway: self.shared.slot as u32, slot, conn: conn.id };
-            conn.timer = ctx.timers.set(at, ctx.now, due);
-        }
+/// Spreads pings, so that connections which came together are not pinged together for ever.
+pub(crate) struct PingSpread(u64);
+
+impl Default for PingSpread {
+    fn default() -> PingSpread {
+        PingSpread(0x9e37_79b9_7f4a_7c15)
     }
+}
 
-    /// A timer went off.
-    pub fn timer(&mut self, due: Due, at: u64, ctx: &mut Ctx) {
-        let now = ctx.now;
-        let idle = self.settings.idle_timeout.as_millis() as u64;
-        let pong_timeout = self.settings.pong_timeout.as_millis() as u64;
-        let half = self.settings.max_queue / 2;
-        let Some(conn) = self.conns.get_mut(due.slot as usize) else { return };
-        if conn.id != due.conn || conn.timer != at {
-            return;
-        }
-        conn.timer = 0;
-        if conn.state_by > 0 && conn.state_by <= now {
-            conn.state_by = 0;
-            let cut = conn.ending.as_ref().is_some_and(|e| e.reset)
-                || self.shared.stopping.load(Ordering::Relaxed);
-            // It takes what waits for it: that is not to be destroyed.
-            let taking = !conn.all_out()
-                && now < conn.took_at + TOOK_LATELY
-                && now < conn.last_message + LINGER_MOST;
-            match conn.state {
-                State::Handshake => {
-                    let text = "The request did not arrive in time.\n";
-                    let response = Response::text(408, text);
-                    return self.refuse(due.slot, response, "timeout", ctx);
-                }
-                State::Closing => {
-                    let id = conn.id;
-                    self.finish_later(id, ctx);
-                }
-                State::Leaving | State::Lingering if taking && !cut => {
-                    conn.state_by = now + LINGER;
-                }
-                State::Leaving => {
-                    let reset = conn.ending.as_ref().is_some_and(|e| e.reset);
-                    self.announce_close(due.slot, false, ctx);
-                    return self.drop_conn(due.slot, reset, ctx);
-                }
-                State::Lingering => {
-                    let reset = !conn.all_out();
-                    return self.drop_conn(due.slot, reset, ctx);
-                }
-                State::Asking | State::Open => {}
-            }
-        } else if conn.state == State::Open {
-            // While pressure keeps it from being read, its clocks stand still; not so when it is its
-            // own queue that does.
-            let stands = conn.blocked && conn.queue_cost() <= half;
-            if stands {
-                conn.stood_still(now, self.settings.max_rate);
-            }
-            if conn.pong_by > 0 {
-                // The ping may have waited behind what the client has only just taken.
-                conn.pong_by = conn.pong_by.max(conn.took_at + pong_timeout);
-            }
-            if !stands && conn.pong_by > 0 && conn.pong_by <= now {
-                tracing::info!(
-                    gateway = %self.shared.id, conn = %conn.id,
-                    "no pong within pong-timeout: closed"
-                );
-                self.announce_close(due.slot, false, ctx);
-                return self.drop_conn(due.slot, false, ctx);
-            }
-            if !stands && idle > 0 && conn.last_message + idle <= now {
-                return self.close_now(due.slot, close::IDLE, CLOSE_WAIT, false, ctx);
-            }
-            if conn.ping_at > 0 && conn.ping_at <= now {
-                if conn.pong_by == 0 && pong_timeout > 0 {
-                    conn.pong_by = now + pong_timeout;
-                }
-                self.set_ping(due.slot, now);
-                self.send_always(due.slot, frame::ping(b""), ctx);
-            }
-        }
-        self.arm(due.slot, ctx);
-    }
-
-    /// When the next ping goes: the interval, less up to a tenth, so that connections which came
-    /// together are not pinged together for ever.
-    pub fn set_ping(&mut self, slot: u32, now: u64) {
-        let interval = self.settings.ping_interval.as_millis() as u64;
+impl PingSpread {
+    /// When the ping after this moment is due: the interval less up to a tenth of it.
+    fn next(&mut self, now: Millis, interval: u64) -> Millis {
         // xorshift: any spread will do.
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let less = self.jitter % (interval / 10 + 1);
-        if let Some(conn) = self.conns.get_mut(slot as usize) {
-            conn.ping_at = if interval == 0 { 0 } else { now + interval - less };
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        now.after(interval - self.0 % (interval / 10 + 1))
+    }
+}
+
+impl Connection {
+    /// The earliest of its deadlines.
+    fn next_deadline(&self, lent: &Lent<'_>) -> Option<Millis> {
+        let idle = lent.settings.idle_timeout.as_millis() as u64;
+        let idle_at = (idle > 0 && self.is_open()).then(|| self.idle_since(lent).after(idle));
+        let all = [self.ping_at, self.pong_deadline, self.state_deadline, idle_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// The last message either way.
+    fn idle_since(&self, lent: &Lent<'_>) -> Millis {
+        self.last_message.max(lent.last_broadcast())
+    }
+
+    /// Sets its timer to its next deadline, if none is set that comes before.
+    pub(super) fn arm(&mut self, lent: &mut Lent<'_>) {
+        let Some(mut at) = self.next_deadline(lent) else { return };
+        let now = lent.ctx.now;
+        if self.reading.paused.is_some() {
+            at = at.max(now.after(PAUSED_LOOK));
         }
+        if self.timer.is_none_or(|timer| at < timer) {
+            let due = Due { gateway: lent.shared.slot.index, slot: lent.slot, conn: self.id };
+            self.timer = Some(lent.ctx.timers.set(at, now, due));
+        }
+    }
+
+    /// A timer that was set to `at` went off.
+    pub(super) fn timer_fired(&mut self, at: Millis, lent: &mut Lent<'_>) -> Flow {
+        if self.timer != Some(at) {
+            return stay();
+        }
+        self.timer = None;
+        let now = lent.ctx.now;
+        if self.state_deadline.is_some_and(|deadline| deadline <= now) {
+            self.state_deadline = None;
+            self.state_lasted_too_long(lent)?;
+        } else if self.is_open() {
+            self.look_at_clocks(lent)?;
+        }
+        self.arm(lent);
+        stay()
+    }
+
+    fn state_lasted_too_long(&mut self, lent: &mut Lent<'_>) -> Flow {
+        let now = lent.ctx.now;
+        // It takes what waits for it: that is not to be destroyed.
+        let taking = !self.all_out()
+            && self.last_drained_at.is_some_and(|drained| now < drained.after(TOOK_LATELY))
+            && now < self.last_message.after(LINGER_MOST);
+        let cut = self.cuts() || lent.shared.is_stopping();
+        match &self.state {
+            State::Handshake(_) => {
+                let response = Response::text(408, "The request did not arrive in time.\n");
+                return self.refuse(response, "timeout", lent);
+            }
+            State::Closing(_) => lent.finish_later(self.id),
+            State::Leaving(_) | State::Lingering { .. } if taking && !cut => {
+                self.state_deadline = Some(now.after(LINGER));
+            }
+            State::Leaving(leaving) => {
+                let removal = if leaving.reset { Removal::Reset } else { Removal::Close };
+                self.announce_close(false, lent);
+                return remove(removal);
+            }
+            State::Lingering { .. } => {
+                let removal = if self.all_out() { Removal::Close } else { Removal::Reset };
+                return remove(removal);
+            }
+            State::Asking(_) | State::Open(_) => {}
+        }
+        stay()
+    }
+
+    /// The clocks of an open connection: pong, idle, ping.
+    fn look_at_clocks(&mut self, lent: &mut Lent<'_>) -> Flow {
+        let now = lent.ctx.now;
+        // While backpressure keeps it from being read, its clocks stand still; not so when it is its
+        // own queue that does.
+        if let Some(paused) = &mut self.reading.paused {
+            paused.by_own_queue = self.outbox.as_ref().map_or(0, |outbox| outbox.cost())
+                > lent.settings.max_queue / 2;
+        }
+        let stands = self.reading.paused.is_some_and(|paused| !paused.by_own_queue);
+        self.account_for_pause(now, lent.settings.max_rate);
+        let pong_timeout = lent.settings.pong_timeout.as_millis() as u64;
+        if let (Some(deadline), Some(drained)) = (&mut self.pong_deadline, self.last_drained_at) {
+            // The ping may have waited behind what the client has only just taken.
+            *deadline = (*deadline).max(drained.after(pong_timeout));
+        }
+        if !stands && self.pong_deadline.is_some_and(|deadline| deadline <= now) {
+            tracing::info!(
+                gateway = %lent.shared.id, conn = %self.id,
+                "no pong within pong-timeout: closed"
+            );
+            return self.lost(lent);
+        }
+        let idle = lent.settings.idle_timeout.as_millis() as u64;
+        if !stands && idle > 0 && self.idle_since(lent).after(idle) <= now {
+            return self.close_now(close::IDLE, Ending::ORDERLY, lent);
+        }
+        if self.ping_at.is_some_and(|at| at <= now) {
+            if self.pong_deadline.is_none() && pong_timeout > 0 {
+                self.pong_deadline = Some(now.after(pong_timeout));
+            }
+            self.set_ping(lent);
+            return self.send_always(frame::ping(b""), lent);
+        }
+        stay()
+    }
+
+    /// Sets when the next ping is due.
+    pub(super) fn set_ping(&mut self, lent: &mut Lent<'_>) {
+        let interval = lent.settings.ping_interval.as_millis() as u64;
+        self.ping_at = (interval > 0).then(|| lent.pings.next(lent.ctx.now, interval));
     }
 }

@@ -1,64 +1,36 @@
-//! Frames to clients: encoded once, sent to each socket directly; what a socket does not take goes
-//! to its connection's outbox. Nobody waits for anybody.
+//! Operations on the connections of a shard, in order; above all messages to clients: encoded once,
+//! sent to each socket directly. What a socket does not take goes to its connection's outbox.
+//! Nobody waits for anybody.
 //!
-//! Consecutive frames for everybody become one [run](crate::gateway::hub::burst), which costs each connection one
-//! `send`: that is what makes a burst cheap. A long run yields to the event loop now and then.
+//! Consecutive messages for everybody become one [burst](super::burst), which costs each connection
+//! one `send`: that is what makes them cheap. Whatever is long yields to the event loop now and
+//! then, and goes on in the next turn.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::gateway::engine::{Delivery, Msg};
-use crate::gateway::hub::burst::Run;
-use crate::gateway::hub::{Job, Slice};
-use crate::gateway::io::uring::{BATCH, LARGEST};
-use crate::gateway::shard::Ctx;
+use crate::gateway::context::Context;
+use crate::gateway::hub::burst::Burst;
+use crate::gateway::hub::closing::Ending;
+use crate::gateway::hub::connection::Connection;
+use crate::gateway::hub::connections::Takes;
+use crate::gateway::hub::flow::{Flow, Removal, stay};
+use crate::gateway::hub::{Hub, Lent};
+use crate::gateway::io::uring::{BATCH, LARGEST, Target};
+use crate::gateway::shared::Shared;
+use crate::gateway::time::Millis;
+use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
-use crate::listener::report::DeliveryReport;
+use crate::ws::close::Closing;
 
-/// What a shard still has to send for a gateway, in order.
-#[derive(Default)]
-pub struct Fanout {
-    /// Frames and closes.
-    pub jobs: VecDeque<Job>,
-    seq: u64,
-    pub(super) run: Option<Run>,
-    /// Connections whose outbox has to be flushed at the end of the turn.
-    dirty: Vec<u32>,
-    /// Until when a run is put off.
-    linger_until: Option<Instant>,
-    /// Frames of the last run.
-    pub(super) last_run: usize,
-    /// Connections that the frame at hand goes to with one system call.
-    pub(super) batch: Vec<u32>,
-}
-
-impl Fanout {
-    /// Appends a frame.
-    pub fn push_frame(&mut self, delivery: Delivery) {
-        self.jobs.push_back(Job::Frame(self.seq, delivery));
-        self.seq += 1;
-    }
-
-    /// The number of the next frame: a connection that joins now gets it and those after it.
-    pub fn next_seq(&self) -> u64 {
-        self.seq
-    }
-
-    /// Whether nothing is to be sent.
-    pub fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.run.is_none()
-    }
-}
-
-/// Connections from which on a run is worth waiting for: it takes a millisecond and more.
+/// Connections from which on a burst is worth waiting for: it takes a millisecond and more.
 const WORTH_LINGERING: usize = 256;
 
-/// How long a run is put off for frames that are nearly there, for each connection that it goes
+/// How long a burst is put off for messages that are nearly there, for each connection that it goes
 /// to: a fiftieth of what it takes.
 const LINGER: Duration = Duration::from_nanos(60);
 
@@ -68,73 +40,221 @@ const LINGER_MAX: Duration = Duration::from_millis(1);
 /// Recipients from which on one system call for all of them is worth it.
 const WORTH_A_RING: usize = 8;
 
-/// What became of a frame for some connections.
+/// What a shard still has to do for a gateway's connections, in order.
+pub(crate) struct Fanout {
+    /// Each with the number of the first message that is not in front of it.
+    ops: VecDeque<(u64, Op)>,
+    next_frame: u64,
+    /// What was begun.
+    work: Option<Work>,
+    /// Connections that are cut, whatever else is to be done.
+    cutting: VecDeque<(u32, ConnId)>,
+    /// Connections whose outbox has to be flushed at the end of the turn.
+    dirty: Vec<(u32, ConnId)>,
+    /// Until when a burst is put off.
+    linger_until: Option<Instant>,
+    /// Messages of the last burst.
+    last_burst: usize,
+    /// Sockets that the bytes at hand go to with one system call, and what came of it.
+    batch: Vec<Target>,
+    results: Vec<(u32, i32)>,
+    last_broadcast: Millis,
+}
+
+/// What was begun and goes on in the next turn.
+enum Work {
+    Burst(Burst),
+    CloseAll(Closing, VecDeque<(u32, ConnId)>),
+}
+
+impl Default for Fanout {
+    fn default() -> Fanout {
+        Fanout {
+            ops: VecDeque::new(),
+            next_frame: 0,
+            work: None,
+            cutting: VecDeque::new(),
+            dirty: Vec::new(),
+            linger_until: None,
+            last_burst: 0,
+            batch: Vec::new(),
+            results: Vec::new(),
+            last_broadcast: Millis::FIRST,
+        }
+    }
+}
+
+impl Fanout {
+    /// Appends an operation.
+    pub(super) fn push(&mut self, op: Op) {
+        let number = self.next_frame;
+        self.next_frame += u64::from(matches!(op, Op::Deliver(_)));
+        self.ops.push_back((number, op));
+    }
+
+    /// Hands an operation to all shards concerned; with one shard there is no way round through
+    /// inboxes.
+    pub(super) fn submit(&mut self, op: Op, shared: &Shared, ctx: &Context) {
+        if ctx.core.shards() > 1 {
+            return ctx.core.submit(shared, op);
+        }
+        if matches!(op, Op::Deliver(_)) {
+            shared.pressure.frames_added(1);
+        }
+        self.push(op);
+    }
+
+    /// Cuts these connections, in front of everything else.
+    pub(super) fn cut(&mut self, conns: Vec<(u32, ConnId)>) {
+        self.cutting.extend(conns);
+    }
+
+    /// The number of the next message: a connection that joins now gets it and those after it.
+    pub(super) fn next_frame(&self) -> u64 {
+        self.next_frame
+    }
+
+    /// Whether nothing is to be done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ops.is_empty() && self.work.is_none() && self.cutting.is_empty()
+    }
+
+    /// When a message last went to all connections alike.
+    pub(super) fn last_broadcast(&self) -> Millis {
+        self.last_broadcast
+    }
+
+    /// The same, now.
+    pub(super) fn note_broadcast(&mut self, now: Millis) {
+        self.last_broadcast = now;
+    }
+
+    /// The next operation, if it is a message for everybody that joins a burst.
+    pub(super) fn next_for_all(&mut self, room: usize) -> Option<(u64, Delivery)> {
+        match self.ops.front() {
+            Some((_, Op::Deliver(next)))
+                if !matches!(next.to, Recipients::Only(_)) && next.payload.cost() <= room => {}
+            _ => return None,
+        }
+        match self.ops.pop_front() {
+            Some((number, Op::Deliver(delivery))) => Some((number, delivery)),
+            _ => None,
+        }
+    }
+
+    /// Whether the next operation is a message for exactly these: both go with one write then.
+    fn more_for(&self, to: &[ConnId]) -> bool {
+        matches!(
+            self.ops.front(),
+            Some((_, Op::Deliver(Delivery { to: Recipients::Only(next), .. }))) if **next == *to
+        )
+    }
+
+    /// A socket gets the bytes at hand with the others of the batch; true if the batch is full.
+    pub(super) fn batch(&mut self, target: Target) -> bool {
+        self.batch.push(target);
+        self.batch.len() == BATCH
+    }
+
+    /// Notes how many messages a burst joined.
+    pub(super) fn note_burst(&mut self, messages: usize) {
+        self.last_burst = messages;
+    }
+
+    /// Puts a burst aside that goes on in the next turn.
+    pub(super) fn put_off(&mut self, burst: Burst) {
+        self.work = Some(Work::Burst(burst));
+    }
+}
+
+/// What became of a message for some connections.
 #[derive(Default)]
 struct Counts {
     delivered: u64,
     dropped: u64,
 }
 
-impl Slice {
-    /// Sends what is to be sent; `budget` bounds the sends of this turn. True if more remains.
-    pub fn fan_out(&mut self, budget: &mut usize, ctx: &mut Ctx) -> bool {
+impl Hub {
+    /// Does what is to be done in order; `budget` bounds the sends of this turn. True if more
+    /// remains.
+    pub(super) fn fan_out(&mut self, budget: &mut usize, ctx: &mut Context) -> bool {
         while *budget > 0 {
-            if let Some(run) = self.fanout.run.take() {
-                self.run(run, budget, ctx);
+            if let Some(conn) = self.fanout.cutting.pop_front() {
+                *budget -= 1;
+                self.with_conn(conn, ctx, Connection::cut);
                 continue;
             }
-            let Some(job) = self.fanout.jobs.pop_front() else { break };
-            match job {
-                Job::Frame(seq, delivery) => match delivery.to {
+            match self.fanout.work.take() {
+                Some(Work::Burst(burst)) => {
+                    self.run_burst(burst, budget, ctx);
+                    continue;
+                }
+                Some(Work::CloseAll(closing, mut left)) => {
+                    if let Some(conn) = left.pop_front() {
+                        *budget -= 1;
+                        self.fanout.work = Some(Work::CloseAll(closing, left));
+                        self.with_conn(conn, ctx, |conn, lent| {
+                            conn.close_now(closing, Ending::SHORT, lent)
+                        });
+                    }
+                    continue;
+                }
+                None => {}
+            }
+            let Some((number, op)) = self.fanout.ops.pop_front() else { break };
+            *budget -= 1;
+            match op {
+                Op::Deliver(delivery) => match &delivery.to {
                     Recipients::Only(to) => {
                         *budget = budget.saturating_sub(to.len());
-                        self.only(&to, &delivery.frame, delivery.tally, ctx);
-                        self.through(delivery.from, delivery.frame.len(), ctx);
-                        self.sent(1, ctx);
+                        self.send_to(to, &delivery, ctx);
+                        self.release_sender(&delivery, ctx);
+                        self.frames_sent(1, ctx);
                     }
-                    _ => {
+                    Recipients::All | Recipients::AllBut(_) => {
                         self.flush_dirty(ctx);
-                        let run = self.form_run(seq, delivery);
-                        self.fanout.run = Some(run);
+                        let burst = Burst::form(number, delivery, &mut self.fanout);
+                        self.fanout.put_off(burst);
                     }
                 },
-                Job::Close(conn, code, reason, reply) => {
+                Op::Close { conn, code, reason, reply } => {
                     self.close_asked(conn, (code, &reason), reply, ctx);
                 }
-                Job::Finish(conn) => self.finish(conn, ctx),
-                Job::CloseAll(code, reason) => self.close_all((code, reason), ctx),
-                Job::CloseShare(closing, parts) => self.close_share(closing, parts, ctx),
+                Op::Finish { conn } => self.with_id(conn, ctx, Connection::finish),
+                Op::CloseAll { closing } => {
+                    let all = self.conns.all().into();
+                    self.fanout.work = Some(Work::CloseAll(closing, all));
+                }
+                Op::CloseShare { closing, parts } => self.close_share(closing, parts, ctx),
             }
         }
         self.flush_dirty(ctx);
         !self.fanout.is_idle()
     }
 
-    /// Whether something is to be sent.
-    pub fn fans_out(&self) -> bool {
-        !self.fanout.is_idle()
-    }
-
-    /// Whether a long run is better put off: frames that are nearly there would join it, and cost
-    /// next to nothing then. So it is where frames come in bursts, or the listener owes answers.
-    pub fn lingers(&mut self, ctx: &Ctx) -> bool {
-        let starts = self.fanout.run.is_none()
+    /// Whether a long burst is better put off: messages that are nearly there would join it, and
+    /// cost next to nothing then. So it is where messages come in bursts, or the listener owes
+    /// answers.
+    pub(super) fn lingers(&mut self, ctx: &Context) -> bool {
+        let for_all = |op: &(u64, Op)| match op {
+            (_, Op::Deliver(delivery)) => !matches!(delivery.to, Recipients::Only(_)),
+            _ => false,
+        };
+        let fanout = &mut self.fanout;
+        let starts = fanout.work.is_none()
             && self.conns.len() >= WORTH_LINGERING
-            && matches!(
-                self.fanout.jobs.front(),
-                Some(Job::Frame(_, Delivery { to: Recipients::All | Recipients::AllBut(_), .. }))
-            );
-        let asked = starts && self.listener_owes();
-        let burst = self.fanout.jobs.len() > 1 || self.fanout.last_run > 1;
+            && fanout.ops.front().is_some_and(for_all);
+        let asked = starts && self.primary.as_ref().is_some_and(|primary| primary.is_owed());
+        let burst = fanout.ops.len() > 1 || fanout.last_burst > 1;
         if !starts || !(asked || burst) {
-            self.fanout.linger_until = None;
+            fanout.linger_until = None;
             return false;
         }
         // A connection's share times their number is far below the overflow, and bounded besides.
         let wait = (LINGER * self.conns.len() as u32).min(LINGER_MAX);
-        let until = *self.fanout.linger_until.get_or_insert(ctx.instant + wait);
+        let until = *fanout.linger_until.get_or_insert(ctx.instant + wait);
         if ctx.instant >= until {
-            self.fanout.linger_until = None;
+            fanout.linger_until = None;
             return false;
         }
         if asked {
@@ -144,210 +264,189 @@ impl Slice {
         true
     }
 
-    /// Sends `bytes` to each connection of the batch, and empties it: what each socket took, which
-    /// may be nothing, or the connection's end.
+    /// Sends `bytes` to each socket of the batch with one system call, and has each connection see
+    /// what its socket took, which may be nothing, or its end.
     pub(super) fn send_batch(
         &mut self,
         bytes: &[u8],
-        ctx: &mut Ctx,
-    ) -> Vec<(u32, io::Result<usize>)> {
-        if self.fanout.batch.is_empty() {
-            return Vec::new();
-        }
+        ctx: &mut Context,
+        mut each: impl FnMut(&mut Hub, u32, Result<usize, ()>, &mut Context),
+    ) {
         let mut batch = std::mem::take(&mut self.fanout.batch);
-        let Some(ring) = &mut ctx.ring else { return Vec::new() };
-        let sockets: Vec<_> = batch
-            .iter()
-            .filter_map(|slot| self.conns.get(*slot as usize)?.stream.plain())
-            .collect();
-        debug_assert_eq!(sockets.len(), batch.len(), "nothing leaves between the choice and here");
-        let results = batch
-            .drain(..)
-            .zip(ring.send(bytes, &sockets))
-            .map(|(slot, result)| match usize::try_from(*result) {
-                Ok(n) => (slot, Ok(n)),
-                Err(_) if *result == -libc::EAGAIN => (slot, Ok(0)),
-                Err(_) => (slot, Err(io::Error::from_raw_os_error(-result))),
-            })
-            .collect();
+        let mut results = std::mem::take(&mut self.fanout.results);
+        if let Some(ring) = ctx.ring.as_mut().filter(|_| !batch.is_empty()) {
+            ring.send(bytes, &batch, &mut results);
+        }
+        for (slot, result) in results.drain(..) {
+            let took = match usize::try_from(result) {
+                Ok(n) => Ok(n),
+                Err(_) if result == -libc::EAGAIN => Ok(0),
+                Err(_) => Err(()),
+            };
+            each(self, slot, took, ctx);
+        }
+        batch.clear();
         self.fanout.batch = batch;
-        results
+        self.fanout.results = results;
     }
 
-    /// Puts a frame into a connection's outbox; false if there is no room.
-    pub(super) fn queue(&mut self, slot: u32, frame: Bytes, sent: usize, ctx: &mut Ctx) -> bool {
-        let max = self.settings.max_queue;
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return true };
-        conn.last_message = ctx.now;
-        if conn.out.is_none() {
-            conn.out = Some(ctx.spare());
-        }
-        let Some(out) = &mut conn.out else { return true };
-        if sent > 0 {
-            out.push_always(frame, sent);
-        } else if !out.push(frame.clone(), 0, max) {
-            // The socket may have room by now.
-            if crate::gateway::hub::flush(conn, ctx).is_err() {
-                self.write_failed(slot, ctx);
-                return true;
-            }
-            let out = conn.out.get_or_insert_with(|| ctx.spare());
-            if !out.push(frame, 0, max) {
-                return false;
-            }
-        }
-        if conn.over_since == 0 && conn.queue_cost() > max / 2 {
-            conn.over_since = ctx.now.max(1);
-            let entry = (slot, conn.id);
-            self.over.push(entry);
-            // A producer has to see it before it sees that this frame is through.
-            self.shared.pressure.set_slow_reader(ctx.index, true);
-        }
-        true
-    }
-
-    pub(super) fn flush_now(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        match crate::gateway::hub::flush(conn, ctx) {
-            Ok(()) => self.flushed(slot, ctx),
-            Err(_) => self.write_failed(slot, ctx),
-        }
-    }
-
-    fn flush_dirty(&mut self, ctx: &mut Ctx) {
-        if self.fanout.dirty.is_empty() {
-            return;
-        }
+    fn flush_dirty(&mut self, ctx: &mut Context) {
         let mut dirty = std::mem::take(&mut self.fanout.dirty);
-        for slot in dirty.drain(..) {
-            self.flush_now(slot, ctx);
+        for conn in dirty.drain(..) {
+            self.with_conn(conn, ctx, Connection::flush);
         }
         self.fanout.dirty = dirty;
     }
 
-    /// A frame for some connections.
-    fn only(
-        &mut self,
-        to: &[ConnId],
-        frame: &Bytes,
-        tally: Option<Arc<DeliveryReport>>,
-        ctx: &mut Ctx,
-    ) {
-        // More for the same one at once: both go with one write.
-        let more = matches!(
-            self.fanout.jobs.front(),
-            Some(Job::Frame(_, Delivery { to: Recipients::Only(next), .. })) if **next == *to
-        );
+    /// A message for some connections.
+    fn send_to(&mut self, to: &[ConnId], delivery: &Delivery, ctx: &mut Context) {
+        let frame = delivery.payload.websocket();
+        let more = self.fanout.more_for(to);
         let mut counts = Counts::default();
         let batched = !more && batched(to.len(), frame, ctx);
         for &id in to {
             if ctx.core.shard_of(id) != ctx.index {
                 continue;
             }
-            let slot = self.slot(id);
-            let conn = slot.and_then(|slot| self.conns.get_mut(slot as usize));
-            let (Some(slot), Some(conn)) = (slot, conn.filter(|c| c.receives())) else {
+            let slot = self.conns.slot(id);
+            let hot = slot.map(|slot| (slot, self.conns.hot()[slot as usize]));
+            let Some((slot, hot)) = hot.filter(|(_, hot)| hot.takes != Takes::Nothing) else {
                 self.shared.metrics.listener.gone.inc();
-                if let Some(tally) = &tally {
-                    tally.gone(id);
+                if let Some(report) = &delivery.report {
+                    report.gone(id);
                 }
                 continue;
             };
-            let mut sent = 0;
-            if !more && conn.out.is_none() {
-                if batched && conn.stream.plain().is_some() {
-                    self.fanout.batch.push(slot);
-                    if self.fanout.batch.len() == BATCH {
-                        self.only_batch(frame, &mut counts, ctx);
-                    }
-                    continue;
+            if batched && hot.takes == Takes::Socket {
+                if self.fanout.batch(Target { slot, fd: hot.fd }) {
+                    self.send_to_batch(frame, &mut counts, ctx);
                 }
-                match ctx.write(&mut conn.stream, frame) {
-                    Ok(n) => sent = n,
-                    Err(_) => {
-                        self.write_failed(slot, ctx);
-                        continue;
-                    }
-                }
+                continue;
             }
-            let dirty = more && conn.out.is_none();
-            self.only_rest(slot, frame, sent, &mut counts, ctx);
-            if dirty {
-                self.fanout.dirty.push(slot);
-            }
+            self.with(slot, ctx, |conn, lent| conn.send_frame(frame, more, &mut counts, lent));
         }
-        self.only_batch(frame, &mut counts, ctx);
+        self.send_to_batch(frame, &mut counts, ctx);
         let Counts { delivered, dropped } = counts;
         let metrics = &self.shared.metrics;
         metrics.messages_out.add(delivered);
         metrics.bytes_out.add(delivered * frame.len() as u64);
         metrics.deliveries_dropped.add(dropped);
-        if let Some(tally) = tally {
-            tally.add(delivered, dropped);
-            tally.finish();
+        // Whoever is told what became of a push finds it in the counters.
+        if let Some(report) = &delivery.report {
+            report.add(delivered, dropped);
+            report.finish();
         }
     }
 
-    /// Sends a frame for some connections to those of the batch.
-    fn only_batch(&mut self, frame: &Bytes, counts: &mut Counts, ctx: &mut Ctx) {
-        for (slot, took) in self.send_batch(frame, ctx) {
-            match took {
-                Ok(n) => self.only_rest(slot, frame, n, counts, ctx),
-                Err(_) => self.write_failed(slot, ctx),
-            }
-        }
-    }
-
-    /// A socket took `sent` bytes of a frame: the rest, if any, goes to the outbox.
-    fn only_rest(
-        &mut self,
-        slot: u32,
-        frame: &Bytes,
-        sent: usize,
-        counts: &mut Counts,
-        ctx: &mut Ctx,
-    ) {
-        if sent == frame.len() {
-            if let Some(conn) = self.conn(slot) {
-                conn.last_message = ctx.now;
-            }
-            counts.delivered += 1;
-        } else if self.queue(slot, frame.clone(), sent, ctx) {
-            counts.delivered += 1;
-        } else {
-            counts.dropped += 1;
-            self.slow_consumer(slot, ctx);
-        }
+    /// Sends a message for some connections to those of the batch.
+    fn send_to_batch(&mut self, frame: &Bytes, counts: &mut Counts, ctx: &mut Context) {
+        self.send_batch(frame, ctx, |hub, slot, took, ctx| {
+            hub.with(slot, ctx, |conn, lent| match took {
+                Ok(n) => conn.sent_part(frame, n, counts, lent),
+                Err(()) => conn.write_failed(lent),
+            });
+        });
     }
 
     /// A message that no listener was asked about is sent: its sender may be read on.
-    pub(super) fn through(&mut self, from: Option<ConnId>, bytes: usize, ctx: &Ctx) {
-        let Some(from) = from.filter(|from| ctx.core.shard_of(*from) == ctx.index) else { return };
-        let Some(slot) = self.slot(from) else { return };
-        if let Some(conn) = self.conn(slot) {
-            conn.unanswered_bytes = conn.unanswered_bytes.saturating_sub(bytes);
-        }
-        self.wake_reader(slot);
+    pub(super) fn release_sender(&mut self, delivery: &Delivery, ctx: &mut Context) {
+        self.release(delivery.from, delivery.payload.cost(), ctx);
     }
 
-    /// Frames are out: clients that wait for that may be read again.
-    pub(super) fn sent(&self, frames: usize, ctx: &Ctx) {
+    /// The same, for a message that is known by its sender and size.
+    pub(super) fn release(&mut self, from: Option<ConnId>, bytes: usize, ctx: &mut Context) {
+        let Some(from) = from.filter(|from| ctx.core.shard_of(*from) == ctx.index) else { return };
+        self.with_id(from, ctx, |conn, lent| {
+            conn.unanswered_bytes = conn.unanswered_bytes.saturating_sub(bytes);
+            conn.enter_resume_queue(lent);
+            stay()
+        });
+    }
+
+    /// Messages are out: clients that wait for that may be read again.
+    pub(super) fn frames_sent(&self, frames: usize, ctx: &Context) {
         self.shared.pressure.frames_done(frames);
         self.open_gate(ctx);
     }
+}
 
-    /// Wakes the shards whose clients wait for pressure to fall, if it did.
-    pub fn open_gate(&self, ctx: &Ctx) {
-        let shared = &self.shared;
-        if shared.pressure.wake_waiters(self.gate()) {
-            for shard in (0..ctx.core.shards()).filter(|s| *s != ctx.index) {
-                ctx.core.post(shard, Msg::Resume(shared.slot));
+impl Connection {
+    /// Sends a frame; `more` says that another one follows at once, so that both go with one write.
+    fn send_frame(
+        &mut self,
+        frame: &Bytes,
+        more: bool,
+        counts: &mut Counts,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        let waits = self.outbox.is_some();
+        if waits || more {
+            self.sent_part(frame, 0, counts, lent)?;
+            if !waits {
+                lent.fanout.dirty.push((lent.slot, self.id));
+            }
+            return stay();
+        }
+        match lent.ctx.write(&mut self.stream, frame) {
+            Ok(n) => self.sent_part(frame, n, counts, lent),
+            Err(_) => self.write_failed(lent),
+        }
+    }
+
+    /// The socket took `sent` bytes of a frame: the rest, if any, goes to the outbox.
+    fn sent_part(
+        &mut self,
+        frame: &Bytes,
+        sent: usize,
+        counts: &mut Counts,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        if sent == frame.len() {
+            self.last_message = lent.ctx.now;
+            counts.delivered += 1;
+        } else if self.queue(frame, sent, lent)? {
+            counts.delivered += 1;
+        } else {
+            counts.dropped += 1;
+            return self.slow_consumer(lent);
+        }
+        stay()
+    }
+
+    /// Puts a frame into the outbox, `sent` bytes of which are out; false if there is no room.
+    pub(super) fn queue(
+        &mut self,
+        frame: &Bytes,
+        sent: usize,
+        lent: &mut Lent<'_>,
+    ) -> ControlFlow<Removal, bool> {
+        let max = lent.settings.max_queue;
+        self.last_message = lent.ctx.now;
+        let outbox = self.outbox.get_or_insert_with(|| lent.ctx.spare());
+        if sent > 0 {
+            outbox.push_always(frame.clone(), sent);
+        } else if !outbox.push(frame.clone(), 0, max) {
+            // The socket may have room by now.
+            if self.drain_outbox(lent.ctx).is_err() {
+                self.write_failed(lent)?;
+                return ControlFlow::Continue(true);
+            }
+            let outbox = self.outbox.get_or_insert_with(|| lent.ctx.spare());
+            if !outbox.push(frame.clone(), 0, max) {
+                return ControlFlow::Continue(false);
             }
         }
+        if self.over_half_since.is_none() && self.queue_cost() > max / 2 {
+            self.over_half_since = Some(lent.ctx.now);
+            lent.slow_readers.add(lent.slot, self.id, lent.ctx.now);
+            // A producer has to see it before it sees that this frame is through.
+            lent.shared.pressure.set_slow_reader(lent.ctx.index, true);
+        }
+        ControlFlow::Continue(true)
     }
 }
 
 /// Whether so many bytes go to so many connections with one system call for many.
-pub(super) fn batched(connections: usize, bytes: &[u8], ctx: &Ctx) -> bool {
+pub(super) fn batched(connections: usize, bytes: &[u8], ctx: &Context) -> bool {
     connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring.is_some()
 }

@@ -1,352 +1,501 @@
-//! One gateway's connections on one shard: where they are kept, and what is written to them.
+//! One gateway's connections on one shard: where they are kept, and what happens to them.
 //!
-//! Owned by its shard's thread; nothing here is shared. Its other parts: `opening` (handshakes),
-//! `reading` (frames from clients), `fanout` (frames to clients), `clocks` (time-outs and pings),
-//! `closing` (how connections end), `home` (acceptor and listener, on one shard of each gateway).
+//! Owned by its shard's thread; nothing here is shared. The parts, each with its own data:
+//! `connections` (all of them, by slot), `fanout` and `burst` (frames to clients), `slow_readers`
+//! (who holds producers up), and the primary, which is on one shard of each gateway. What one
+//! connection does is in `opening` (handshakes), `read` (frames from clients), `closing` (how it
+//! ends) and `deadlines` (time-outs and pings).
+//!
+//! A connection is changed in one place alone, [`Hub::with`]: it is lent the rest of the hub, and
+//! says whether it stays.
 
 pub mod admission;
-pub mod burst;
-pub mod closing;
-pub mod connection;
-pub mod deadlines;
-pub mod fanout;
-pub mod opening;
-pub mod read;
+mod burst;
+mod closing;
+mod connection;
+mod connections;
+mod deadlines;
+mod fanout;
+mod flow;
+mod opening;
+mod read;
+mod slow_readers;
 
-use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use bytes::Bytes;
-use slab::Slab;
+use mio::event::Event;
 use tokio::sync::oneshot;
 
 use crate::config::settings::GatewaySettings;
-use crate::gateway::engine::{CloseReply, ConnRow, Delivery, HomeMsg, Msg, Shared};
-use crate::gateway::hub::closing::{CLOSE_WAIT, LINGER};
-use crate::gateway::hub::connection::{Conn, State};
+use crate::gateway::context::{Context, Kind};
+use crate::gateway::hub::connection::{Connection, State};
+use crate::gateway::hub::connections::Connections;
+use crate::gateway::hub::deadlines::PingSpread;
 use crate::gateway::hub::fanout::Fanout;
-use crate::gateway::io::outbox::{Flush, Outbox};
-use crate::gateway::primary::Home;
-use crate::gateway::shard::{Ctx, Kind, token};
-use crate::listener::connection::ConnInfo;
+use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
+use crate::gateway::hub::slow_readers::SlowReaders;
+use crate::gateway::io::timers::Due;
+use crate::gateway::msg::{HubMsg, PrimaryMsg};
+use crate::gateway::pressure::Gate;
+use crate::gateway::primary::Primary;
+use crate::gateway::shared::{GatewaySlot, Shared};
+use crate::gateway::time::Millis;
+use crate::listener::connection::ConnectionRow;
+use crate::listener::exchange::Effect;
+use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
-use crate::ws::close::Closing;
+use crate::listener::protocol::hooks::Hook;
 
-/// What happens to connections in the order of deliveries.
-pub enum Job {
-    /// A frame goes out; the number is its place in the order.
-    Frame(u64, Delivery),
-    /// A connection is closed by us.
-    Close(ConnId, u16, String, CloseReply),
-    /// A connection's end: our part of it.
-    Finish(ConnId),
-    /// All are closed.
-    CloseAll(u16, &'static str),
-    /// One part in so many is closed.
-    CloseShare(Closing, u32),
-}
+/// Sends of one gateway before the event loop has its turn.
+const SENDS: usize = 1024;
+
+/// The same while somebody is on the way in, who waits half as long then. Not always: bursts would
+/// cost a tenth more.
+const SENDS_IN_A_HURRY: usize = 256;
 
 /// One gateway on one shard.
-pub struct Slice {
-    /// What is shared with the other shards.
-    pub shared: Arc<Shared>,
-    /// The settings as they apply now.
-    pub settings: Arc<GatewaySettings>,
-    /// Connections by slot.
-    pub conns: Slab<Conn>,
-    /// Slots by connection.
-    pub by_id: HashMap<ConnId, u32>,
-    /// Connections that are not read, in the order of their turns.
-    pub blocked: VecDeque<(u32, ConnId)>,
-    /// Connections that had more to be read than one turn reads.
-    pub hungry: VecDeque<(u32, ConnId)>,
-    /// What is to be sent.
-    pub fanout: Fanout,
-    /// Connections over half of `max-queue`.
-    pub over: Vec<(u32, ConnId)>,
-    /// Acceptor and listener, on the gateway's home.
-    pub home: Option<Box<Home>>,
+pub(crate) struct Hub {
+    shared: Arc<Shared>,
+    settings: Arc<GatewaySettings>,
+    conns: Connections,
+    queues: ReadQueues,
+    fanout: Fanout,
+    slow_readers: SlowReaders,
+    /// Acceptor and listener, on the gateway's primary.
+    primary: Option<Box<Primary>>,
+    pings: PingSpread,
     when_empty: Vec<oneshot::Sender<()>>,
-    /// Spreads the pings.
-    pub jitter: u64,
 }
 
-impl Slice {
-    /// A gateway without connections.
-    pub fn new(shared: Arc<Shared>, ctx: &Ctx) -> Slice {
-        let settings = shared.settings();
-        let home = (shared.home == ctx.index).then(|| Box::new(Home::new(&shared, ctx)));
-        Slice {
-            shared,
-            settings,
-            conns: Slab::new(),
-            by_id: HashMap::new(),
-            blocked: VecDeque::new(),
-            hungry: VecDeque::new(),
-            fanout: Fanout::default(),
-            over: Vec::new(),
-            home,
-            when_empty: Vec::new(),
-            jitter: 0x9e37_79b9_7f4a_7c15,
+/// Connections that wait to be read, in the order of their turns.
+#[derive(Default)]
+pub(crate) struct ReadQueues {
+    /// Not read because of backpressure.
+    resume: VecDeque<(u32, ConnId)>,
+    /// Had more to be read than one turn reads.
+    read: VecDeque<(u32, ConnId)>,
+}
+
+/// What a connection is lent while it acts: the rest of its hub and of its shard.
+pub(crate) struct Lent<'a> {
+    slot: u32,
+    ctx: &'a mut Context,
+    shared: &'a Arc<Shared>,
+    settings: &'a GatewaySettings,
+    queues: &'a mut ReadQueues,
+    fanout: &'a mut Fanout,
+    slow_readers: &'a mut SlowReaders,
+    primary: Option<&'a mut Primary>,
+    pings: &'a mut PingSpread,
+}
+
+impl Lent<'_> {
+    /// Something for the primary, in the order of the calls.
+    fn tell_primary(&mut self, msg: PrimaryMsg) {
+        match &mut self.primary {
+            Some(primary) => primary.msg(msg, self.shared, self.ctx),
+            None => self.ctx.core.post_primary(self.shared, msg),
         }
     }
 
-    /// The slot of a connection.
-    pub fn slot(&self, conn: ConnId) -> Option<u32> {
-        self.by_id.get(&conn).copied()
-    }
-
-    /// The connection in a slot.
-    pub fn conn(&mut self, slot: u32) -> Option<&mut Conn> {
-        self.conns.get_mut(slot as usize)
-    }
-
-    /// Something for the home, in the order of the calls.
-    pub fn tell_home(&mut self, msg: HomeMsg, ctx: &mut Ctx) {
-        if self.home.is_some() {
-            self.home_msg(msg, ctx);
-        } else {
-            ctx.core.post_home(&self.shared, msg);
-        }
-    }
-
-    /// A frame for recipients, in one order on all shards.
-    pub fn deliver(&mut self, delivery: Delivery, ctx: &mut Ctx) {
-        if ctx.core.shards() == 1 {
-            self.shared.pressure.frames_added(1);
-            self.fanout.push_frame(delivery);
-        } else {
-            ctx.core.deliver(&self.shared, delivery);
-        }
+    /// A message for recipients, in one order on all shards.
+    fn deliver(&mut self, delivery: Delivery) {
+        self.fanout.submit(Op::Deliver(delivery), self.shared, self.ctx);
     }
 
     /// A connection's end, behind everything that was delivered before.
-    pub fn finish_later(&mut self, conn: ConnId, ctx: &mut Ctx) {
-        if ctx.core.shards() == 1 {
-            self.fanout.jobs.push_back(Job::Finish(conn));
-        } else {
-            ctx.core.post(ctx.index, Msg::Finish(self.shared.slot, conn));
+    fn finish_later(&mut self, conn: ConnId) {
+        self.fanout.submit(Op::Finish { conn }, self.shared, self.ctx);
+    }
+
+    /// The last broadcast that went to all alike.
+    fn last_broadcast(&self) -> Millis {
+        self.fanout.last_broadcast()
+    }
+}
+
+/// What the settings say about the gate that clients are read through.
+fn gate(settings: &GatewaySettings) -> Gate {
+    Gate { window: settings.asks(Hook::OnMessage).then_some(settings.window) }
+}
+
+/// Whether backpressure allows clients to be read at all.
+fn may_read(shared: &Shared, settings: &GatewaySettings) -> bool {
+    shared.is_stopping() || shared.pressure.may_read(gate(settings))
+}
+
+impl Hub {
+    /// A gateway without connections.
+    pub(super) fn new(shared: Arc<Shared>, ctx: &Context) -> Hub {
+        let settings = shared.settings();
+        let primary = (shared.primary == ctx.index).then(|| Box::new(Primary::new(&shared, ctx)));
+        Hub {
+            shared,
+            settings,
+            conns: Connections::default(),
+            queues: ReadQueues::default(),
+            fanout: Fanout::default(),
+            slow_readers: SlowReaders::default(),
+            primary,
+            pings: PingSpread::default(),
+            when_empty: Vec::new(),
         }
     }
 
-    // ---- reading and writing -------------------------------------------------------------
+    /// Whether this is the gateway of that place and generation.
+    pub(super) fn is(&self, slot: GatewaySlot) -> bool {
+        self.shared.slot == slot
+    }
 
-    /// Sends a control frame or a response: behind what waits already, never refused.
-    pub fn send_always(&mut self, slot: u32, bytes: Bytes, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.broken {
-            return;
-        }
-        let sent = match &conn.out {
-            Some(_) => 0,
-            None => match ctx.write(&mut conn.stream, &bytes) {
-                Ok(n) => n,
-                Err(_) => return self.write_failed(slot, ctx),
-            },
+    /// Lets the connection in a slot act, and carries out its end if that is what comes of it.
+    fn with(
+        &mut self,
+        slot: u32,
+        ctx: &mut Context,
+        act: impl FnOnce(&mut Connection, &mut Lent<'_>) -> Flow,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let mut lent = Lent {
+            slot,
+            ctx,
+            shared: &self.shared,
+            settings: &self.settings,
+            queues: &mut self.queues,
+            fanout: &mut self.fanout,
+            slow_readers: &mut self.slow_readers,
+            primary: self.primary.as_deref_mut(),
+            pings: &mut self.pings,
         };
-        if sent < bytes.len() {
-            let out = conn.out.get_or_insert_with(|| ctx.spare());
-            out.push_always(bytes, sent);
+        match act(conn, &mut lent) {
+            Flow::Continue(()) => self.conns.refresh(slot),
+            Flow::Break(removal) => self.remove(slot, removal, ctx),
         }
     }
 
-    /// The socket may take bytes again.
-    pub fn writable(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        let held = conn.stream.holds();
-        if conn.stream.push().is_err() {
-            return self.write_failed(slot, ctx);
-        }
-        if held {
-            conn.took_at = ctx.now;
-        }
-        if conn.out.is_none() {
-            // What the record layer held may be all that an end waited for.
-            if held {
-                self.flushed(slot, ctx);
-            }
-            return;
-        }
-        if flush(conn, ctx).is_err() {
-            return self.write_failed(slot, ctx);
-        }
-        self.flushed(slot, ctx);
-    }
-
-    /// After bytes left a connection's outbox.
-    pub fn flushed(&mut self, slot: u32, ctx: &mut Ctx) {
-        let half = self.settings.max_queue / 2;
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.over_since > 0 && conn.queue_cost() <= half {
-            conn.over_since = 0;
-            let id = conn.id;
-            self.over.retain(|(_, over)| *over != id);
-        }
-        let cut = conn.ending.as_ref().is_some_and(|e| e.reset);
-        if conn.all_out() && !cut && !self.shared.stopping.load(Ordering::Relaxed) {
-            // All is on its way: what the client has to do about it takes its time from now on.
-            match conn.state {
-                State::Leaving => conn.state_by = ctx.now + CLOSE_WAIT,
-                State::Lingering => conn.state_by = ctx.now + LINGER,
-                _ => {}
-            }
-        }
-        if conn.state == State::Lingering && conn.out.is_none() {
-            self.shut(slot, ctx);
-        } else {
-            self.wake_reader(slot);
+    /// The same, if the slot still holds that connection.
+    fn with_conn(
+        &mut self,
+        (slot, id): (u32, ConnId),
+        ctx: &mut Context,
+        act: impl FnOnce(&mut Connection, &mut Lent<'_>) -> Flow,
+    ) {
+        if self.conns.get(slot).is_some_and(|conn| conn.id == id) {
+            self.with(slot, ctx, act);
         }
     }
-
-    /// A blocked connection's own limits may allow it to be read again.
-    pub fn wake_reader(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if conn.blocked && !conn.queued_up {
-            conn.queued_up = true;
-            let entry = (slot, conn.id);
-            self.blocked.push_back(entry);
-        }
-    }
-
-    // ---- forgetting ----------------------------------------------------------------------
 
     /// Closes the socket and forgets the connection.
-    pub fn drop_conn(&mut self, slot: u32, reset: bool, ctx: &mut Ctx) {
-        let Some(mut conn) = self.conns.try_remove(slot as usize) else { return };
-        self.by_id.remove(&conn.id);
-        if let Some(ip) = conn.counted_ip.take() {
-            self.shared.occupancy.uncount(*ip);
+    fn remove(&mut self, slot: u32, removal: Removal, ctx: &mut Context) {
+        let Some(mut conn) = self.conns.remove(slot) else { return };
+        if let Some(block) = conn.counted_ip.take() {
+            self.shared.occupancy.uncount(*block);
         }
-        if conn.over_since > 0 {
-            self.over.retain(|(_, over)| *over != conn.id);
-        }
-        ctx.give_back(conn.out.take());
-        if reset {
+        ctx.give_back(conn.outbox.take());
+        match removal {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
-            let _ = socket2::SockRef::from(&*conn.stream.tcp())
-                .set_linger(Some(std::time::Duration::ZERO));
-        } else {
-            conn.stream.farewell();
+            Removal::Reset => {
+                let socket = socket2::SockRef::from(&*conn.stream.tcp());
+                // It fails only where the client has reset the connection already.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
+            Removal::Close => conn.stream.close_notify(),
         }
         // Closing the socket takes it out of epoll.
         drop(conn);
         ctx.core.give_socket();
         if self.conns.is_empty() {
             // A crowd that left gives its memory back.
-            ctx.crowd_left(self.conns.capacity());
-            self.conns = Slab::new();
-            self.by_id = HashMap::new();
-            self.blocked = VecDeque::new();
-            self.hungry = VecDeque::new();
+            ctx.crowd_left(self.conns.forget_crowd());
+            self.queues = ReadQueues::default();
             for waiting in self.when_empty.drain(..) {
+                // Whoever asked may have gone.
                 let _ = waiting.send(());
             }
         }
     }
 
-    // ---- from the control runtime and the other shards -----------------------------------
+    // ---- events and messages -------------------------------------------------------------
 
-    /// Messages of a connection are through.
-    pub fn done(&mut self, conn: ConnId, bytes: usize, ctx: &mut Ctx) {
-        let Some(slot) = self.slot(conn) else { return };
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        conn.unanswered = conn.unanswered.saturating_sub(1);
-        conn.unanswered_bytes = conn.unanswered_bytes.saturating_sub(bytes);
-        if conn.state == State::Closing && conn.unanswered == 0 {
-            let id = conn.id;
-            self.finish_later(id, ctx);
-        } else {
-            self.wake_reader(slot);
+    /// The kernel says something about a connection.
+    pub(super) fn connection_event(&mut self, slot: u32, event: &Event, ctx: &mut Context) {
+        let closed = event.is_read_closed() || event.is_error();
+        let (readable, writable) = (event.is_readable() || closed, event.is_writable());
+        self.with(slot, ctx, |conn, lent| {
+            conn.reading.peer_closed |= closed;
+            conn.reading.readable |= readable;
+            if writable {
+                conn.writable(lent)?;
+            }
+            if conn.reading.readable { conn.readable(lent) } else { stay() }
+        });
+    }
+
+    /// The kernel says something about the acceptor or the listener's pipes.
+    pub(super) fn primary_event(&mut self, kind: Kind, closed: bool) {
+        if let Some(primary) = &mut self.primary {
+            primary.event(kind, closed);
+        }
+    }
+
+    /// A timer of a connection went off.
+    pub(super) fn timer(&mut self, due: Due, at: Millis, ctx: &mut Context) {
+        self.with_conn((due.slot, due.conn), ctx, |conn, lent| conn.timer_fired(at, lent));
+    }
+
+    /// Something from another thread.
+    pub(super) fn msg(&mut self, msg: HubMsg, ctx: &mut Context) {
+        match msg {
+            HubMsg::Op(op) => self.fanout.push(op),
+            HubMsg::Remove => self.cut_all(ctx),
+            HubMsg::Settings => self.set_settings(ctx),
+            // Whoever asked may have gone.
+            HubMsg::Sync(reply) => drop(reply.send(())),
+            HubMsg::Accept(acceptor) => {
+                if let Some(primary) = &mut self.primary {
+                    primary.accept_on(acceptor, &self.shared, ctx);
+                }
+            }
+            HubMsg::Socket(stream, peer, id) => self.socket(stream, peer, id, ctx),
+            HubMsg::Handshake(conn, decision) => {
+                self.with_id(conn, ctx, |conn, lent| conn.decided(decision, lent));
+            }
+            HubMsg::Settled(settled) => {
+                for (conn, bytes) in settled {
+                    self.with_id(conn, ctx, |conn, lent| conn.settled(bytes, lent));
+                }
+            }
+            // Being awake is enough: the turn looks at what waits.
+            HubMsg::GateOpen => {}
+            HubMsg::Primary(msg) => {
+                if let Some(primary) = &mut self.primary {
+                    primary.msg(msg, &self.shared, ctx);
+                }
+            }
+            HubMsg::List(one, reply) => drop(reply.send(self.list(one))),
+            HubMsg::CutAll => self.fanout.cut(self.conns.all()),
+            HubMsg::WhenEmpty(sender) if self.conns.is_empty() => drop(sender.send(())),
+            HubMsg::WhenEmpty(sender) => self.when_empty.push(sender),
+        }
+    }
+
+    /// Lets a connection act that is known by name.
+    fn with_id(
+        &mut self,
+        conn: ConnId,
+        ctx: &mut Context,
+        act: impl FnOnce(&mut Connection, &mut Lent<'_>) -> Flow,
+    ) {
+        if let Some(slot) = self.conns.slot(conn) {
+            self.with(slot, ctx, act);
         }
     }
 
     /// A connection as it is listed; none before its 101, nor after its end.
-    pub(super) fn row(&self, slot: u32) -> Option<ConnRow> {
-        let conn = self.conns.get(slot as usize)?;
-        Some(ConnRow { info: Arc::clone(conn.info.as_ref()?), queued: conn.queued() })
+    fn row(conn: &Connection) -> Option<ConnectionRow> {
+        Some(ConnectionRow { info: Arc::clone(conn.info()?), queued: conn.queued() })
     }
 
     /// Open connections: all, or one.
-    pub fn list(&self, one: Option<ConnId>) -> Vec<ConnRow> {
+    fn list(&self, one: Option<ConnId>) -> Vec<ConnectionRow> {
         match one {
-            Some(conn) => self.slot(conn).and_then(|slot| self.row(slot)).into_iter().collect(),
-            None => self.conns.iter().filter_map(|(slot, _)| self.row(slot as u32)).collect(),
+            Some(conn) => {
+                let conn = self.conns.slot(conn).and_then(|slot| self.conns.get(slot));
+                conn.and_then(Hub::row).into_iter().collect()
+            }
+            None => self.conns.iter().filter_map(|(_, conn)| Hub::row(conn)).collect(),
         }
     }
 
-    /// Tells when no connection is left.
-    pub fn when_empty(&mut self, sender: oneshot::Sender<()>) {
-        if self.conns.is_empty() {
-            let _ = sender.send(());
-        } else {
-            self.when_empty.push(sender);
+    /// Cuts every connection, for the gateway is gone.
+    fn cut_all(&mut self, ctx: &mut Context) {
+        for conn in self.conns.all() {
+            self.with_conn(conn, ctx, Connection::cut);
         }
     }
 
-    /// Tells the home of every open connection: its listener begins to be told of them.
-    pub fn announce(&mut self, ctx: &mut Ctx) {
-        let mut infos: Vec<Arc<ConnInfo>> =
-            self.conns.iter().filter_map(|(_, c)| c.info.clone()).collect();
-        infos.sort_unstable_by_key(|info| info.id);
-        for info in infos {
-            self.tell_home(HomeMsg::Opened(info), ctx);
+    // ---- the turn ------------------------------------------------------------------------
+
+    /// Does what is to be done; true if something is left to do at once.
+    pub(super) fn turn(&mut self, ctx: &mut Context) -> bool {
+        let mut more = self.primary_turn(ctx);
+        let mut budget = if ctx.hurries() { SENDS_IN_A_HURRY } else { SENDS };
+        if self.lingers(ctx) {
+            budget = 0;
+            more = true;
+        }
+        more |= self.fan_out(&mut budget, ctx);
+        if self.wants_resume() {
+            self.resume(ctx);
+            more |= self.primary_turn(ctx);
+            more |= self.fan_out(&mut budget, ctx);
+        }
+        more |= self.read_on(ctx);
+        // Last of all: reading on may have parked a connection, and a shard that sleeps with one has
+        // to have asked to be woken.
+        more |= self.wants_resume();
+        // What was carried out and read has told the primary something, or gave more to send.
+        more |= self.primary.as_ref().is_some_and(|p| p.wants_turn()) || !self.fanout.is_idle();
+        self.note_slow_readers(ctx);
+        more
+    }
+
+    /// Lets the primary act and carries out what it decided; true if it has to come back at once.
+    fn primary_turn(&mut self, ctx: &mut Context) -> bool {
+        let Some(primary) = &mut self.primary else { return false };
+        if !primary.is_due(ctx) {
+            return false;
+        }
+        // Effects may bring more; a listener and its clients must not keep the shard for good.
+        for _ in 0..4 {
+            let Some(primary) = &mut self.primary else { return false };
+            primary.step(&self.shared, ctx);
+            for (stream, peer, id) in primary.take_accepted() {
+                self.socket(stream, peer, id, ctx);
+            }
+            self.carry_out(ctx);
+            if !self.primary.as_ref().is_some_and(|primary| primary.has_news()) {
+                break;
+            }
+        }
+        let Some(primary) = &mut self.primary else { return false };
+        primary.publish(&self.shared);
+        let again = primary.wants_turn();
+        self.open_gate(ctx);
+        again
+    }
+
+    /// Carries out what the exchange decided: what concerns a connection on another shard goes
+    /// there, in the order of the decisions.
+    fn carry_out(&mut self, ctx: &mut Context) {
+        let Some(primary) = &mut self.primary else { return };
+        let mut effects = primary.take_effects();
+        let shards = ctx.core.shards();
+        let mut settled: Vec<Vec<(ConnId, usize)>> = Vec::new();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Op(op) => self.fanout.submit(op, &self.shared, ctx),
+                Effect::Handshake { conn, decision } => {
+                    // With several shards through the inbox, behind the messages decided before:
+                    // a connection that comes in now must not get those.
+                    let msg = HubMsg::Handshake(conn, decision);
+                    if shards == 1 {
+                        self.msg(msg, ctx);
+                    } else {
+                        ctx.core.post_hub(ctx.core.shard_of(conn), &self.shared, msg);
+                    }
+                }
+                Effect::Settled { conn, bytes } => {
+                    if settled.is_empty() {
+                        settled.resize_with(shards, Vec::new);
+                    }
+                    settled[ctx.core.shard_of(conn)].push((conn, bytes));
+                }
+            }
+        }
+        // Behind the deliveries: a connection that waits for its last answer ends after it.
+        for (shard, settled) in settled.into_iter().enumerate() {
+            if settled.is_empty() {
+                continue;
+            }
+            if shards == 1 {
+                self.msg(HubMsg::Settled(settled), ctx);
+            } else {
+                ctx.core.post_hub(shard, &self.shared, HubMsg::Settled(settled));
+            }
+        }
+        if let Some(primary) = &mut self.primary {
+            primary.give_back_effects(effects);
         }
     }
 
-    // ---- settings -------------------------------------------------------------------------
+    /// Wakes the shards whose clients wait for the gate, if it is open.
+    fn open_gate(&self, ctx: &Context) {
+        let shared = &self.shared;
+        if shared.pressure.wake_waiters(gate(&self.settings)) {
+            for shard in (0..ctx.core.shards()).filter(|shard| *shard != ctx.index) {
+                ctx.core.post_hub(shard, shared, HubMsg::GateOpen);
+            }
+        }
+    }
 
-    /// The settings changed.
-    pub fn set_settings(&mut self, ctx: &mut Ctx) {
+    /// How long the shard may sleep as far as this gateway goes; `None` for ever.
+    pub(super) fn timeout(&self, ctx: &Context) -> Option<Duration> {
+        let primary = self.primary.as_ref().and_then(|primary| primary.deadline(ctx));
+        let primary = primary.map(|at| at.saturating_duration_since(ctx.instant));
+        [primary, self.slow_readers.timeout()].into_iter().flatten().min()
+    }
+
+    /// Gives back the room that a crowd of connections took.
+    pub(super) fn shrink(&mut self) {
+        if let Some(primary) = &mut self.primary {
+            primary.shrink();
+        }
+    }
+
+    // ---- settings ------------------------------------------------------------------------
+
+    fn set_settings(&mut self, ctx: &mut Context) {
         let old = std::mem::replace(&mut self.settings, self.shared.settings());
-        let told = old.tells();
         if old.max_connections_per_ip == 0 && self.settings.max_connections_per_ip > 0 {
             self.count_open_ips();
         }
         if old.ping_interval != self.settings.ping_interval
             || old.idle_timeout != self.settings.idle_timeout
         {
-            let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
-            for slot in slots {
-                if self.conns.get(slot as usize).is_some_and(|c| c.state == State::Open) {
-                    self.set_ping(slot, ctx.now);
-                    self.arm(slot, ctx);
+            for conn in self.conns.all() {
+                self.with_conn(conn, ctx, |conn, lent| {
+                    if conn.is_open() {
+                        conn.set_ping(lent);
+                        conn.arm(lent);
+                    }
+                    stay()
+                });
+            }
+        }
+        if let Some(primary) = &mut self.primary {
+            primary.settings_changed(&self.shared, ctx);
+            self.carry_out(ctx);
+        }
+        // In front of the first message that the listener is asked about.
+        if self.settings.tells() && !old.tells() {
+            self.announce(ctx);
+        }
+    }
+
+    /// Tells the primary of every open connection: its listener begins to be told of them.
+    fn announce(&mut self, ctx: &mut Context) {
+        let infos = self.conns.iter().filter_map(|(slot, conn)| Some((conn.info()?.id, slot)));
+        let mut slots: Vec<_> = infos.collect();
+        slots.sort_unstable_by_key(|(id, _)| *id);
+        for (_, slot) in slots {
+            self.with(slot, ctx, |conn, lent| {
+                if let Some(info) = conn.info() {
+                    lent.tell_primary(PrimaryMsg::Opened(Arc::clone(info)));
                 }
-            }
+                stay()
+            });
         }
-        self.home_settings(told, ctx);
-    }
-
-    /// The token of a connection's events.
-    pub fn conn_token(&self, slot: u32) -> mio::Token {
-        token(self.shared.slot, Kind::Conn, slot)
     }
 }
 
-/// Writes what the socket takes of a connection's outbox; an empty one goes back to the spares.
-///
-/// # Errors
-/// The connection's end.
-pub fn flush(conn: &mut Conn, ctx: &mut Ctx) -> io::Result<()> {
-    let Some(out) = &mut conn.out else { return Ok(()) };
-    match out.flush(&mut conn.stream) {
-        Ok(Flush::Empty) => {
-            conn.took_at = ctx.now;
-            ctx.give_back(conn.out.take());
-            Ok(())
+impl Connection {
+    /// A message of it is settled: answered, dropped, or sent.
+    fn settled(&mut self, bytes: usize, lent: &mut Lent<'_>) -> Flow {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.unanswered_bytes = self.unanswered_bytes.saturating_sub(bytes);
+        if matches!(self.state, State::Closing(_)) && self.unanswered == 0 {
+            lent.finish_later(self.id);
+        } else {
+            self.enter_resume_queue(lent);
         }
-        Ok(Flush::Full(took)) => {
-            if took {
-                conn.took_at = ctx.now;
-            }
-            Ok(())
-        }
-        Err(e) => Err(e),
+        stay()
     }
-}
 
-/// An empty outbox.
-pub fn empty_outbox() -> Box<Outbox> {
-    Box::new(Outbox::default())
+    /// Cut at once: the listener is told, the socket is reset.
+    fn cut(&mut self, lent: &mut Lent<'_>) -> Flow {
+        self.announce_close(false, lent);
+        remove(Removal::Reset)
+    }
 }

@@ -1,294 +1,258 @@
-//! Bytes from clients, and the backpressure: a connection is not read while the listener's window
-//! is full, or while too much of its own is under way.
+//! Bytes from clients, and backpressure: a connection is not read while the listener's window is
+//! full or its own limits are reached.
+//!
+//! Sockets are read into one buffer that all connections of a shard share. What is no whole frame
+//! yet, or has to wait, is kept with the connection.
 
 use std::io::{self, Read};
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::gateway::engine::{Delivery, HomeMsg};
-use crate::gateway::hub::Slice;
-use crate::gateway::hub::connection::State;
-use crate::gateway::pressure::Gate;
-use crate::gateway::shard::Ctx;
+use crate::gateway::context::Context;
+use crate::gateway::hub::connection::{Connection, Paused, State};
+use crate::gateway::hub::flow::{Flow, Removal, stay};
+use crate::gateway::hub::{Hub, Lent, gate, may_read};
+use crate::gateway::msg::PrimaryMsg;
 use crate::listener::exchange::route_recipients;
-use crate::listener::protocol::connid::ConnId;
+use crate::listener::op::Delivery;
 use crate::listener::protocol::hooks::Hook;
 use crate::listener::recipients::Recipients;
-use crate::ws::close;
-use crate::ws::decoder;
-use crate::ws::decoder::{Item, Step};
-use crate::ws::frame;
-use crate::ws::payload::Message;
+use crate::text::escape::escape;
+use crate::ws::decoder::{self, Item, Step};
+use crate::ws::payload::Payload;
+use crate::ws::{close, frame};
 
-/// Messages of a blocked connection before the next one has its turn.
+/// Messages of a paused connection before the next one has its turn.
 const TURN: usize = 16;
 
 /// Reads of one connection in a turn: one that never ends must not keep the shard from the others.
 const READS: usize = 8;
 
-/// Bytes read at a time where messages wait for a listener: what pressure keeps back stays in the
-/// kernel rather than here.
+/// Bytes read at a time where messages wait for a listener: what backpressure keeps back stays in
+/// the kernel rather than here.
 const ASKED_READ: usize = 16 * 1024;
 
 /// How far the frames in a buffer were handled.
 enum Progress {
     /// So many bytes, the rest is no whole frame.
     More(usize),
-    /// So many bytes, pressure keeps the rest back.
-    Blocked(usize),
+    /// So many bytes, backpressure keeps the rest back.
+    Paused(usize),
     /// All there is to handle.
     Over,
 }
 
-impl Slice {
-    /// Whether pressure allows clients to be read at all.
-    pub fn gate_open(&self) -> bool {
-        let shared = &self.shared;
-        if shared.stopping.load(Ordering::Relaxed) {
-            return true;
-        }
-        shared.pressure.may_read(self.gate())
-    }
+/// How far frames were handled, or the connection's end.
+type Handled = std::ops::ControlFlow<Removal, Progress>;
 
-    /// What the settings say of the gate.
-    pub(super) fn gate(&self) -> Gate {
-        Gate { window: self.settings.asks(Hook::OnMessage).then_some(self.settings.window) }
-    }
+/// Frames were handled so far.
+fn handled(progress: Progress) -> Handled {
+    Handled::Continue(progress)
+}
 
-    /// The socket may have bytes.
-    pub fn readable(&mut self, slot: u32, ctx: &mut Ctx) {
-        if self.conns.get(slot as usize).is_some_and(|c| c.blocked && c.state == State::Open) {
-            return;
-        }
-        self.take(slot, usize::MAX, ctx);
-    }
-
-    /// Gives blocked connections their turns while pressure allows.
-    pub fn resume(&mut self, ctx: &mut Ctx) {
-        for _ in 0..self.blocked.len() {
-            if !self.gate_open() {
+impl Hub {
+    /// Gives paused connections their turns while backpressure allows.
+    pub(super) fn resume(&mut self, ctx: &mut Context) {
+        for _ in 0..self.queues.resume.len() {
+            if !may_read(&self.shared, &self.settings) {
                 break;
             }
-            let Some((slot, id)) = self.blocked.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(slot as usize) else { continue };
-            if conn.id != id || !conn.blocked {
-                continue;
-            }
-            conn.blocked = false;
-            conn.queued_up = false;
-            conn.stood_still(ctx.now, self.settings.max_rate);
-            self.take(slot, TURN, ctx);
+            let Some(entry) = self.queues.resume.pop_front() else { break };
+            self.with_conn(entry, ctx, |conn, lent| {
+                if conn.reading.paused.is_none() {
+                    return stay();
+                }
+                conn.account_for_pause(lent.ctx.now, lent.settings.max_rate);
+                conn.reading.paused = None;
+                conn.take(TURN, lent)
+            });
         }
     }
 
     /// Reads on where a connection had more than one turn reads; true if there is still more.
-    pub fn read_on(&mut self, ctx: &mut Ctx) -> bool {
-        for _ in 0..self.hungry.len() {
-            let Some((slot, id)) = self.hungry.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(slot as usize).filter(|conn| conn.id == id) else {
-                continue;
-            };
-            conn.hungry = false;
-            self.readable(slot, ctx);
+    pub(super) fn read_on(&mut self, ctx: &mut Context) -> bool {
+        for _ in 0..self.queues.read.len() {
+            let Some(entry) = self.queues.read.pop_front() else { break };
+            self.with_conn(entry, ctx, |conn, lent| {
+                conn.reading.in_read_queue = false;
+                conn.readable(lent)
+            });
         }
-        !self.hungry.is_empty()
+        !self.queues.read.is_empty()
     }
 
-    /// Whether there is something to do for blocked connections now; asks to be woken if not.
-    pub fn wants_resume(&self) -> bool {
-        if self.blocked.is_empty() {
-            return false;
+    /// Whether there is something to do for paused connections now; asks to be woken if not.
+    pub(super) fn wants_resume(&self) -> bool {
+        !self.queues.resume.is_empty()
+            && (self.shared.pressure.wait_for_gate(gate(&self.settings))
+                || self.shared.is_stopping())
+    }
+}
+
+impl Connection {
+    /// The socket may have bytes.
+    pub(super) fn readable(&mut self, lent: &mut Lent<'_>) -> Flow {
+        if self.reading.paused.is_some() && self.is_open() {
+            return stay();
         }
-        self.shared.pressure.wait_for_gate(self.gate())
-            || self.shared.stopping.load(Ordering::Relaxed)
+        self.take(usize::MAX, lent)
     }
 
-    /// Reads and handles a connection's bytes; so many messages of an open one at most.
-    fn take(&mut self, slot: u32, mut budget: usize, ctx: &mut Ctx) {
-        if ctx.buffer.is_empty() {
-            // Called from within itself: the outer call goes on.
-            return;
-        }
+    /// Reads and handles its bytes; so many messages of an open one at most.
+    fn take(&mut self, mut budget: usize, lent: &mut Lent<'_>) -> Flow {
         let mut reads = 0;
         loop {
-            let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-            match conn.state {
-                State::Handshake => {}
-                State::Asking => {
-                    if conn.eof {
-                        self.lost(slot, ctx);
-                    }
-                    return;
-                }
-                State::Open | State::Leaving => {
-                    if !conn.partial.is_empty() {
-                        let mut bytes = std::mem::take(&mut conn.partial);
-                        let progress = self.frames(slot, &mut bytes, &mut budget, ctx);
-                        if self.keep_rest(slot, bytes, progress) {
-                            return;
+            match self.state {
+                State::Handshake(_) => {}
+                State::Asking(_) if self.reading.peer_closed => return self.lost(lent),
+                State::Asking(_) => return stay(),
+                State::Open(_) | State::Leaving(_) => {
+                    if !self.partial.is_empty() {
+                        let mut bytes = std::mem::take(&mut self.partial);
+                        let progress = self.frames(&mut bytes, &mut budget, lent)?;
+                        if self.keep_rest(bytes, progress) {
+                            return stay();
                         }
                     }
                 }
-                State::Closing | State::Lingering => {}
+                State::Closing(_) | State::Lingering { .. } => {}
             }
-            let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-            if !conn.readable {
-                return;
+            if !self.reading.readable {
+                return stay();
             }
             if reads == READS {
-                if !std::mem::replace(&mut conn.hungry, true) {
-                    self.hungry.push_back((slot, conn.id));
-                }
-                return;
+                self.enter_read_queue(lent);
+                return stay();
             }
             reads += 1;
-            let mut buffer = std::mem::take(&mut ctx.buffer);
-            let asks = self.settings.listener.is_some();
-            let room = if asks { ASKED_READ.min(buffer.len()) } else { buffer.len() };
-            let gone = match conn.stream.read(&mut buffer[..room]) {
-                Ok(0) => true,
-                Ok(n) => {
-                    // A short read has emptied the socket, but for the end that was announced.
-                    if n < room && !conn.eof && conn.stream.short_read_is_all() {
-                        conn.readable = false;
-                    }
-                    self.bytes(slot, &mut buffer[..n], &mut budget, ctx);
-                    false
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    conn.readable = false;
-                    false
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => false,
-                Err(_) => true,
-            };
-            ctx.buffer = buffer;
-            if gone {
-                self.client_left(slot, ctx);
-                return;
+            if self.read_once(&mut budget, lent)? {
+                return self.client_left(lent);
             }
-            if self.conns.get(slot as usize).is_none_or(|c| c.blocked) {
-                return;
+            if self.reading.paused.is_some() {
+                return stay();
             }
         }
+    }
+
+    /// Reads once and handles what came; true if nothing more will.
+    fn read_once(
+        &mut self,
+        budget: &mut usize,
+        lent: &mut Lent<'_>,
+    ) -> std::ops::ControlFlow<Removal, bool> {
+        let mut buffer = std::mem::take(&mut lent.ctx.buffer);
+        let asks = lent.settings.listener.is_some();
+        let room = if asks { ASKED_READ.min(buffer.len()) } else { buffer.len() };
+        let mut flow = stay();
+        let ended = match self.stream.read(&mut buffer[..room]) {
+            Ok(0) => true,
+            Ok(n) => {
+                // A short read has emptied the socket, but for the end that was announced.
+                if n < room && !self.reading.peer_closed && self.stream.short_read_is_all() {
+                    self.reading.readable = false;
+                }
+                flow = self.bytes(&mut buffer[..n], budget, lent);
+                false
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.reading.readable = false;
+                false
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => false,
+            Err(_) => true,
+        };
+        lent.ctx.buffer = buffer;
+        flow?;
+        std::ops::ControlFlow::Continue(ended)
     }
 
     /// Handles bytes that lie in the shared buffer.
-    fn bytes(&mut self, slot: u32, bytes: &mut [u8], budget: &mut usize, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+    fn bytes(&mut self, bytes: &mut [u8], budget: &mut usize, lent: &mut Lent<'_>) -> Flow {
         // Any sign of life answers a ping.
-        conn.pong_by = 0;
-        match conn.state {
-            State::Open | State::Leaving if conn.partial.is_empty() => {
-                let progress = self.frames(slot, bytes, budget, ctx);
-                let (Progress::More(done) | Progress::Blocked(done)) = progress else { return };
-                if done < bytes.len()
-                    && let Some(conn) = self.conns.get_mut(slot as usize)
+        self.pong_deadline = None;
+        match self.state {
+            State::Open(_) | State::Leaving(_) if self.partial.is_empty() => {
+                let progress = self.frames(bytes, budget, lent)?;
+                if let Progress::More(done) | Progress::Paused(done) = progress
+                    && done < bytes.len()
                 {
-                    conn.partial = bytes[done..].to_vec();
+                    self.partial = bytes[done..].to_vec();
                 }
             }
-            State::Open | State::Leaving => conn.partial.extend_from_slice(bytes),
-            State::Handshake => {
-                conn.partial.extend_from_slice(bytes);
-                self.request(slot, ctx);
+            State::Open(_) | State::Leaving(_) => self.partial.extend_from_slice(bytes),
+            State::Handshake(_) => {
+                self.partial.extend_from_slice(bytes);
+                return self.request(lent);
             }
             // Kept for when it is open; nothing is read meanwhile.
-            State::Asking => conn.partial.extend_from_slice(bytes),
-            State::Closing | State::Lingering => {}
+            State::Asking(_) => self.partial.extend_from_slice(bytes),
+            State::Closing(_) | State::Lingering { .. } => {}
         }
+        stay()
     }
 
     /// Puts back what was not handled; true if the connection is not to be read on.
-    fn keep_rest(&mut self, slot: u32, mut bytes: Vec<u8>, progress: Progress) -> bool {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return true };
+    fn keep_rest(&mut self, mut bytes: Vec<u8>, progress: Progress) -> bool {
         let (done, stop) = match progress {
             Progress::More(done) => (done, false),
-            Progress::Blocked(done) => (done, true),
+            Progress::Paused(done) => (done, true),
             Progress::Over => return false,
         };
         if done == 0 {
-            conn.partial = bytes;
+            self.partial = bytes;
         } else if done < bytes.len() {
             bytes.drain(..done);
             bytes.shrink_to_fit();
-            conn.partial = bytes;
+            self.partial = bytes;
         }
         stop
     }
 
     /// Handles the frames at the front of `bytes`, and answers their pings with one write.
-    fn frames(
-        &mut self,
-        slot: u32,
-        bytes: &mut [u8],
-        budget: &mut usize,
-        ctx: &mut Ctx,
-    ) -> Progress {
-        let id = self.conns.get(slot as usize).map(|conn| conn.id);
+    fn frames(&mut self, bytes: &mut [u8], budget: &mut usize, lent: &mut Lent<'_>) -> Handled {
         let mut pongs = Vec::new();
-        let progress = self.each_frame(slot, bytes, budget, &mut pongs, ctx);
-        if !pongs.is_empty() && self.conns.get(slot as usize).map(|conn| conn.id) == id {
-            self.send_always(slot, Bytes::from(pongs), ctx);
+        let progress = self.each_frame(bytes, budget, &mut pongs, lent)?;
+        if !pongs.is_empty() {
+            self.send_always(Bytes::from(pongs), lent)?;
         }
-        progress
+        handled(progress)
     }
 
     fn each_frame(
         &mut self,
-        slot: u32,
         bytes: &mut [u8],
         budget: &mut usize,
         pongs: &mut Vec<u8>,
-        ctx: &mut Ctx,
-    ) -> Progress {
+        lent: &mut Lent<'_>,
+    ) -> Handled {
         let mut at = 0;
-        let stopping = self.shared.stopping.load(Ordering::Relaxed);
+        let stopping = lent.shared.is_stopping();
         loop {
             if at == bytes.len() {
-                return Progress::More(at);
+                return handled(Progress::More(at));
             }
-            let gate = *budget > 0 && self.gate_open();
-            let asks = self.settings.asks(Hook::OnMessage);
-            let quarter = (self.settings.window / 4).max(1) as u32;
-            let half = self.settings.max_queue / 2;
-            let Some(conn) = self.conns.get_mut(slot as usize) else { return Progress::Over };
-            match conn.state {
-                State::Open if !stopping => {
-                    let own = conn.queue_cost() + conn.unanswered_bytes;
-                    let free = own <= half || own == 0;
-                    let may = free && (!asks || conn.unanswered < quarter);
-                    if !(may && gate) {
-                        conn.blocked = true;
-                        conn.blocked_at = ctx.now;
-                        conn.queued_up = may;
-                        let id = conn.id;
-                        if may {
-                            self.blocked.push_back((slot, id));
-                        }
-                        return Progress::Blocked(at);
+            match self.state {
+                State::Open(_) if !stopping => {
+                    if self.pauses(*budget > 0, lent) {
+                        return handled(Progress::Paused(at));
                     }
                 }
-                State::Open | State::Leaving => {}
-                _ => return Progress::Over,
+                State::Open(_) | State::Leaving(_) => {}
+                _ => return handled(Progress::Over),
             }
-            let max = self.settings.max_message;
-            match decoder::next(&mut bytes[at..], &mut conn.fragments, max) {
-                Step::Need(_) => return Progress::More(at),
+            match decoder::next(&mut bytes[at..], &mut self.fragments, lent.settings.max_message) {
+                Step::Need(_) => return handled(Progress::More(at)),
                 Step::Frame(n, item) => {
                     at += n;
                     match item {
                         Item::Nothing => {}
-                        Item::Message(message, length) => {
-                            if conn.state == State::Open && !stopping {
-                                *budget -= 1;
-                                let id = conn.id;
-                                self.message(slot, id, message, length, ctx);
-                            }
+                        Item::Message(message, length) if self.is_open() && !stopping => {
+                            *budget -= 1;
+                            self.message(message, length, lent)?;
                         }
+                        Item::Message(..) => {}
                         Item::Ping(payload) => {
-                            if conn.state == State::Open {
+                            if self.is_open() {
                                 frame::pong(pongs, &payload);
                             }
                         }
@@ -296,83 +260,108 @@ impl Slice {
                             let (code, reason) = said
                                 .map_or((None, String::new()), |(code, text)| (Some(code), text));
                             let client = (code.unwrap_or(close::NO_STATUS), reason);
-                            // Section 5.5.1: the Close is answered with the code it had.
-                            let ours = (code, String::new());
-                            self.client_ends(slot, Some(client), ours, ctx);
-                            return Progress::Over;
+                            // RFC 6455 section 5.5.1: the Close is answered with the code it had.
+                            self.client_ends(Some(client), (code, String::new()), lent)?;
+                            return handled(Progress::Over);
                         }
                     }
                 }
                 Step::Violation((code, reason)) => {
-                    let id = conn.id;
-                    if conn.state == State::Open {
+                    if self.is_open() {
                         tracing::info!(
-                            gateway = %self.shared.id, conn = %id, code,
+                            gateway = %lent.shared.id, conn = %self.id, code,
                             "the client broke the protocol: {reason}"
                         );
                     }
-                    let ours = (Some(code), reason.to_owned());
-                    self.client_ends(slot, None, ours, ctx);
-                    return Progress::Over;
+                    self.client_ends(None, (Some(code), reason.to_owned()), lent)?;
+                    return handled(Progress::Over);
                 }
             }
         }
     }
 
-    /// A whole message.
-    fn message(&mut self, slot: u32, id: ConnId, message: Message, length: usize, ctx: &mut Ctx) {
-        let asks = self.settings.asks(Hook::OnMessage);
-        let rate = self.settings.max_rate as f32;
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        if rate > 0.0 {
-            let (tokens, at) = &mut conn.rate;
-            if *tokens < rate {
-                let since = ctx.now.saturating_sub(*at) as f32 / 1_000.0;
-                *tokens = (*tokens + since * rate).min(rate);
-            }
-            *at = ctx.now;
-            if *tokens < 1.0 {
-                let (code, reason) = close::RATE;
-                let ours = (Some(code), reason.to_owned());
-                tracing::info!(gateway = %self.shared.id, conn = %id, "over max-rate: closed");
-                return self.client_ends(slot, None, ours, ctx);
-            }
-            *tokens -= 1.0;
+    /// Pauses it if it may not be read now; `turn` says whether its turn goes on.
+    fn pauses(&mut self, turn: bool, lent: &mut Lent<'_>) -> bool {
+        let settings = lent.settings;
+        let half = settings.max_queue / 2;
+        let queue = self.queue_cost();
+        let own = queue + self.unanswered_bytes;
+        let quarter = (settings.window / 4).max(1) as u32;
+        let within_own_limits = (own <= half || own == 0)
+            && (!settings.asks(Hook::OnMessage) || self.unanswered < quarter);
+        if within_own_limits && turn && may_read(lent.shared, settings) {
+            return false;
         }
-        conn.last_message = ctx.now;
-        let metrics = &self.shared.metrics;
+        self.reading.paused = Some(Paused {
+            since: lent.ctx.now,
+            in_resume_queue: false,
+            by_own_queue: queue > half,
+        });
+        if within_own_limits {
+            self.enter_resume_queue(lent);
+        }
+        true
+    }
+
+    /// A whole message; `length` is what it had on the wire.
+    fn message(&mut self, message: Payload, length: usize, lent: &mut Lent<'_>) -> Flow {
+        if !self.allows_one_more(lent) {
+            let (code, reason) = close::RATE;
+            tracing::info!(gateway = %lent.shared.id, conn = %self.id, "over max-rate: closed");
+            return self.client_ends(None, (Some(code), reason.to_owned()), lent);
+        }
+        self.last_message = lent.ctx.now;
+        let metrics = &lent.shared.metrics;
         metrics.messages_in.inc();
         metrics.bytes_in.add(length as u64);
         if tracing::enabled!(tracing::Level::TRACE) {
-            let payload = frame::payload_of(&message.frame);
-            let body = String::from_utf8_lossy(&payload).into_owned();
-            let body = crate::text::escape::escape(&body);
-            tracing::trace!(gateway = %self.shared.id, conn = %id, %body, "received");
+            let body = escape(&String::from_utf8_lossy(message.bytes())).to_string();
+            tracing::trace!(gateway = %lent.shared.id, conn = %self.id, %body, "received");
         }
-        if asks {
-            conn.unanswered += 1;
-            conn.unanswered_bytes += message.frame.len();
-            self.shared.pressure.message_posted();
-            self.tell_home(HomeMsg::Message(id, message), ctx);
-        } else {
-            let to = route_recipients(self.settings.route, Some(id), &[]);
-            if matches!(&to, Recipients::Only(nobody) if nobody.is_empty()) {
-                return;
-            }
-            conn.unanswered_bytes += message.frame.len();
-            self.deliver(Delivery { frame: message.frame, to, from: Some(id), tally: None }, ctx);
+        if lent.settings.asks(Hook::OnMessage) {
+            self.unanswered += 1;
+            self.unanswered_bytes += message.cost();
+            lent.shared.pressure.message_posted();
+            lent.tell_primary(PrimaryMsg::Message(self.id, message));
+            return stay();
         }
+        let to = route_recipients(lent.settings.route, Some(self.id), &[]);
+        if !matches!(&to, Recipients::Only(nobody) if nobody.is_empty()) {
+            self.unanswered_bytes += message.cost();
+            lent.deliver(Delivery { from: Some(self.id), ..Delivery::new(message, to, None) });
+        }
+        stay()
+    }
+
+    /// Counts a message against `max-rate`; false if it is one too many.
+    fn allows_one_more(&mut self, lent: &Lent<'_>) -> bool {
+        let rate = lent.settings.max_rate as f32;
+        if rate == 0.0 {
+            return true;
+        }
+        let now = lent.ctx.now;
+        let allowance = &mut self.allowance;
+        if allowance.tokens < rate {
+            let since = now.since(allowance.at) as f32 / 1_000.0;
+            allowance.tokens = (allowance.tokens + since * rate).min(rate);
+        }
+        allowance.at = now;
+        if allowance.tokens < 1.0 {
+            return false;
+        }
+        allowance.tokens -= 1.0;
+        true
     }
 
     /// The client closed its side, or the socket failed.
-    fn client_left(&mut self, slot: u32, ctx: &mut Ctx) {
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
-        conn.readable = false;
-        match conn.state {
-            // A client that half-closed still gets what it is owed, and our Close.
-            State::Closing => conn.readable = true,
-            State::Lingering if !conn.all_out() => conn.readable = true,
-            _ => self.lost(slot, ctx),
-        }
+    fn client_left(&mut self, lent: &mut Lent<'_>) -> Flow {
+        // A client that half-closed still gets what it is owed, and our Close.
+        let owed = match self.state {
+            State::Closing(_) => true,
+            State::Lingering { .. } => !self.all_out(),
+            _ => false,
+        };
+        self.reading.readable = owed;
+        if owed { stay() } else { self.lost(lent) }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod memory;
 pub mod outbox;
+pub mod send_queue;
 pub mod timers;
 pub mod transport;
 #[cfg_attr(not(target_os = "linux"), path = "no_uring.rs")]

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::gateway::time::Millis;
 use crate::listener::protocol::connid::ConnId;
 
 /// Which connection a timer is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
-    /// The gateway's slot; there may be many timers, so they are kept small.
+    /// The gateway's place; there may be many timers, so they are kept small.
     pub gateway: u32,
     /// The connection's slot.
     pub slot: u32,
@@ -20,30 +21,30 @@ pub struct Due {
 /// behind is gone soon too, however long its time-outs are.
 const FARTHEST: u64 = 30_000;
 
-/// The timers of one shard. Times are milliseconds since the engine began.
+/// The timers of one shard.
 #[derive(Debug, Default)]
 pub struct Timers {
-    buckets: BTreeMap<u64, Vec<Due>>,
+    buckets: BTreeMap<Millis, Vec<Due>>,
 }
 
 impl Timers {
     /// Sets a timer; returns the time at which it will go off, which may be too early. Nothing is ever taken out: a timer
     /// whose connection no longer waits for that very time is ignored by its owner.
-    pub fn set(&mut self, at: u64, now: u64, due: Due) -> u64 {
-        let at = at.min(now + FARTHEST);
-        let grain = if at.saturating_sub(now) > 2_000 { 100 } else { 10 };
-        let at = at.div_ceil(grain) * grain;
+    pub fn set(&mut self, at: Millis, now: Millis, due: Due) -> Millis {
+        let at = at.min(now.after(FARTHEST));
+        let grain = if at.since(now) > 2_000 { 100 } else { 10 };
+        let at = Millis::new(at.get().div_ceil(grain) * grain);
         self.buckets.entry(at).or_default().push(due);
         at
     }
 
     /// The time of the next one.
-    pub fn next(&self) -> Option<u64> {
+    pub fn next(&self) -> Option<Millis> {
         self.buckets.first_key_value().map(|(at, _)| *at)
     }
 
     /// The next bucket that is due.
-    pub fn pop(&mut self, now: u64) -> Option<(u64, Vec<Due>)> {
+    pub fn pop(&mut self, now: Millis) -> Option<(Millis, Vec<Due>)> {
         if self.next()? > now {
             return None;
         }

@@ -1,12 +1,12 @@
 //! A client's socket, with TLS or without: both are read and written the same way.
 //!
 //! Nonblocking throughout. With TLS, bytes that were taken may still wait inside the record layer;
-//! [`Transport::push`] sends them on when the socket is writable again, and no more are taken
+//! [`Transport::flush_tls`] sends them on when the socket is writable again, and no more are taken
 //! meanwhile, so that the pressure is the same as without.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use mio::net::TcpStream;
@@ -53,9 +53,14 @@ impl Transport {
         &mut self.tcp
     }
 
-    /// The descriptor, where bytes written to it are those of the frames: not with TLS.
-    pub fn plain(&self) -> Option<BorrowedFd<'_>> {
-        self.tls.is_none().then(|| self.tcp.as_fd())
+    /// The socket itself, to be asked.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.tcp.as_fd()
+    }
+
+    /// Whether bytes written to the socket are those of the frames: not with TLS.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none()
     }
 
     /// Whether a short read has emptied the socket: not so with TLS, whose records end where they
@@ -65,7 +70,7 @@ impl Transport {
     }
 
     /// Whether bytes that were taken still wait inside the record layer.
-    pub fn holds(&self) -> bool {
+    pub fn tls_pending(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.session.wants_write())
     }
 
@@ -73,7 +78,7 @@ impl Transport {
     ///
     /// # Errors
     /// The connection's end.
-    pub fn push(&mut self) -> io::Result<bool> {
+    pub fn flush_tls(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return Ok(true) };
         while tls.session.wants_write() {
             match tls.session.write_tls(&mut self.tcp) {
@@ -92,13 +97,13 @@ impl Transport {
     }
 
     /// Ends TLS in order before the socket is closed, as far as the socket takes it.
-    pub fn farewell(&mut self) {
+    pub fn close_notify(&mut self) {
         if let Some(tls) = &mut self.tls
             && !tls.session.is_handshaking()
         {
             tls.session.send_close_notify();
             // The socket is closed in any case.
-            let _ = self.push();
+            let _ = self.flush_tls();
         }
     }
 
@@ -112,9 +117,15 @@ impl Transport {
             Some(tls) => {
                 tls.session.send_close_notify();
                 tls.closing = true;
-                self.push().map(drop)
+                self.flush_tls().map(drop)
             }
         }
+    }
+}
+
+impl AsRawFd for Transport {
+    fn as_raw_fd(&self) -> RawFd {
+        self.tcp.as_raw_fd()
     }
 }
 
@@ -138,7 +149,7 @@ impl Read for Transport {
             let failed = tls.session.process_new_packets().map_err(io::Error::other).err();
             // The handshake's next step, or the alert that says what was wrong.
             // A socket that takes nothing more may still have records, and says its end behind them.
-            let _ = self.push();
+            let _ = self.flush_tls();
             if let Some(tls) = &mut self.tls {
                 // Good records in front of a bad one have their turn first.
                 tls.failed = failed;
@@ -160,7 +171,7 @@ impl Write for Transport {
         if self.tls.is_none() {
             return self.tcp.write_vectored(slices);
         }
-        if !self.push()? {
+        if !self.flush_tls()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let Some(tls) = &mut self.tls else { return Ok(0) };
@@ -169,11 +180,11 @@ impl Write for Transport {
         }
         // Small frames share records.
         let taken = tls.session.writer().write_vectored(slices)?;
-        self.push()?;
+        self.flush_tls()?;
         if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.push().map(drop)
+        self.flush_tls().map(drop)
     }
 }

@@ -6,14 +6,15 @@
 //! each had been a nonblocking `send(2)`.
 //!
 //! # Why it is sound
-//! The kernel reads the bytes and uses the descriptors that the entries name from the submission
-//! to the completion of each. Both are borrowed by [`Ring::send`] for all of its run, and it leaves
-//! only when it has seen one completion for each entry that it queued: by returning, or by ending
-//! the process. There is no early return and no call of foreign code in between.
+//! The kernel reads the bytes from the submission to the completion of each entry. They are borrowed
+//! by [`Ring::send`] for all of its run, and it leaves only when it has seen one completion for each
+//! entry that it queued: by returning, or by ending the process. There is no early return and no
+//! call of foreign code in between. A descriptor is a number to the kernel: one that is closed is an
+//! error of that entry alone.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::RawFd;
 
 use io_uring::{IoUring, opcode, types};
 
@@ -26,11 +27,17 @@ pub const LARGEST: usize = 16 * 1024;
 /// Turns it off (`WSGW_IO_URING=off`), to compare or where a kernel's is not trusted.
 const SWITCH: &str = "WSGW_IO_URING";
 
-/// A submission queue and its completions.
-pub struct Ring {
-    ring: IoUring,
-    results: Vec<i32>,
+/// A socket that gets the bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Whose it is; comes back with the result.
+    pub slot: u32,
+    /// The socket.
+    pub fd: RawFd,
 }
+
+/// A submission queue and its completions.
+pub struct Ring(IoUring);
 
 impl Ring {
     /// A ring for the calling thread, which alone may use it.
@@ -47,33 +54,29 @@ impl Ring {
             .setup_defer_taskrun()
             .setup_submit_all()
             .build(BATCH as u32)?;
-        Ok(Ring { ring, results: Vec::with_capacity(BATCH) })
+        Ok(Ring(ring))
     }
 
-    /// Sends `bytes` to each of `sockets`, [`BATCH`] at most, without waiting for any. The results
-    /// are in their order: bytes taken, or the error's number below zero.
-    pub fn send(&mut self, bytes: &[u8], sockets: &[BorrowedFd<'_>]) -> &[i32] {
-        self.results.clear();
-        self.results.resize(sockets.len(), -libc::EAGAIN);
+    /// Sends `bytes` to each of the targets, [`BATCH`] at most, without waiting for any. Adds one
+    /// result for each, in any order: its slot, and the bytes taken or the error's number below zero.
+    pub fn send(&mut self, bytes: &[u8], targets: &[Target], results: &mut Vec<(u32, i32)>) {
         let mut queued = 0;
-        for (index, socket) in sockets.iter().enumerate() {
+        for (index, target) in targets.iter().enumerate() {
             // DONTWAIT: a full socket is an answer, nothing stays behind in the kernel.
-            let send = opcode::Send::new(
-                types::Fd(socket.as_raw_fd()),
-                bytes.as_ptr(),
-                bytes.len() as u32,
-            )
-            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .build()
-            .user_data(index as u64);
-            // SAFETY: the bytes and the descriptor outlive the operation, see the module's proof.
-            if unsafe { self.ring.submission().push(&send) }.is_err() {
+            let send = opcode::Send::new(types::Fd(target.fd), bytes.as_ptr(), bytes.len() as u32)
+                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                .build()
+                .user_data(u64::from(target.slot));
+            // SAFETY: the bytes outlive the operation, see the module's proof.
+            if unsafe { self.0.submission().push(&send) }.is_err() {
+                // No room: the same as sockets that are full.
+                results.extend(targets[index..].iter().map(|t| (t.slot, -libc::EAGAIN)));
                 break;
             }
             queued += 1;
         }
         while queued > 0 {
-            match self.ring.submit_and_wait(queued) {
+            match self.0.submit_and_wait(queued) {
                 Ok(_) => {}
                 // A signal, or no memory for the moment: what is not done yet still will be.
                 Err(e)
@@ -86,21 +89,19 @@ impl Ring {
                     std::process::abort();
                 }
             }
-            for done in self.ring.completion() {
-                if let Some(result) = self.results.get_mut(done.user_data() as usize) {
-                    *result = done.result();
-                }
+            for done in self.0.completion() {
+                // The number that was given above.
+                results.push((done.user_data() as u32, done.result()));
                 queued -= 1;
             }
         }
-        &self.results
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -122,13 +123,43 @@ mod tests {
         while full.write(&[0; 4096]).is_ok() {}
         let (gone, other) = UnixStream::pair().unwrap();
         drop(other);
-        let results = ring.send(b"hello", &[open.as_fd(), full.as_fd(), gone.as_fd()]);
-        assert_eq!(results, [5, -libc::EAGAIN, -libc::EPIPE]);
+        let target = |slot, socket: &UnixStream| Target { slot, fd: socket.as_raw_fd() };
+        let mut results = Vec::new();
+        ring.send(b"hello", &[target(7, &open), target(8, &full), target(9, &gone)], &mut results);
+        results.sort_unstable();
+        assert_eq!(results, [(7, 5), (8, -libc::EAGAIN), (9, -libc::EPIPE)]);
         let mut got = [0; 5];
         reader.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"hello");
         // And again: nothing of the first round is left.
-        assert_eq!(ring.send(b"x", &[open.as_fd()]), [1]);
-        assert!(ring.send(b"x", &[]).is_empty());
+        results.clear();
+        ring.send(b"x", &[target(7, &open)], &mut results);
+        assert_eq!(results, [(7, 1)]);
+        results.clear();
+        ring.send(b"x", &[], &mut results);
+        assert!(results.is_empty());
+    }
+
+    /// A socket that vanished between the choice and the send is an error of its own, and shifts
+    /// nobody else's result.
+    #[test]
+    fn a_closed_descriptor_does_not_shift_the_results_of_others() {
+        let Ok(mut ring) = Ring::new() else { return };
+        let (first, mut reads_first) = UnixStream::pair().unwrap();
+        let (second, mut reads_second) = UnixStream::pair().unwrap();
+        let targets = [
+            Target { slot: 1, fd: first.as_raw_fd() },
+            Target { slot: 2, fd: -1 },
+            Target { slot: 3, fd: second.as_raw_fd() },
+        ];
+        let mut results = Vec::new();
+        ring.send(b"whole", &targets, &mut results);
+        results.sort_unstable();
+        assert_eq!(results, [(1, 5), (2, -libc::EBADF), (3, 5)]);
+        for reader in [&mut reads_first, &mut reads_second] {
+            let mut got = [0; 5];
+            reader.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"whole");
+        }
     }
 }

@@ -1,65 +1,103 @@
-//! Takes clients in: the home's acceptor, and its rest while descriptors are short.
+//! Takes clients in: the acceptor, and its rest while descriptors are short.
 //!
-//! Runs on the home's shard. A socket is handed at once to the shard that its connection's name
-//! belongs to, which keeps it for life.
+//! A socket is handed at once to the shard that its connection's name belongs to, which keeps it for
+//! life.
 
 use std::io;
+use std::net::SocketAddr;
 
 use mio::Interest;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 
-use crate::gateway::engine::Msg;
-use crate::gateway::hub::Slice;
-use crate::gateway::shard::{Ctx, Kind, token};
+use crate::gateway::context::{Context, Kind, token};
+use crate::gateway::msg::HubMsg;
+use crate::gateway::shared::Shared;
+use crate::gateway::time::Millis;
+use crate::listener::protocol::connid::ConnId;
 
 /// Clients accepted in one turn.
 const ACCEPTS: usize = 64;
 
 /// Milliseconds that the acceptor rests when descriptors are short.
-const ACCEPT_REST: u64 = 50;
+const REST: u64 = 50;
 
 /// Milliseconds between two complaints about the acceptor.
 const COMPLAIN: u64 = 10_000;
 
-impl Slice {
+/// The acceptor of one gateway.
+#[derive(Default)]
+pub(super) struct Accepting {
+    acceptor: Option<TcpListener>,
+    /// Whether clients may wait to be accepted.
+    ready: bool,
+    /// Not before then.
+    rests_until: Option<Millis>,
+    complained: Option<Millis>,
+    /// Clients for this shard.
+    accepted: Vec<(TcpStream, SocketAddr, ConnId)>,
+}
+
+impl Accepting {
     /// Starts or stops accepting.
-    pub fn accept_on(&mut self, acceptor: Option<std::net::TcpListener>, ctx: &mut Ctx) {
-        let Some(home) = &mut self.home else { return };
-        if let Some(mut old) = home.acceptor.take() {
+    pub(super) fn accept_on(
+        &mut self,
+        acceptor: Option<std::net::TcpListener>,
+        shared: &Shared,
+        ctx: &Context,
+    ) {
+        if let Some(mut old) = self.acceptor.take() {
             // Its descriptor may have copies, for which closing this one would not end the watch.
             let _ = ctx.registry.deregister(&mut old);
         }
-        home.acceptor = acceptor.and_then(|acceptor| {
+        self.acceptor = acceptor.and_then(|acceptor| {
             let mut acceptor = TcpListener::from_std(acceptor);
-            let token = token(self.shared.slot, Kind::Acceptor, 0);
+            let token = token(shared.slot.index, Kind::Acceptor, 0);
             match ctx.registry.register(&mut acceptor, token, Interest::READABLE) {
                 Ok(()) => Some(acceptor),
                 Err(error) => {
-                    tracing::error!(gateway = %self.shared.id, %error, "the acceptor cannot be watched");
+                    tracing::error!(gateway = %shared.id, %error, "the acceptor cannot be watched");
                     None
                 }
             }
         });
-        home.accept_ready = home.acceptor.is_some();
-        home.accept_after = 0;
-        home.dirty = true;
+        self.ready = self.acceptor.is_some();
+        self.rests_until = None;
+    }
+
+    /// Clients wait.
+    pub(super) fn ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// Whether there is something to do now.
+    pub(super) fn wants_turn(&self) -> bool {
+        self.ready && self.acceptor.is_some() && self.rests_until.is_none()
+    }
+
+    /// When there is something to do without an event.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.rests_until.filter(|_| self.ready)
+    }
+
+    /// Clients for this shard.
+    pub(super) fn take(&mut self) -> Vec<(TcpStream, SocketAddr, ConnId)> {
+        std::mem::take(&mut self.accepted)
     }
 
     /// Takes clients in.
-    pub(super) fn accept(&mut self, ctx: &mut Ctx) {
+    pub(super) fn accept(&mut self, shared: &Shared, ctx: &Context) {
+        if !self.ready || self.rests_until.is_some_and(|until| until > ctx.now) {
+            return;
+        }
         for _ in 0..ACCEPTS {
-            let Some(home) = &mut self.home else { return };
-            let Some(acceptor) = &home.acceptor else {
-                home.accept_ready = false;
+            let Some(acceptor) = &self.acceptor else {
+                self.ready = false;
                 return;
             };
-            let complain = ctx.now >= home.complained + COMPLAIN || home.complained == 0;
             if !ctx.core.take_socket() {
-                home.accept_after = ctx.now + ACCEPT_REST;
-                if complain {
-                    home.complained = ctx.now;
+                if self.rest(ctx) {
                     tracing::warn!(
-                        gateway = %self.shared.id,
+                        gateway = %shared.id,
                         "out of file descriptors: new clients wait in the backlog until one is free \
                          (raise the hard limit, ulimit -n)"
                     );
@@ -68,30 +106,28 @@ impl Slice {
             }
             match acceptor.accept() {
                 Ok((stream, peer)) => {
-                    home.accept_after = 0;
+                    self.rests_until = None;
                     let id = ctx.core.next_conn();
                     let shard = ctx.core.shard_of(id);
                     if shard == ctx.index {
-                        self.socket(stream, peer, id, ctx);
+                        self.accepted.push((stream, peer, id));
                     } else {
-                        ctx.core.post(shard, Msg::Socket(self.shared.slot, stream, peer, id));
+                        ctx.core.post_hub(shard, shared, HubMsg::Socket(stream, peer, id));
                     }
                 }
-                Err(e) => {
+                Err(error) => {
                     ctx.core.give_socket();
-                    match e.kind() {
+                    match error.kind() {
                         io::ErrorKind::WouldBlock => {
-                            home.accept_ready = false;
+                            self.ready = false;
                             return;
                         }
                         // The client has gone already, or a signal came.
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                         _ => {
-                            home.accept_after = ctx.now + ACCEPT_REST;
-                            if complain {
-                                home.complained = ctx.now;
+                            if self.rest(ctx) {
                                 tracing::error!(
-                                    gateway = %self.shared.id, error = %e,
+                                    gateway = %shared.id, %error,
                                     "a client cannot be accepted for now"
                                 );
                             }
@@ -101,5 +137,15 @@ impl Slice {
                 }
             }
         }
+    }
+
+    /// Rests for a moment; true if it is time to say so in the log.
+    fn rest(&mut self, ctx: &Context) -> bool {
+        self.rests_until = Some(ctx.now.after(REST));
+        let complains = self.complained.is_none_or(|at| ctx.now >= at.after(COMPLAIN));
+        if complains {
+            self.complained = Some(ctx.now);
+        }
+        complains
     }
 }

@@ -1,100 +1,75 @@
-//! A gateway's home: the shard that accepts its clients and speaks to its listener.
+//! The primary of a gateway: what is on one of its shards alone. It accepts clients and speaks to
+//! the listener.
 //!
-//! The exchange decides, this module does. What a home has is here, and its turns: what the shards
-//! and the control runtime tell it, and when it acts. How is in its parts: `accepting` (clients
-//! come in), `pipes` (the listener's stdin and stdout), `effects` (what the exchange decided). All
-//! of it is owned by one shard's thread; everybody else sends a [`HomeMsg`].
+//! The exchange decides what becomes of messages; the primary moves bytes between it and the
+//! listener's pipes, and collects its effects, which the hub carries out. Its parts: `accepting`
+//! (clients come in) and `pipes` (the listener's stdin and stdout). All of it is owned by one
+//! shard's thread; everybody else sends a [`PrimaryMsg`].
 
 mod accepting;
-mod effects;
 mod pipes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::unix::pipe;
+use mio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode};
-use crate::gateway::engine::{HomeMsg, Msg, Shared};
-use crate::gateway::hub::Slice;
-use crate::gateway::shard::{Ctx, Kind};
-use crate::listener::exchange::{Effect, Exchange, Verdict, route_recipients};
+use crate::gateway::context::{Context, Kind};
+use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
+use crate::gateway::primary::accepting::Accepting;
+use crate::gateway::primary::pipes::Pipes;
+use crate::gateway::shared::Shared;
+use crate::gateway::time::Millis;
+use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, route_recipients};
+use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::supervisor::Report;
-use crate::text::lines::Lines;
-
-/// How long what is left in the stdout of a listener that exited is read.
-const LEFTOVER: u64 = 1_000;
+use crate::ws::close;
 
 /// Entries that tables keep room for when a crowd has left.
 const ROOM: usize = 64;
 
-/// The home's part of a gateway.
-pub struct Home {
-    acceptor: Option<TcpListener>,
-    accept_ready: bool,
-    /// Not before then.
-    accept_after: u64,
-    complained: u64,
+/// Effects that the vector for them keeps room for.
+const EFFECTS_ROOM: usize = 4096;
+
+/// The primary of one gateway.
+pub(crate) struct Primary {
+    accepting: Accepting,
+    pipes: Pipes,
     exchange: Option<Exchange>,
     /// The first id of the next exchange: ids are never used again, whatever a reload changes.
     next_id: u64,
-    stdin: Option<pipe::Sender>,
-    stdin_ready: bool,
-    stdout: Option<pipe::Receiver>,
-    stdout_ready: bool,
-    /// Whether epoll has said that its other side is closed: a short read is not the end then.
-    stdout_closed: bool,
-    /// Whether an incarnation is attached.
-    attached: bool,
-    wrote: bool,
-    /// Until when the stdout of an incarnation that exited is read.
-    exited: Option<u64>,
-    /// Whether we ended it.
-    wanted: bool,
-    /// When a pause of reading the stdout is over.
-    paused: u64,
-    /// Bytes read since nothing waited to be sent.
-    ahead: usize,
-    lines: Lines,
+    /// What is to be carried out beside the exchange's own effects, in front of them.
+    effects: Vec<Effect>,
+    /// Hands in result lines of commands that finish later, on another shard perhaps.
     results: Arc<dyn Fn(String) + Send + Sync>,
-    dirty: bool,
-    done: Vec<Vec<(ConnId, usize)>>,
+    /// Whether something came that the next step has to look at.
+    news: bool,
     when_idle: Vec<oneshot::Sender<()>>,
     when_flushed: Vec<oneshot::Sender<()>>,
 }
 
-impl Home {
+impl Primary {
     /// Neither acceptor nor listener yet.
-    pub fn new(shared: &Arc<Shared>, ctx: &Ctx) -> Home {
+    pub(super) fn new(shared: &Arc<Shared>, ctx: &Context) -> Primary {
         let core = Arc::clone(&ctx.core);
-        let (slot, home) = (shared.slot, shared.home);
+        let (slot, shard) = (shared.slot, shared.primary);
         // The engine outlives its shards; a line for a gateway that is gone is thrown away there.
-        let results = move |line| core.post(home, Msg::Home(slot, HomeMsg::Result(line)));
-        let mut this = Home {
-            acceptor: None,
-            accept_ready: false,
-            accept_after: 0,
-            complained: 0,
+        let results = move |line| {
+            let msg = HubMsg::Primary(PrimaryMsg::Result(line));
+            core.post(shard, Msg::Gateway(slot, msg));
+        };
+        let mut this = Primary {
+            accepting: Accepting::default(),
+            pipes: Pipes::default(),
             exchange: None,
             next_id: 1,
-            stdin: None,
-            stdin_ready: false,
-            stdout: None,
-            stdout_ready: false,
-            stdout_closed: false,
-            attached: false,
-            wrote: false,
-            exited: None,
-            wanted: false,
-            paused: 0,
-            ahead: 0,
-            lines: Lines::default(),
+            effects: Vec::new(),
             results: Arc::new(results),
-            dirty: false,
-            done: (0..ctx.core.shards()).map(|_| Vec::new()).collect(),
+            news: false,
             when_idle: Vec::new(),
             when_flushed: Vec::new(),
         };
@@ -104,7 +79,7 @@ impl Home {
 
     /// An exchange with the settings as they are now, if there is a listener; else what the last
     /// one leaves to be done.
-    fn ensure_exchange(&mut self, shared: &Arc<Shared>, ctx: &Ctx) -> Vec<Effect> {
+    fn ensure_exchange(&mut self, shared: &Arc<Shared>, ctx: &Context) {
         let settings = shared.settings();
         match (&mut self.exchange, settings.listener.is_some()) {
             (Some(exchange), true) => exchange.set_settings(settings),
@@ -120,230 +95,262 @@ impl Home {
                 self.exchange = Some(exchange);
             }
             // The listener's last incarnation is on its way out and is let finish.
-            (Some(exchange), false) if self.attached => exchange.set_settings(settings),
+            (Some(exchange), false) if self.pipes.is_attached() => exchange.set_settings(settings),
             (Some(exchange), false) => {
                 exchange.set_settings(settings);
                 exchange.give_up();
                 self.next_id = exchange.next_free_id();
-                let effects = std::mem::take(&mut exchange.effects);
+                self.effects.append(&mut exchange.effects);
                 self.exchange = None;
                 shared.pressure.publish(false, 0, 0);
                 shared.metrics.queued.set(0);
                 shared.metrics.listener.unanswered.set(0);
-                return effects;
             }
             (None, false) => {}
         }
-        Vec::new()
     }
+
+    // ---- what the hub asks ---------------------------------------------------------------
 
     /// Whether there is something to do now. Readiness is told once: what one turn left has to be
     /// remembered here.
-    fn wants_turn(&self) -> bool {
-        self.dirty
-            || self.stdout_ready && self.stdout.is_some() && self.paused == 0
-            || self.accept_ready && self.acceptor.is_some() && self.accept_after == 0
+    pub(super) fn wants_turn(&self) -> bool {
+        self.news || self.pipes.wants_turn() || self.accepting.wants_turn()
+    }
+
+    /// The same, or something has become due.
+    pub(super) fn is_due(&self, ctx: &Context) -> bool {
+        self.wants_turn() || self.deadline(ctx).is_some_and(|at| at <= ctx.instant)
+    }
+
+    /// Whether something came since the last step began.
+    pub(super) fn has_news(&self) -> bool {
+        self.news
     }
 
     /// When there is something to do without an event.
-    fn deadline(&self, ctx: &Ctx) -> Option<Instant> {
-        let at = |ms: u64| ctx.core.start + Duration::from_millis(ms);
-        let accept = (self.accept_ready && self.accept_after > 0).then(|| at(self.accept_after));
-        let paused = (self.paused > 0).then(|| at(self.paused));
-        let exited = self.exited.map(at);
+    pub(super) fn deadline(&self, ctx: &Context) -> Option<Instant> {
+        let at = |at: Millis| ctx.core.start + Duration::from_millis(at.get());
+        let accept = self.accepting.deadline().map(at);
+        let pipes = self.pipes.deadline().map(at);
         let check = self.exchange.as_ref().and_then(Exchange::next_check);
-        [accept, paused, exited, check].into_iter().flatten().min()
+        [accept, pipes, check].into_iter().flatten().min()
     }
-}
 
-impl Slice {
-    /// When the home has something to do without an event.
-    pub fn home_deadline(&self, ctx: &Ctx) -> Option<Instant> {
-        self.home.as_ref()?.deadline(ctx)
+    /// Whether answers of the listener are on their way.
+    pub(super) fn is_owed(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::owes)
     }
 
     /// Gives back the room that a crowd of connections took.
-    pub fn home_shrink(&mut self) {
-        let Some(home) = &mut self.home else { return };
-        home.done.iter_mut().for_each(|done| done.shrink_to(ROOM));
-        if let Some(exchange) = &mut home.exchange {
+    pub(super) fn shrink(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
             exchange.shrink(ROOM);
         }
     }
 
-    /// Whether the home has something to do now.
-    pub fn home_wants_turn(&self) -> bool {
-        self.home.as_ref().is_some_and(|home| home.wants_turn())
-    }
-
-    /// Whether answers of the listener are on their way.
-    pub fn listener_owes(&self) -> bool {
-        self.home.as_ref().and_then(|home| home.exchange.as_ref()).is_some_and(Exchange::owes)
-    }
+    // ---- what it is told -----------------------------------------------------------------
 
     /// The kernel says something about the acceptor or the listener's pipes.
-    pub fn home_event(&mut self, kind: Kind, closed: bool) {
-        let Some(home) = &mut self.home else { return };
-        home.dirty = true;
+    pub(super) fn event(&mut self, kind: Kind, closed: bool) {
+        self.news = true;
         match kind {
-            Kind::Acceptor => home.accept_ready = true,
-            Kind::Stdin => home.stdin_ready = true,
-            Kind::Stdout => {
-                home.stdout_ready = true;
-                home.stdout_closed |= closed;
-            }
-            Kind::Conn => {}
+            Kind::Acceptor => self.accepting.ready(),
+            Kind::Stdin => self.pipes.stdin_ready(),
+            Kind::Stdout => self.pipes.stdout_ready(closed),
+            Kind::Connection => {}
         }
     }
 
-    /// The settings changed; `told` says whether the exchange knew of connections before.
-    pub fn home_settings(&mut self, told: bool, ctx: &mut Ctx) {
-        if let Some(home) = &mut self.home {
-            home.dirty = true;
-            let mut left = home.ensure_exchange(&self.shared, ctx);
-            self.carry_out(&mut left, ctx);
-        }
-        // In front of the first message that the listener is asked about.
-        if self.settings.tells() && !told {
-            self.announce(ctx);
-        }
+    /// Starts or stops accepting.
+    pub(super) fn accept_on(
+        &mut self,
+        acceptor: Option<std::net::TcpListener>,
+        shared: &Shared,
+        ctx: &Context,
+    ) {
+        self.accepting.accept_on(acceptor, shared, ctx);
+        self.news = true;
     }
 
-    /// A message for the home.
-    pub fn home_msg(&mut self, msg: HomeMsg, ctx: &mut Ctx) {
-        let Some(home) = &mut self.home else { return };
-        home.dirty = true;
-        let slot = self.shared.slot;
-        if home.exchange.is_none() {
+    /// The settings changed.
+    pub(super) fn settings_changed(&mut self, shared: &Arc<Shared>, ctx: &Context) {
+        self.news = true;
+        self.ensure_exchange(shared, ctx);
+    }
+
+    /// A message from a shard, this one perhaps, or from the control runtime.
+    pub(super) fn msg(&mut self, msg: PrimaryMsg, shared: &Arc<Shared>, ctx: &Context) {
+        self.news = true;
+        if self.exchange.is_none() {
             // Another shard may have heard of a new listener before this one; nothing is left over
             // of an exchange that is not there.
-            home.ensure_exchange(&self.shared, ctx);
+            self.ensure_exchange(shared, ctx);
         }
-        match (msg, &mut home.exchange) {
-            (HomeMsg::Opened(info), Some(exchange)) => {
+        let Some(exchange) = &mut self.exchange else { return self.msg_alone(msg, shared, ctx) };
+        match msg {
+            PrimaryMsg::Opened(info) => {
                 if !exchange.knows(info.id) {
                     exchange.opened(info);
-                    self.shared.pressure.set_notice_bytes(exchange.notice_bytes());
+                    shared.pressure.set_notice_bytes(exchange.notice_bytes());
                 }
             }
-            (HomeMsg::Message(conn, message), exchange) => {
-                match exchange {
-                    Some(exchange) => {
-                        exchange.message(conn, message);
-                        self.shared.pressure.message_taken(exchange.queued());
-                    }
-                    // The listener was taken away a moment ago.
-                    None => {
-                        self.shared.pressure.message_taken(0);
-                        let bytes = message.frame.len();
-                        let to = route_recipients(self.settings.route, Some(conn), &[]);
-                        let sent = Effect::Deliver { frame: message.frame, to, tally: None };
-                        self.carry_out(&mut vec![sent, Effect::Done { conn, bytes }], ctx);
-                    }
-                }
+            PrimaryMsg::Message(conn, message) => {
+                exchange.message(conn, message);
+                shared.pressure.message_taken(exchange.queued());
             }
-            (HomeMsg::Closed(conn, closed), Some(exchange)) => exchange.closed(conn, closed),
-            (HomeMsg::Ask(conn, members, offers), Some(exchange)) => {
+            PrimaryMsg::Closed(conn, closed) => exchange.closed(conn, closed),
+            PrimaryMsg::Ask(conn, members, offers) => {
                 exchange.handshake(conn, members, offers, ctx.instant);
             }
-            (HomeMsg::Ask(conn, ..), None) => {
-                let msg = Msg::Verdict(slot, conn, Verdict::Accept(None));
-                ctx.core.post(ctx.core.shard_of(conn), msg);
+            PrimaryMsg::Result(line) => exchange.result(line),
+            PrimaryMsg::Push(ask) => exchange.push(*ask, ctx.instant),
+            PrimaryMsg::Withdrawn => exchange.withdraw(),
+            PrimaryMsg::DropAll(sender) => {
+                let why = "the gateway is stopping";
+                // Whoever asked may have gone.
+                let _ = sender.send(exchange.drop_all("stop", ErrorCode::Stopping, why));
             }
-            (HomeMsg::Result(line), Some(exchange)) => exchange.result(line),
-            (HomeMsg::Push(ask), Some(exchange)) => exchange.push(*ask, ctx.instant),
-            (HomeMsg::Withdrawn, exchange) => {
-                if let Some(exchange) = exchange {
-                    exchange.withdraw();
-                }
+            PrimaryMsg::Attach(stdin, stdout) => {
+                self.pipes.attach(stdin, stdout, shared, ctx);
+                exchange.attach(ctx.instant);
             }
-            (HomeMsg::Push(ask), None) => {
+            PrimaryMsg::Exited { wanted } => self.pipes.exited(wanted, ctx),
+            PrimaryMsg::CloseStdin => self.pipes.close_stdin(),
+            PrimaryMsg::WhenIdle(sender) => self.when_idle.push(sender),
+            PrimaryMsg::WhenFlushed(sender) => self.when_flushed.push(sender),
+        }
+    }
+
+    /// The same where there is no exchange: the listener was taken away a moment ago, or there
+    /// never was one.
+    fn msg_alone(&mut self, msg: PrimaryMsg, shared: &Arc<Shared>, ctx: &Context) {
+        match msg {
+            PrimaryMsg::Message(conn, message) => {
+                shared.pressure.message_taken(0);
+                let bytes = message.cost();
+                let to = route_recipients(shared.settings().route, Some(conn), &[]);
+                self.effects.push(Effect::Op(Op::Deliver(Delivery::new(message, to, None))));
+                self.effects.push(Effect::Settled { conn, bytes });
+            }
+            PrimaryMsg::Ask(conn, ..) => {
+                let decision = HandshakeDecision::Accept(None);
+                self.effects.push(Effect::Handshake { conn, decision });
+            }
+            PrimaryMsg::Push(ask) => {
                 let error = ApiError::new(ErrorCode::ListenerDown, "the gateway has no listener");
                 // The requester may have gone.
                 let _ = ask.reply.send(Err(error));
             }
-            (HomeMsg::Attach(stdin, stdout), _) => home.attach(stdin, stdout, slot, ctx),
-            (HomeMsg::Exited { wanted }, _) => {
-                if home.attached {
-                    home.exited = Some(ctx.now + LEFTOVER);
-                    home.wanted = wanted;
-                    home.stdout_ready = home.stdout.is_some();
-                }
-            }
-            (HomeMsg::CloseStdin, _) => home.stdin = None,
-            (HomeMsg::WhenIdle(sender), _) => home.when_idle.push(sender),
-            (HomeMsg::WhenFlushed(sender), _) => home.when_flushed.push(sender),
-            (HomeMsg::DropAll(sender), exchange) => {
-                let dropped = exchange.as_mut().map_or(0, |e| {
-                    e.drop_all("stop", ErrorCode::Stopping, "the gateway is stopping")
-                });
-                let _ = sender.send(dropped);
-            }
-            (HomeMsg::Opened(_) | HomeMsg::Closed(..) | HomeMsg::Result(_), None) => {}
+            // The same.
+            PrimaryMsg::DropAll(sender) => drop(sender.send(0)),
+            PrimaryMsg::Attach(stdin, stdout) => self.pipes.attach(stdin, stdout, shared, ctx),
+            PrimaryMsg::Exited { wanted } => self.pipes.exited(wanted, ctx),
+            PrimaryMsg::CloseStdin => self.pipes.close_stdin(),
+            PrimaryMsg::WhenIdle(sender) => self.when_idle.push(sender),
+            PrimaryMsg::WhenFlushed(sender) => self.when_flushed.push(sender),
+            PrimaryMsg::Opened(_)
+            | PrimaryMsg::Closed(..)
+            | PrimaryMsg::Result(_)
+            | PrimaryMsg::Withdrawn => {}
         }
     }
 
-    /// Does what the home has to do; true if it has to come back at once.
-    pub fn home_turn(&mut self, ctx: &mut Ctx) -> bool {
-        let due = self.home_deadline(ctx).is_some_and(|at| at <= ctx.instant);
-        let Some(home) = &mut self.home else { return false };
-        if !due && !home.wants_turn() {
-            return false;
+    // ---- its step ------------------------------------------------------------------------
+
+    /// Reads what the listener wrote, writes what it is to be told, takes clients in. What comes of
+    /// it is in [`Primary::take_effects`] and [`Primary::take_accepted`].
+    pub(super) fn step(&mut self, shared: &Arc<Shared>, ctx: &mut Context) {
+        self.news = false;
+        if let Some(exchange) = &mut self.exchange {
+            self.pipes.read_stdout(exchange, &self.results, shared, ctx);
         }
-        // Effects may bring more; a listener and its clients must not keep the shard for good.
-        for _ in 0..4 {
-            let Some(home) = &mut self.home else { return false };
-            home.dirty = false;
-            if home.stdout_ready {
-                home.read_stdout(&self.shared, ctx);
-            }
-            if home.attached
-                && let Some(until) = home.exited
-                && (home.stdout.is_none() || until <= ctx.now)
-            {
-                self.detach(ctx);
-            }
-            let Some(home) = &mut self.home else { return false };
-            if let Some(exchange) = &mut home.exchange
-                && exchange.check(ctx.instant).is_some()
-            {
-                self.shared.report(Report::Hang);
-            }
-            home.write_stdin(ctx);
-            if home.accept_ready && home.accept_after <= ctx.now {
-                self.accept(ctx);
-            }
-            self.effects(ctx);
-            if !self.home.as_ref().is_some_and(|home| home.dirty) {
-                break;
-            }
+        if self.pipes.is_finished(ctx) {
+            self.detach(shared, ctx);
         }
-        self.after_home(ctx);
-        self.home.as_ref().is_some_and(|home| home.wants_turn())
+        if let Some(exchange) = &mut self.exchange {
+            if exchange.check(ctx.instant).is_some() {
+                shared.report(Report::Hang);
+            }
+            self.pipes.write_stdin(exchange, ctx);
+        }
+        self.accepting.accept(shared, ctx);
+    }
+
+    /// The incarnation is gone and its output handled.
+    fn detach(&mut self, shared: &Arc<Shared>, ctx: &Context) {
+        let wanted = self.pipes.detach();
+        let Some(exchange) = &mut self.exchange else { return };
+        let exit = exchange.detach(wanted, ctx.instant);
+        if exit.give_up {
+            tracing::error!(
+                gateway = %shared.id,
+                "the listener exited again and again without a line while answers were owed: the \
+                 clients are closed with 1011, it starts clean"
+            );
+            exchange.start_clean();
+        }
+        self.effects.append(&mut exchange.effects);
+        if exit.give_up {
+            self.effects.push(Effect::Op(Op::CloseAll { closing: close::LISTENER_FAILED }));
+        }
+        // A listener that was taken away by a reload leaves no exchange behind.
+        self.ensure_exchange(shared, ctx);
+        // The next incarnation attaches by a message, which this shard handles after this turn: the
+        // effects of this one's end are out by then.
+        shared.report(Report::Drained(exit));
+    }
+
+    /// What is to be carried out, in order. The vector is to be given back for its capacity.
+    pub(super) fn take_effects(&mut self) -> Vec<Effect> {
+        let own = std::mem::take(&mut self.effects);
+        let Some(exchange) = &mut self.exchange else { return own };
+        if own.is_empty() {
+            return std::mem::take(&mut exchange.effects);
+        }
+        let mut all = own;
+        all.append(&mut exchange.effects);
+        all
+    }
+
+    /// Takes the empty vector back, unless something came meanwhile.
+    pub(super) fn give_back_effects(&mut self, mut effects: Vec<Effect>) {
+        if let Some(exchange) = &mut self.exchange
+            && exchange.effects.is_empty()
+        {
+            effects.shrink_to(EFFECTS_ROOM);
+            exchange.effects = effects;
+        }
+    }
+
+    /// Clients that came in, for this shard.
+    pub(super) fn take_accepted(&mut self) -> Vec<(TcpStream, SocketAddr, ConnId)> {
+        self.accepting.take()
     }
 
     /// Publishes the pressure and tells those who wait.
-    fn after_home(&mut self, ctx: &mut Ctx) {
-        let Some(home) = &mut self.home else { return };
-        let shared = &self.shared;
-        let (busy, flushed) = match &home.exchange {
-            Some(e) => {
-                shared.pressure.publish(e.window_full(), e.queued(), e.notice_bytes());
-                shared.metrics.queued.set(e.queued() as u64);
-                (e.busy(), e.flushed())
+    pub(super) fn publish(&mut self, shared: &Shared) {
+        let (busy, flushed) = match &self.exchange {
+            Some(exchange) => {
+                let queued = exchange.queued();
+                let notice_bytes = exchange.notice_bytes();
+                shared.pressure.publish(exchange.window_full(), queued, notice_bytes);
+                shared.metrics.queued.set(queued as u64);
+                (exchange.busy(), exchange.flushed())
             }
             None => (false, true),
         };
         if !busy && shared.pressure.nothing_under_way() {
-            for sender in home.when_idle.drain(..) {
+            for sender in self.when_idle.drain(..) {
+                // Whoever asked may have gone.
                 let _ = sender.send(());
             }
         }
-        if flushed || home.stdin.is_none() {
-            for sender in home.when_flushed.drain(..) {
+        if flushed || !self.pipes.has_stdin() {
+            for sender in self.when_flushed.drain(..) {
+                // The same.
                 let _ = sender.send(());
             }
         }
-        self.open_gate(ctx);
     }
 }

@@ -5,16 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::api::{ErrorCode, PushOutcome};
-use crate::listener::exchange::{Asker, Effect, Exchange, verdict_of};
+use crate::listener::exchange::{Effect, Exchange, Requester, decision_of};
+use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::answer;
 use crate::listener::protocol::answer::{Chosen, Command, Fields, Line, NewBody};
 use crate::listener::protocol::connid::{ConnId, resolve};
 use crate::listener::recipients::Recipients;
 use crate::listener::report::Reply;
-use crate::ws::frame;
+use crate::ws::payload::Payload;
 
 /// Characters of a faulty line that the log shows.
 const SHOWN: usize = 200;
@@ -24,13 +23,13 @@ const SHOWN_PER_SECOND: u32 = 5;
 
 /// Keeps a flood of faulty lines out of the log.
 #[derive(Default)]
-pub(super) struct Garbage {
+pub(super) struct FaultLog {
     second: Option<Instant>,
     shown: u32,
     hidden: u64,
 }
 
-impl Garbage {
+impl FaultLog {
     /// Whether the line may be shown, and how many were not since the last one.
     fn may_show(&mut self, now: Instant) -> Option<u64> {
         let over = self.second.is_none_or(|s| now.duration_since(s) >= Duration::from_secs(1));
@@ -159,22 +158,22 @@ impl Exchange {
         if let Some(written) = asked.written {
             self.metrics.latency.record(now.duration_since(written));
         }
-        match asked.asker {
-            Asker::Handshake(conn, offers) => {
-                let verdict = fields.handshake().and_then(|answer| verdict_of(answer, &offers));
-                let verdict = verdict.unwrap_or_else(|why| {
+        match asked.requester {
+            Requester::Handshake(conn, offers) => {
+                let decision = fields.handshake().and_then(|answer| decision_of(answer, &offers));
+                let decision = decision.unwrap_or_else(|why| {
                     self.metrics.faults.add("handshake", 1);
                     tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500, for the listener's answer to onHandshake is at fault: {why}");
-                    crate::listener::exchange::Verdict::Refuse(500, "The listener's answer was at fault.\n".to_owned())
+                    crate::listener::exchange::HandshakeDecision::Refuse(500, "The listener's answer was at fault.\n".to_owned())
                 });
-                self.effects.push(Effect::Handshake { conn, verdict });
+                self.effects.push(Effect::Handshake { conn, decision });
             }
-            Asker::Conn(conn) => match fields.message(asked.message.binary) {
+            Requester::Conn(conn, payload) => match fields.message(payload.is_binary()) {
                 Ok(answer) => {
-                    let frame = new_frame(answer.body, &asked.message.frame);
+                    let payload = new_payload(answer.body, payload);
                     let (to, gone) = self.recipients(Some(conn), &answer.chosen, (None, None));
                     self.metrics.gone.add(gone.len() as u64);
-                    self.effects.push(Effect::Deliver { frame, to, tally: None });
+                    self.effects.push(Effect::deliver(payload, to, None));
                 }
                 Err(why) => {
                     self.metrics.faults.add("answer", 1);
@@ -182,14 +181,14 @@ impl Exchange {
                     tracing::warn!(gateway = %self.gateway, %conn, id, "message dropped, for the listener's answer is at fault: {why}");
                 }
             },
-            Asker::Push(ask) => match fields.message(asked.message.binary) {
+            Requester::Push(ask) => match fields.message(ask.push.payload().is_binary()) {
                 Ok(answer) => {
-                    let frame = new_frame(answer.body, &asked.message.frame);
+                    let payload = new_payload(answer.body, ask.push.payload().clone());
                     let own = (ask.push.connections(), ask.push.except());
                     let (to, gone) = self.recipients(None, &answer.chosen, own);
                     self.metrics.gone.add(gone.len() as u64);
-                    let tally = self.tally(gone, Reply::Push(ask.reply));
-                    self.effects.push(Effect::Deliver { frame, to, tally });
+                    let report = self.report(gone, Reply::Push(ask.reply));
+                    self.effects.push(Effect::deliver(payload, to, report));
                 }
                 Err(why) => {
                     self.metrics.faults.add("answer", 1);
@@ -225,19 +224,20 @@ impl Exchange {
         let reference = fields.reference().filter(|_| !self.settings.hooks.is_none());
         match fields.command() {
             Ok(Command::Send { body, chosen }) => {
-                let frame = new_frame(Some(body), &Bytes::new());
+                let payload = payload_of(body);
                 let (to, gone) = self.recipients(None, &chosen, (None, None));
                 self.metrics.gone.add(gone.len() as u64);
-                let tally = reference.and_then(|reference| {
+                let report = reference.and_then(|reference| {
                     let results = Arc::clone(results);
                     let tell = move |outcome| results(sent_result(&reference, &outcome));
-                    self.tally(gone, Reply::Command(Box::new(tell)))
+                    self.report(gone, Reply::Command(Box::new(tell)))
                 });
-                self.effects.push(Effect::Deliver { frame, to, tally });
+                self.effects.push(Effect::deliver(payload, to, report));
             }
             Ok(Command::Close { conn, code, reason }) => match ConnId::parse(&conn) {
                 Some(conn) => {
-                    self.effects.push(Effect::Close { conn, code, reason, reference });
+                    let reply = reference.map_or(CloseReply::None, CloseReply::Listener);
+                    self.effects.push(Effect::Op(Op::Close { conn, code, reason, reply }));
                 }
                 None => {
                     self.metrics.gone.inc();
@@ -275,11 +275,14 @@ pub fn choose(
     }
 }
 
-fn new_frame(body: Option<NewBody<'_>>, unchanged: &Bytes) -> Bytes {
+fn new_payload(body: Option<NewBody<'_>>, unchanged: Payload) -> Payload {
+    body.map_or(unchanged, payload_of)
+}
+
+fn payload_of(body: NewBody<'_>) -> Payload {
     match body {
-        None => unchanged.clone(),
-        Some(NewBody::Text(text)) => frame::text(&text),
-        Some(NewBody::Binary(bytes)) => frame::binary(&bytes),
+        NewBody::Text(text) => Payload::text(&text),
+        NewBody::Binary(bytes) => Payload::binary(&bytes),
     }
 }
 
@@ -297,7 +300,7 @@ mod tests {
     use crate::listener::connection::ConnInfo;
     use crate::listener::exchange::PushAsk;
     use crate::listener::protocol::push::Push;
-    use crate::ws::payload::Message;
+    use crate::ws::payload::Payload;
 
     type Names = Option<Vec<&'static str>>;
 
@@ -370,7 +373,7 @@ mod tests {
             let (reply, _outcome) = oneshot::channel();
             let own = match sender {
                 Some(sender) => {
-                    let message = Message { frame: frame::text("hi"), binary: false };
+                    let message = Payload::text("hi");
                     exchange.message(ConnId(sender), message);
                     (None, None)
                 }
@@ -389,7 +392,7 @@ mod tests {
             let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
             exchange.line(answer.as_bytes(), &results, now);
             let to = exchange.effects.iter().find_map(|effect| match effect {
-                Effect::Deliver { to, .. } => Some(to.clone()),
+                Effect::Op(Op::Deliver(delivery)) => Some(delivery.to.clone()),
                 _ => None,
             });
 

@@ -32,17 +32,18 @@ use bytes::Bytes;
 
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::exchange::answer_times::AnswerTimes;
-use crate::listener::exchange::peers::{Peers, Told};
+use crate::listener::exchange::peers::{Notice, Peers};
 use crate::listener::exchange::pipe_buffer::Wire;
 use crate::listener::exchange::restart::Restart;
 use crate::listener::metrics::ListenerMetrics;
+use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::answer::HandshakeAnswer;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::{DeliveryReport, PushReply, Reply};
-use crate::ws::payload::Message;
+use crate::ws::payload::Payload;
 
 use crate::config::settings::{GatewaySettings, Route};
 
@@ -60,35 +61,17 @@ const OWED_MAX: usize = 64 * 1024 * 1024;
 
 /// What the shard has to do.
 pub enum Effect {
-    /// Send a frame.
-    Deliver {
-        /// The frame.
-        frame: Bytes,
-        /// Who gets it.
-        to: Recipients,
-        /// Who wants to know.
-        tally: Option<Arc<DeliveryReport>>,
-    },
-    /// Close a connection, behind what was delivered to it so far.
-    Close {
-        /// Which.
-        conn: ConnId,
-        /// The code.
-        code: u16,
-        /// The reason.
-        reason: String,
-        /// The `ref` of the command, if it wants a result.
-        reference: Option<String>,
-    },
+    /// Hand an operation to all shards concerned.
+    Op(Op),
     /// Answer a handshake.
     Handshake {
         /// Which.
         conn: ConnId,
         /// How.
-        verdict: Verdict,
+        decision: HandshakeDecision,
     },
-    /// A connection's message is through, whatever became of it.
-    Done {
+    /// A connection's message is settled: answered, dropped, or sent on.
+    Settled {
         /// Whose.
         conn: ConnId,
         /// Bytes of its frame.
@@ -96,9 +79,20 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// Send a message.
+    pub(super) fn deliver(
+        payload: Payload,
+        to: Recipients,
+        report: Option<Arc<DeliveryReport>>,
+    ) -> Effect {
+        Effect::Op(Op::Deliver(Delivery::new(payload, to, report)))
+    }
+}
+
 /// The answer to a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HandshakeDecision {
     /// 101; with a subprotocol that the listener chose.
     Accept(Option<String>),
     /// The listener's own refusal, or ours: a status and a text body.
@@ -110,9 +104,11 @@ pub enum Verdict {
 /// Why a listener has to be killed.
 pub const HANG: &str = "hang";
 
-/// Whose event was asked.
-enum Asker {
-    Conn(ConnId),
+/// Whose event was asked, and what of it is needed once the answer is there.
+enum Requester {
+    /// A connection's message.
+    Conn(ConnId, Payload),
+    /// A handshake, with the subprotocols that the client offers.
     Handshake(ConnId, Vec<String>),
     Push(Box<PushAsk>),
 }
@@ -128,8 +124,7 @@ pub struct PushAsk {
 }
 
 struct Asked {
-    asker: Asker,
-    message: Message,
+    requester: Requester,
     /// The line as it was written last.
     line: Bytes,
     /// Order of writing within the incarnation; `None` until written to this one.
@@ -175,7 +170,7 @@ pub struct Exchange {
     pub effects: Vec<Effect>,
     next_id: u64,
     peers: Peers,
-    fifo: VecDeque<Told>,
+    fifo: VecDeque<Notice>,
     results: usize,
     ring: VecDeque<Party>,
     handshakes: VecDeque<WaitingHandshake>,
@@ -200,7 +195,7 @@ pub struct Exchange {
     next_check: Option<Instant>,
     hinted: bool,
     restart: Restart,
-    garbage: incoming::Garbage,
+    garbage: incoming::FaultLog,
 }
 
 impl Exchange {
@@ -241,7 +236,7 @@ impl Exchange {
             next_check: None,
             hinted: false,
             restart: Restart::new(now),
-            garbage: incoming::Garbage::default(),
+            garbage: incoming::FaultLog::default(),
         }
     }
 
@@ -270,7 +265,7 @@ impl Exchange {
         let told = self.hook(Hook::OnClientOpen);
         self.peers.open(info, told);
         if told && self.restart.up {
-            self.fifo.push_back(Told::Open(conn));
+            self.fifo.push_back(Notice::Open(conn));
         }
     }
 
@@ -280,14 +275,14 @@ impl Exchange {
     }
 
     /// A connection sent a message.
-    pub fn message(&mut self, conn: ConnId, message: Message) {
+    pub fn message(&mut self, conn: ConnId, message: Payload) {
         if !self.hook(Hook::OnMessage) {
             return self.release_message(conn, message);
         }
         let Some(peer) = self.peers.get(conn) else {
             // Only after a clean start of the listener, whose clients are all being closed.
             self.metrics.messages_dropped.add("listener_failed", 1);
-            self.effects.push(Effect::Done { conn, bytes: message.frame.len() });
+            self.effects.push(Effect::Settled { conn, bytes: message.cost() });
             return;
         };
         peer.waiting.push_back(message);
@@ -305,11 +300,12 @@ impl Exchange {
     /// Asks whether a handshake may go on.
     pub fn handshake(&mut self, conn: ConnId, members: Vec<u8>, offers: Vec<String>, now: Instant) {
         if !self.hook(Hook::OnHandshake) {
-            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Accept(None) });
+            self.effects
+                .push(Effect::Handshake { conn, decision: HandshakeDecision::Accept(None) });
             return;
         }
         if !self.restart.up {
-            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+            self.effects.push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
             return;
         }
         self.handshakes.push_back(WaitingHandshake { conn, members, offers, since: now });
@@ -333,8 +329,8 @@ impl Exchange {
     /// Forgets the pushes that were not begun and whose requesters have gone.
     pub fn withdraw(&mut self) {
         self.pushes.retain(|waiting| !waiting.ask.reply.is_closed());
-        let left = |asked: &Asked| match &asked.asker {
-            Asker::Push(ask) => ask.reply.is_closed(),
+        let left = |asked: &Asked| match &asked.requester {
+            Requester::Push(ask) => ask.reply.is_closed(),
             _ => false,
         };
         let left: Vec<u64> =
@@ -353,7 +349,7 @@ impl Exchange {
             return;
         }
         self.results += line.len();
-        self.fifo.push_back(Told::Result(line));
+        self.fifo.push_back(Notice::Result(line));
     }
 
     fn enter_ring(&mut self, conn: ConnId) {
@@ -390,7 +386,7 @@ impl Exchange {
                 }
             } else if self.restart.up {
                 self.peers.close_queued(conn);
-                self.fifo.push_back(Told::Close(conn));
+                self.fifo.push_back(Notice::Close(conn));
             }
         }
     }
@@ -462,13 +458,13 @@ pub fn route_recipients(route: Route, sender: Option<ConnId>, except: &[ConnId])
     }
 }
 
-fn verdict_of(answer: HandshakeAnswer, offers: &[String]) -> Result<Verdict, String> {
+fn decision_of(answer: HandshakeAnswer, offers: &[String]) -> Result<HandshakeDecision, String> {
     match answer {
-        HandshakeAnswer::Reject(status, reason) => Ok(Verdict::Refuse(status, reason)),
+        HandshakeAnswer::Reject(status, reason) => Ok(HandshakeDecision::Refuse(status, reason)),
         HandshakeAnswer::Accept(Some(protocol)) if !offers.contains(&protocol) => {
             Err(format!("the subprotocol {protocol:?} was not offered"))
         }
-        HandshakeAnswer::Accept(protocol) => Ok(Verdict::Accept(protocol)),
+        HandshakeAnswer::Accept(protocol) => Ok(HandshakeDecision::Accept(protocol)),
     }
 }
 
@@ -477,7 +473,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 impl Exchange {
     /// A tally for somebody who wants to know.
-    fn tally(&self, gone: Vec<String>, reply: Reply) -> Option<Arc<DeliveryReport>> {
+    fn report(&self, gone: Vec<String>, reply: Reply) -> Option<Arc<DeliveryReport>> {
         Some(Arc::new(DeliveryReport::new(self.shards, gone, reply)))
     }
 }

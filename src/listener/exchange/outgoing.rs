@@ -6,15 +6,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::listener::exchange::peers::Told;
+use crate::listener::exchange::peers::Notice;
 use crate::listener::exchange::pipe_buffer::Mark;
-use crate::listener::exchange::{
-    Asked, Asker, Effect, Exchange, Message, OWED_MAX, Party, WIRE_HIGH,
-};
+use crate::listener::exchange::{Asked, Effect, Exchange, OWED_MAX, Party, Requester, WIRE_HIGH};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::event;
 use crate::listener::protocol::event::Body;
-use crate::ws::frame;
 
 impl Exchange {
     /// Makes lines until the wire is full or nothing may go; then [`Exchange::unwritten`] is what
@@ -80,15 +77,15 @@ impl Exchange {
     fn tell_one(&mut self) -> bool {
         let Some(told) = self.fifo.pop_front() else { return false };
         match told {
-            Told::Open(conn) => self.write_open(conn, None),
-            Told::Close(conn) => {
+            Notice::Open(conn) => self.write_open(conn, None),
+            Notice::Close(conn) => {
                 let id = self.next_id();
                 let Some((code, reason, clean)) = self.peers.closing(conn) else { return true };
                 self.wire.line(Mark::Close(conn), |out| {
                     event::close(out, id, conn, code, &reason, clean);
                 });
             }
-            Told::Result(line) => {
+            Notice::Result(line) => {
                 self.results -= line.len();
                 self.wire.line(Mark::Result, |out| {
                     out.extend_from_slice(line.as_bytes());
@@ -136,15 +133,13 @@ impl Exchange {
                 self.peers.one_waits_less();
                 let id = self.next_id();
                 let start = self.wire.line(Mark::Asked(id), |out| {
-                    let payload = frame::payload_of(&message.frame);
-                    match std::str::from_utf8(&payload) {
-                        Ok(text) if !message.binary => {
-                            event::message(out, id, conn, Body::Text(text));
-                        }
-                        _ => event::message(out, id, conn, Body::Binary(&payload)),
-                    }
+                    let body = match message.as_text() {
+                        Some(text) => Body::Text(text),
+                        None => Body::Binary(message.bytes()),
+                    };
+                    event::message(out, id, conn, body);
                 });
-                self.note_asked(id, Asker::Conn(conn), message, start, now);
+                self.note_asked(id, Requester::Conn(conn, message), start, now);
                 self.settle(conn);
             }
             Party::Handshakes => {
@@ -156,9 +151,8 @@ impl Exchange {
                 let start = self.wire.line(Mark::Asked(id), |out| {
                     event::handshake(out, id, waiting.conn, &waiting.members);
                 });
-                let nothing = Message { frame: Bytes::new(), binary: false };
-                let asker = Asker::Handshake(waiting.conn, waiting.offers);
-                self.note_asked(id, asker, nothing, start, waiting.since);
+                let requester = Requester::Handshake(waiting.conn, waiting.offers);
+                self.note_asked(id, requester, start, waiting.since);
             }
             Party::Pushes => {
                 self.pushes_in_ring = false;
@@ -174,23 +168,19 @@ impl Exchange {
                 let id = self.next_id();
                 let members = waiting.ask.push.members();
                 let start = self.wire.line(Mark::Asked(id), |out| event::push(out, id, members));
-                let message = Message {
-                    frame: waiting.ask.push.frame().clone(),
-                    binary: waiting.ask.push.is_binary(),
-                };
-                self.note_asked(id, Asker::Push(waiting.ask), message, start, waiting.since);
+                self.note_asked(id, Requester::Push(waiting.ask), start, waiting.since);
             }
         }
         true
     }
 
-    fn note_asked(&mut self, id: u64, asker: Asker, message: Message, start: u64, since: Instant) {
+    fn note_asked(&mut self, id: u64, requester: Requester, start: u64, since: Instant) {
         let line = Bytes::copy_from_slice(self.wire.last_line(start));
         self.asked_bytes += line.len();
         let position = Some(self.next_position);
         self.next_position += 1;
         let sent = false;
-        let asked = Asked { asker, message, line, position, start, written: None, sent, since };
+        let asked = Asked { requester, line, position, start, written: None, sent, since };
         self.asked.insert(id, asked);
     }
 
@@ -198,25 +188,25 @@ impl Exchange {
     pub(super) fn take_asked(&mut self, id: u64) -> Option<Asked> {
         let asked = self.asked.remove(&id)?;
         self.asked_bytes -= asked.line.len();
-        match &asked.asker {
-            Asker::Conn(conn) => {
-                let conn = *conn;
+        match &asked.requester {
+            Requester::Conn(conn, message) => {
+                let (conn, bytes) = (*conn, message.cost());
                 let unsent = self.restart.up && asked.position.is_none();
                 if let Some(peer) = self.peers.get(conn) {
                     peer.owed = peer.owed.saturating_sub(1);
                     peer.redeliver = peer.redeliver.saturating_sub(u32::from(unsent));
                 }
-                self.effects.push(Effect::Done { conn, bytes: asked.message.frame.len() });
+                self.effects.push(Effect::Settled { conn, bytes });
                 self.enter_ring(conn);
                 if unsent {
                     self.settle(conn);
                 }
             }
-            Asker::Handshake(..) => {
+            Requester::Handshake(..) => {
                 self.handshakes_owed = self.handshakes_owed.saturating_sub(1);
                 self.enter_handshakes();
             }
-            Asker::Push(_) => {}
+            Requester::Push(_) => {}
         }
         if self.asked.is_empty() && self.forgotten.is_empty() {
             self.owed_since = None;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::protocol::connid::ConnId;
-use crate::ws::payload::Message;
+use crate::ws::payload::Payload;
 
 /// Bytes kept for a connection's close line from its open on.
 const CLOSE_ROOM: usize = 300;
 
 /// What waits to be told.
-pub enum Told {
+pub enum Notice {
     /// `onClientOpen`.
     Open(ConnId),
     /// `onClientClose`.
@@ -27,7 +27,7 @@ pub struct Peer {
     /// Whether some incarnation was told of it.
     pub told: bool,
     /// Messages that were not written yet.
-    pub waiting: VecDeque<Message>,
+    pub waiting: VecDeque<Payload>,
     /// Its events that are owed.
     pub owed: u32,
     /// Of those, events that this incarnation was not sent yet.
@@ -157,7 +157,7 @@ impl Peers {
     }
 
     /// Takes all waiting messages away.
-    pub fn drop_waiting(&mut self) -> Vec<(ConnId, VecDeque<Message>)> {
+    pub fn drop_waiting(&mut self) -> Vec<(ConnId, VecDeque<Payload>)> {
         self.waiting = 0;
         let mut all: Vec<_> = self
             .map

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::incoming::choose;
 use crate::listener::exchange::{
-    Asker, Effect, Exchange, Message, Party, PushAsk, Reply, Verdict, route_recipients,
+    Effect, Exchange, HandshakeDecision, Party, Payload, PushAsk, Reply, Requester,
+    route_recipients,
 };
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::hooks::{Hook, Hooks};
@@ -41,9 +42,9 @@ impl Exchange {
     }
 
     fn release_handshakes(&mut self) {
-        let accept = |conn| Effect::Handshake { conn, verdict: Verdict::Accept(None) };
-        for id in self.asked_ids(|asker| matches!(asker, Asker::Handshake(..))) {
-            if let Some(Asker::Handshake(conn, _)) = self.take_asked(id).map(|a| a.asker) {
+        let accept = |conn| Effect::Handshake { conn, decision: HandshakeDecision::Accept(None) };
+        for id in self.asked_ids(|asker| matches!(asker, Requester::Handshake(..))) {
+            if let Some(Requester::Handshake(conn, _)) = self.take_asked(id).map(|a| a.requester) {
                 self.effects.push(accept(conn));
             }
         }
@@ -54,15 +55,15 @@ impl Exchange {
     }
 
     fn release_messages(&mut self) {
-        for id in self.asked_ids(|asker| !matches!(asker, Asker::Handshake(..))) {
+        for id in self.asked_ids(|asker| !matches!(asker, Requester::Handshake(..))) {
             // Before the message is done, for a connection that waits for its last answer ends then.
             let Some(asked) = self.asked.get(&id) else { continue };
-            if let Asker::Conn(conn) = asked.asker {
-                let frame = asked.message.frame.clone();
+            if let Requester::Conn(conn, payload) = &asked.requester {
+                let (conn, payload) = (*conn, payload.clone());
                 let to = route_recipients(self.settings.route, Some(conn), &[]);
-                self.effects.push(Effect::Deliver { frame, to, tally: None });
+                self.effects.push(Effect::deliver(payload, to, None));
             }
-            if let Some(Asker::Push(ask)) = self.take_asked(id).map(|asked| asked.asker) {
+            if let Some(Requester::Push(ask)) = self.take_asked(id).map(|asked| asked.requester) {
                 self.release_push(*ask);
             }
         }
@@ -81,11 +82,11 @@ impl Exchange {
     }
 
     /// Sends a message on that the listener is not asked about.
-    pub(super) fn release_message(&mut self, conn: ConnId, message: Message) {
-        let bytes = message.frame.len();
+    pub(super) fn release_message(&mut self, conn: ConnId, message: Payload) {
+        let bytes = message.cost();
         let to = route_recipients(self.settings.route, Some(conn), &[]);
-        self.effects.push(Effect::Deliver { frame: message.frame, to, tally: None });
-        self.effects.push(Effect::Done { conn, bytes });
+        self.effects.push(Effect::deliver(message, to, None));
+        self.effects.push(Effect::Settled { conn, bytes });
     }
 
     /// Sends a push on that the listener is not asked about.
@@ -95,14 +96,14 @@ impl Exchange {
             self.routed(None, except)
         });
         self.metrics.gone.add(gone.len() as u64);
-        let frame = push.frame().clone();
-        let tally = self.tally(gone, Reply::Push(ask.reply));
-        self.effects.push(Effect::Deliver { frame, to, tally });
+        let payload = push.payload().clone();
+        let report = self.report(gone, Reply::Push(ask.reply));
+        self.effects.push(Effect::deliver(payload, to, report));
     }
 
     /// The ids of what is owed by such askers, oldest first.
-    fn asked_ids(&self, which: impl Fn(&Asker) -> bool) -> Vec<u64> {
-        let owed = self.asked.iter().filter(|(_, asked)| which(&asked.asker));
+    fn asked_ids(&self, which: impl Fn(&Requester) -> bool) -> Vec<u64> {
+        let owed = self.asked.iter().filter(|(_, asked)| which(&asked.requester));
         let mut ids: Vec<u64> = owed.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids

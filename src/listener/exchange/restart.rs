@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::api::ErrorCode;
 use crate::listener::exchange::pipe_buffer::Mark;
-use crate::listener::exchange::{Asker, Effect, Exchange, SIGN_OF_LIFE, Verdict};
+use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, Requester, SIGN_OF_LIFE};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::event;
 use crate::listener::protocol::hooks::Hook;
@@ -120,7 +120,7 @@ impl Exchange {
         restart.careful = !owed.is_empty() && (restart.careful || restart.exits >= CAREFUL_AFTER);
         restart.redeliver = owed.iter().copied().collect();
         for id in owed {
-            if let Some(Asker::Conn(conn)) = self.asked.get(&id).map(|a| &a.asker)
+            if let Some(Requester::Conn(conn, _)) = self.asked.get(&id).map(|a| &a.requester)
                 && let Some(peer) = self.peers.get(*conn)
             {
                 peer.redeliver += 1;
@@ -147,8 +147,8 @@ impl Exchange {
         let mut begun: Vec<u64> = Vec::new();
         let mut handshakes: Vec<u64> = Vec::new();
         for (id, asked) in &mut self.asked {
-            match asked.asker {
-                Asker::Handshake(..) => handshakes.push(*id),
+            match asked.requester {
+                Requester::Handshake(..) => handshakes.push(*id),
                 _ if asked.position.is_some() && asked.start < written_to => {
                     asked.sent = true;
                     begun.push(*id);
@@ -163,18 +163,21 @@ impl Exchange {
         self.results = 0;
         for id in handshakes {
             if let Some(asked) = self.take_asked(id)
-                && let Asker::Handshake(conn, _) = asked.asker
+                && let Requester::Handshake(conn, _) = asked.requester
             {
-                self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+                self.effects
+                    .push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
             }
         }
         for waiting in std::mem::take(&mut self.handshakes) {
-            self.effects
-                .push(Effect::Handshake { conn: waiting.conn, verdict: Verdict::Unavailable });
+            self.effects.push(Effect::Handshake {
+                conn: waiting.conn,
+                decision: HandshakeDecision::Unavailable,
+            });
         }
         // Those that this incarnation was never sent are counted anew when the next one attaches.
         for id in std::mem::take(&mut self.restart.redeliver) {
-            if let Some(Asker::Conn(conn)) = self.asked.get(&id).map(|a| &a.asker)
+            if let Some(Requester::Conn(conn, _)) = self.asked.get(&id).map(|a| &a.requester)
                 && let Some(peer) = self.peers.get(*conn)
             {
                 peer.redeliver = peer.redeliver.saturating_sub(1);
@@ -211,8 +214,8 @@ impl Exchange {
     fn drop_poisonous(&mut self, id: u64) {
         let Some(asked) = self.take_asked(id) else { return };
         self.metrics.messages_dropped.add("poisonous", 1);
-        match asked.asker {
-            Asker::Push(ask) => {
+        match asked.requester {
+            Requester::Push(ask) => {
                 tracing::error!(gateway = %self.gateway, id, "the listener exited {POISONOUS_AFTER} times with this push alone in flight: dropped");
                 self.fail_push(
                     *ask,
@@ -220,10 +223,10 @@ impl Exchange {
                     "the listener exited each time it was sent this push; the push was dropped",
                 );
             }
-            Asker::Conn(conn) => {
+            Requester::Conn(conn, _) => {
                 tracing::error!(gateway = %self.gateway, %conn, id, "the listener exited {POISONOUS_AFTER} times with this message alone in flight: message dropped");
             }
-            Asker::Handshake(..) => {}
+            Requester::Handshake(..) => {}
         }
     }
 
@@ -267,7 +270,7 @@ impl Exchange {
         asked.position = Some(self.next_position);
         self.next_position += 1;
         asked.start = self.wire.line(Mark::Asked(id), |out| out.extend_from_slice(&line));
-        if let Asker::Conn(conn) = asked.asker {
+        if let Requester::Conn(conn, _) = asked.requester {
             if let Some(peer) = self.peers.get(conn) {
                 peer.redeliver = peer.redeliver.saturating_sub(1);
             }

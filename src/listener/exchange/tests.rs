@@ -4,7 +4,6 @@ use tokio::sync::oneshot;
 use crate::api::{ApiError, ErrorCode, PushOutcome};
 use crate::cli::{Cli, Command};
 use crate::listener::exchange::*;
-use crate::ws::frame;
 
 /// An exchange, its time, and a pipe that takes what it is told.
 struct Rig {
@@ -39,7 +38,7 @@ impl Rig {
     }
 
     fn say(&mut self, conn: u64, text: &str) {
-        let message = Message { frame: frame::text(text), binary: false };
+        let message = Payload::text(text);
         self.exchange.message(ConnId(conn), message);
     }
 
@@ -96,9 +95,7 @@ impl Rig {
     /// Texts of the frames that go out since the last look.
     fn sent(&mut self) -> Vec<String> {
         let sent = self.exchange.effects.drain(..).filter_map(|effect| match effect {
-            Effect::Deliver { frame, .. } => {
-                Some(String::from_utf8(frame::payload_of(&frame).to_vec()).unwrap())
-            }
+            Effect::Op(Op::Deliver(delivery)) => delivery.payload.as_text().map(str::to_owned),
             _ => None,
         });
         sent.collect()
@@ -237,10 +234,12 @@ fn a_push_that_is_refused_is_not_sent() {
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["message"], "after");
     rig.answer(&format!("{{\"id\":{}}}", last["id"]));
-    let Some(Effect::Deliver { tally: Some(tally), .. }) = rig.exchange.effects.pop() else {
+    let Some(Effect::Op(Op::Deliver(Delivery { report: Some(report), .. }))) =
+        rig.exchange.effects.pop()
+    else {
         panic!("it is delivered")
     };
-    tally.finish();
+    report.finish();
     assert!(after.try_recv().unwrap().is_ok());
 }
 
@@ -315,7 +314,7 @@ fn a_hook_that_is_gone_refuses_no_handshake() {
     }
     rig.exchange.set_settings(settings(&["--hooks", "onMessage"]));
     let accepted = rig.exchange.effects.iter().filter(|effect| {
-        matches!(effect, Effect::Handshake { verdict: Verdict::Accept(None), .. })
+        matches!(effect, Effect::Handshake { decision: HandshakeDecision::Accept(None), .. })
     });
     assert_eq!(accepted.count(), 2);
 }

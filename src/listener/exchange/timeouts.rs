@@ -6,8 +6,9 @@ use std::time::Instant;
 use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::OnTimeout;
 use crate::listener::exchange::{
-    Asker, Effect, Exchange, HANG, OVERDUE_MAX, PushAsk, Verdict, route_recipients,
+    Effect, Exchange, HANG, HandshakeDecision, OVERDUE_MAX, PushAsk, Requester, route_recipients,
 };
+use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
 use crate::ws::close;
@@ -62,7 +63,7 @@ impl Exchange {
             }
             let conn = waiting.conn;
             self.handshakes.pop_front();
-            self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+            self.effects.push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
         }
         while let Some(waiting) = self.pushes.front() {
             if now < waiting.since + timeout {
@@ -95,7 +96,7 @@ impl Exchange {
                 }
                 // A message waits for its listener; the others have somebody who waits for them.
                 // Across a restart the clock stands still until the event is written again.
-                _ if asked.sent || matches!(asked.asker, Asker::Conn(_)) => continue,
+                _ if asked.sent || matches!(asked.requester, Requester::Conn(..)) => continue,
                 _ => (asked.since, false),
             };
             let deadline = since + timeout;
@@ -131,12 +132,13 @@ impl Exchange {
         }
         self.metrics.faults.add("timeout", 1);
         let seconds = self.settings.listener_timeout.as_secs_f64();
-        match asked.asker {
-            Asker::Handshake(conn, _) => {
+        match asked.requester {
+            Requester::Handshake(conn, _) => {
                 tracing::warn!(gateway = %self.gateway, %conn, id, "no answer to onHandshake in {seconds} s: refused with 503");
-                self.effects.push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+                self.effects
+                    .push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
             }
-            Asker::Push(ask) => {
+            Requester::Push(ask) => {
                 self.metrics.messages_dropped.add("timeout", 1);
                 tracing::warn!(gateway = %self.gateway, id, "no answer to a push in {seconds} s: dropped");
                 let (code, text) = if written {
@@ -152,15 +154,11 @@ impl Exchange {
                 };
                 self.fail_push(*ask, code, text);
             }
-            Asker::Conn(conn) => match self.settings.on_timeout {
+            Requester::Conn(conn, payload) => match self.settings.on_timeout {
                 OnTimeout::Broadcast => {
                     tracing::warn!(gateway = %self.gateway, %conn, id, "no answer in {seconds} s: sent on unchanged");
                     let to = self.routed(Some(conn), &[]);
-                    self.effects.push(Effect::Deliver {
-                        frame: asked.message.frame,
-                        to,
-                        tally: None,
-                    });
+                    self.effects.push(Effect::deliver(payload, to, None));
                 }
                 OnTimeout::Drop => {
                     self.metrics.messages_dropped.add("timeout", 1);
@@ -170,12 +168,8 @@ impl Exchange {
                     self.metrics.messages_dropped.add("timeout", 1);
                     tracing::warn!(gateway = %self.gateway, %conn, id, "no answer in {seconds} s: message dropped, its sender closed");
                     let (code, reason) = close::LISTENER_TIMEOUT;
-                    self.effects.push(Effect::Close {
-                        conn,
-                        code,
-                        reason: reason.to_owned(),
-                        reference: None,
-                    });
+                    let (reason, reply) = (reason.to_owned(), CloseReply::None);
+                    self.effects.push(Effect::Op(Op::Close { conn, code, reason, reply }));
                 }
             },
         }
@@ -208,19 +202,23 @@ impl Exchange {
         for id in ids {
             if let Some(asked) = self.take_asked(id) {
                 dropped += 1;
-                match asked.asker {
-                    Asker::Conn(_) => {}
-                    Asker::Handshake(conn, _) => {
-                        self.effects
-                            .push(Effect::Handshake { conn, verdict: Verdict::Unavailable });
+                match asked.requester {
+                    Requester::Conn(..) => {}
+                    Requester::Handshake(conn, _) => {
+                        self.effects.push(Effect::Handshake {
+                            conn,
+                            decision: HandshakeDecision::Unavailable,
+                        });
                     }
-                    Asker::Push(ask) => self.fail_push(*ask, code, why),
+                    Requester::Push(ask) => self.fail_push(*ask, code, why),
                 }
             }
         }
         for waiting in std::mem::take(&mut self.handshakes) {
-            self.effects
-                .push(Effect::Handshake { conn: waiting.conn, verdict: Verdict::Unavailable });
+            self.effects.push(Effect::Handshake {
+                conn: waiting.conn,
+                decision: HandshakeDecision::Unavailable,
+            });
         }
         for waiting in std::mem::take(&mut self.pushes) {
             dropped += 1;
@@ -229,7 +227,7 @@ impl Exchange {
         for (conn, messages) in self.peers.drop_waiting() {
             for message in messages {
                 dropped += 1;
-                self.effects.push(Effect::Done { conn, bytes: message.frame.len() });
+                self.effects.push(Effect::Settled { conn, bytes: message.cost() });
             }
             self.settle(conn);
         }

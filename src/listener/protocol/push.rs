@@ -7,11 +7,10 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 
 use crate::listener::protocol::json;
 use crate::listener::protocol::json::Members;
-use crate::ws::frame;
+use crate::ws::payload::Payload;
 
 /// Keys that a push may not have.
 const RESERVED: [&str; 8] =
@@ -24,8 +23,7 @@ const ENVELOPE: usize = 80;
 /// A checked push.
 #[derive(Debug, Clone)]
 pub struct Push {
-    frame: Bytes,
-    binary: bool,
+    payload: Payload,
     members: Vec<u8>,
     connections: Option<Vec<String>>,
     except: Option<Vec<String>>,
@@ -102,21 +100,16 @@ impl Push {
         }
         out.extend_from_slice(&rest);
 
-        let (frame, binary) = match (&base64, &message) {
-            (Some((_, bytes)), _) => (frame::binary(bytes), true),
-            (None, message) => (frame::text(message.as_deref().unwrap_or("")), false),
+        let payload = match (&base64, &message) {
+            (Some((_, bytes)), _) => Payload::binary(bytes),
+            (None, message) => Payload::text(message.as_deref().unwrap_or("")),
         };
-        Ok(Push { frame, binary, members: out, connections, except })
+        Ok(Push { payload, members: out, connections, except })
     }
 
-    /// The message as a frame for clients.
-    pub fn frame(&self) -> &Bytes {
-        &self.frame
-    }
-
-    /// Whether the message is binary.
-    pub fn is_binary(&self) -> bool {
-        self.binary
+    /// The message.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
     }
 
     /// The members of its event, with a comma in front of each.
@@ -141,7 +134,7 @@ impl Push {
 
     /// Bytes of memory that it holds while it waits.
     pub fn size(&self) -> usize {
-        self.members.len() + self.frame.len()
+        self.members.len() + self.payload.cost()
     }
 }
 

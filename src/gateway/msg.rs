@@ -1,0 +1,89 @@
+//! What threads tell a shard.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::gateway::shared::{GatewaySlot, Shared};
+use crate::listener::connection::{Closed, ConnInfo, ConnectionRow};
+use crate::listener::exchange::{HandshakeDecision, PushAsk};
+use crate::listener::op::Op;
+use crate::listener::protocol::connid::ConnId;
+use crate::ws::payload::Payload;
+
+/// A message to a shard.
+pub enum Msg {
+    /// A gateway appears.
+    Add(Arc<Shared>),
+    /// For one gateway; thrown away if it is gone.
+    Gateway(GatewaySlot, HubMsg),
+    /// End the thread.
+    Quit,
+}
+
+/// A message to one gateway's part of a shard.
+pub enum HubMsg {
+    /// Carry out this shard's part of an operation, in the order of arrival.
+    Op(Op),
+    /// The gateway is gone.
+    Remove,
+    /// Its settings changed.
+    Settings,
+    /// Tell when all that was posted before this has been handled.
+    Sync(oneshot::Sender<()>),
+    /// Accept on this socket (primary only); `None` stops accepting.
+    Accept(Option<std::net::TcpListener>),
+    /// A new client.
+    Socket(TcpStream, SocketAddr, ConnId),
+    /// The answer to a handshake that was asked about.
+    Handshake(ConnId, HandshakeDecision),
+    /// Messages of these connections are settled, and the bytes of each.
+    Settled(Vec<(ConnId, usize)>),
+    /// The gate may be open: look at the connections that wait. Being awake is enough.
+    GateOpen,
+    /// For the primary.
+    Primary(PrimaryMsg),
+    /// List connections: all, or one.
+    List(Option<ConnId>, oneshot::Sender<Vec<ConnectionRow>>),
+    /// Cut every connection now.
+    CutAll,
+    /// Tell when no connection is left.
+    WhenEmpty(oneshot::Sender<()>),
+}
+
+/// A message to the primary of a gateway.
+pub enum PrimaryMsg {
+    /// A connection on another shard was opened.
+    Opened(Arc<ConnInfo>),
+    /// It sent a message.
+    Message(ConnId, Payload),
+    /// It is gone.
+    Closed(ConnId, Closed),
+    /// A handshake that the listener is asked about: the event's members and the subprotocols that
+    /// the client offers.
+    Ask(ConnId, Vec<u8>, Vec<String>),
+    /// A result line for the listener.
+    Result(String),
+    /// A push through the listener.
+    Push(Box<PushAsk>),
+    /// The requester of a push has gone.
+    Withdrawn,
+    /// A new incarnation of the listener: its stdin (none for a producer) and its stdout.
+    Attach(Option<OwnedFd>, OwnedFd),
+    /// The incarnation's process has exited.
+    Exited {
+        /// Whether we ended it.
+        wanted: bool,
+    },
+    /// Close the listener's stdin.
+    CloseStdin,
+    /// Tell when no event is owed or waits.
+    WhenIdle(oneshot::Sender<()>),
+    /// Drop whatever is owed or waits; tells how many.
+    DropAll(oneshot::Sender<usize>),
+    /// Tell when every line is in the listener's stdin.
+    WhenFlushed(oneshot::Sender<()>),
+}

@@ -1,0 +1,137 @@
+//! One gateway, as its shards and the control runtime share it: atomics, and settings behind locks
+//! that are held for a look or a swap alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use rustls::ServerConfig;
+use tokio::sync::mpsc;
+
+use crate::config::settings::GatewaySettings;
+use crate::gateway::metrics::Metrics;
+use crate::gateway::occupancy::Occupancy;
+use crate::gateway::pressure::Pressure;
+use crate::listener::supervisor::Report;
+
+/// Where a gateway stands in the tables of the engine and its shards.
+///
+/// A place is used again when its gateway is gone; the generation tells the two apart, so that a
+/// late message for the first never reaches the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GatewaySlot {
+    /// The place.
+    pub index: u32,
+    /// How many gateways had this place before.
+    pub generation: u32,
+}
+
+/// One gateway.
+pub struct Shared {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its place in the engine.
+    pub slot: GatewaySlot,
+    /// The shard that accepts and speaks to the listener.
+    pub primary: usize,
+    /// Its counters.
+    pub metrics: Arc<Metrics>,
+    /// The address that was bound.
+    pub bound: SocketAddr,
+    /// Backpressure between clients and listener.
+    pub(crate) pressure: Pressure,
+    /// Its connections, counted.
+    pub(crate) occupancy: Occupancy,
+    tls: RwLock<Option<Arc<ServerConfig>>>,
+    settings: RwLock<Arc<GatewaySettings>>,
+    refusing: AtomicBool,
+    stopping: AtomicBool,
+    /// Held while an operation goes to more than one shard, so that all see one order.
+    order: Mutex<()>,
+    reports: Mutex<mpsc::UnboundedSender<Report>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        slot: GatewaySlot,
+        shards: usize,
+        settings: Arc<GatewaySettings>,
+        bound: SocketAddr,
+        metrics: Arc<Metrics>,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Shared {
+        Shared {
+            id: Arc::from(settings.id.as_str()),
+            slot,
+            primary: slot.index as usize % shards,
+            metrics,
+            bound,
+            pressure: Pressure::new(shards),
+            occupancy: Occupancy::default(),
+            tls: RwLock::new(None),
+            settings: RwLock::new(settings),
+            refusing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            order: Mutex::new(()),
+            reports: Mutex::new(reports),
+        }
+    }
+
+    /// The settings as they apply now.
+    pub fn settings(&self) -> Arc<GatewaySettings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    /// Other settings apply from now on; the shards look when they are told.
+    pub fn set_settings(&self, settings: Arc<GatewaySettings>) {
+        *self.settings.write() = settings;
+    }
+
+    /// The certificate that clients are shown; `None` without TLS.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.read().clone()
+    }
+
+    /// Shows another certificate from now on.
+    pub fn set_tls(&self, config: Option<Arc<ServerConfig>>) {
+        *self.tls.write() = config;
+    }
+
+    /// New connections are refused from now on: a stop has begun.
+    pub fn refuse_clients(&self) {
+        self.refusing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether new connections are refused.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// What clients send is thrown away from now on: the stop goes on to its end.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether what clients send is thrown away.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Held while an operation goes to more than one shard.
+    pub(super) fn order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock()
+    }
+
+    /// Tells the supervisor of the listener. It may be gone at the gateway's end.
+    pub fn report(&self, report: Report) {
+        let _ = self.reports.lock().send(report);
+    }
+
+    /// Where a new supervisor hears the reports from now on.
+    pub fn new_reports(&self) -> mpsc::UnboundedReceiver<Report> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.reports.lock() = sender;
+        receiver
+    }
+}

@@ -1,0 +1,39 @@
+//! Points in time as shards keep them: small, because each connection has several.
+
+use std::num::NonZeroU64;
+
+/// Milliseconds since the engine began, at least 1. An `Option<Millis>` is as small as a `Millis`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(NonZeroU64);
+
+impl Millis {
+    /// The first point in time.
+    pub const FIRST: Millis = Millis(NonZeroU64::MIN);
+
+    /// A number of milliseconds since the engine began; 0 counts as 1.
+    pub fn new(millis: u64) -> Millis {
+        Millis(NonZeroU64::new(millis).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// So many milliseconds later.
+    #[must_use]
+    pub fn after(self, millis: u64) -> Millis {
+        Millis(self.0.saturating_add(millis))
+    }
+
+    /// So many milliseconds earlier, or the first point in time.
+    #[must_use]
+    pub fn before(self, millis: u64) -> Millis {
+        Millis::new(self.get().saturating_sub(millis))
+    }
+
+    /// Milliseconds since `earlier`; 0 if that is later.
+    pub fn since(self, earlier: Millis) -> u64 {
+        self.get().saturating_sub(earlier.get())
+    }
+}
