@@ -1,59 +1,66 @@
 //! wsgw: WebSocket gateways whose brain is any program that reads and writes lines.
 //!
-//! The crate is the binary's inside and no library for others; its modules are public for the
-//! tests, the fuzz targets and this documentation.
+//! The crate is the inside of the binary and not a library for others. Its modules are public as far
+//! as the tests, the fuzz targets and the benchmarks need them. `docs/design.md` has a picture of
+//! what is described here, and a table that says where to change what.
 //!
-//! # The way of a message
+//! # How a message travels
 //!
-//! 1. A gateway's *home* shard accepts a socket and hands it to a shard ([`gateway::shard`]), which
-//!    keeps it for life. [`ws::handshake`] decides on the request; [`gateway::hub::opening`] asks
-//!    the listener, if it wants to be asked, sends the 101 and announces the connection.
-//! 2. [`gateway::hub::read`] reads into a buffer that all connections of the shard share, and
-//!    [`ws::decoder`] takes it apart. A whole message becomes one frame, header and payload,
-//!    encoded once ([`ws::frame`]), and goes to the home.
-//! 3. The [`listener::exchange`] there makes it an event with an id ([`listener::protocol::event`]), in turn
-//!    with other connections and within the window, and keeps it until it is answered. What the
-//!    pipe takes at a time goes into the listener's stdin; [`listener::supervisor`] owns the process.
-//! 4. Lines from its stdout ([`listener::protocol::answer`]) find their events in the exchange, which says
-//!    who gets what, in the order of the lines.
-//! 5. The [`gateway::hub::fanout`] of each shard writes the frame to its recipients, to many with one
-//!    system call where the kernel lets it. What a socket does not take waits in that connection's
-//!    [`gateway::io::outbox`]. An end has its place in the same order ([`gateway::hub::closing`]).
+//! 1. One shard of each gateway is its *primary* ([`gateway::primary`]). It accepts a socket and
+//!    hands it to a shard ([`gateway::shard`]), which keeps it for life, in the gateway's part of that
+//!    shard ([`gateway::hub`]). `hub/admission.rs` decides about the request; `hub/opening.rs` asks the
+//!    listener if it wants to be asked, sends the 101, and announces the connection.
+//! 2. `hub/read.rs` reads into a buffer that all connections of the shard share, and [`ws::decoder`]
+//!    takes it apart. A whole message becomes one [`ws::payload::Payload`], encoded once, and goes to
+//!    the primary.
+//! 3. The [`listener::exchange`] there turns it into an event with an id ([`listener::protocol::event`]).
+//!    Connections take turns within the window. The event is kept until it is answered. The primary
+//!    writes it to the listener's stdin; [`listener::supervisor`] owns the listener's process.
+//! 4. Lines from the listener's stdout ([`listener::protocol::answer`]) find their events in the
+//!    exchange, which decides who gets what. Each decision is an operation ([`listener::op`]), and all
+//!    shards carry out operations in the order of the lines.
+//! 5. `hub/fanout.rs` writes a message to its recipients on its shard, to many of them with one system
+//!    call where the kernel allows it. What a socket does not take waits in that connection's
+//!    [`gateway::io::outbox`]. A close is an operation too, so it comes behind the messages before it
+//!    (`hub/closing.rs`).
 //!
-//! A push enters at 3, from the control port ([`control`]) through [`server`], which has the
-//! lifecycle of all gateways. `wsgw send` and the verbs ([`commands`]) are clients of that port;
-//! [`connect`] is `wsgw connect`.
+//! A push from the control port ([`control`]) enters at step 3, through [`server`], which manages the
+//! lifecycle of all gateways. `wsgw send` and the other client commands ([`commands`]) talk to that
+//! port with [`control_client`]. [`connect`] is `wsgw connect`.
 //!
 //! # What always holds
 //!
-//! - What goes out never waits: pressure runs from the listener's stdin back to the clients'
-//!   sockets, and is cut at the outbox, where a slow client is closed. So a gateway and its
-//!   listener cannot wait for each other.
+//! - Sending to clients never waits. Backpressure runs from the listener's stdin back to the clients'
+//!   sockets ([`gateway::pressure`]), and ends at the outbox, where a slow consumer is closed. So a
+//!   gateway and its listener cannot wait for each other.
 //! - All recipients see one order. A message reaches no connection twice, none before its 101, and
 //!   none after the gateway's Close.
-//! - For each connection the listener is told: open, its messages in order, one close; a restart
-//!   changes nothing of that, and loses no message but one that is its cause.
-//! - Whatever grows has a bound in bytes, a default, and a named consequence.
-//! - No bytes from outside make it panic, become a second line to the listener or in the log, or
-//!   act on a terminal.
-//! - [`listener::protocol`] knows neither I/O nor clock, the exchange no clock but the time it is given;
-//!   [`connect`] and [`gateway`] never know of each other.
+//! - The listener is told of each connection in this order: its open, its messages, one close. A
+//!   restart of the listener does not change that. No message is lost but one that makes the listener
+//!   exit each time it is delivered.
+//! - Whatever can grow has a bound in bytes, a default, and a documented consequence.
+//! - No bytes from outside can make the program panic, become a second line to the listener or in the
+//!   log, or act on a terminal.
+//! - Modules depend on each other in one direction: `commands` → `server`, `control`,
+//!   `control_client`, `connect` → `gateway` → `listener` → `ws`, `api`, `net`, `text`, `files`.
+//!   [`ws`], [`listener::protocol`] and [`listener::exchange`] do no I/O and read no clock. [`connect`]
+//!   and [`gateway`] do not know each other.
 //!
 //! # Why shards, and not a task for each connection
 //!
-//! A task has a stack of futures, buffers, a waker, and a lock around whatever others write to:
-//! kilobytes and microseconds that a million idle connections and a fan-out to all of them pay each
-//! time. A shard is a thread with an event loop of its own over a slab of connections of a few
-//! hundred bytes, which no other thread touches; shards speak by messages. Readiness is
-//! edge-triggered and registered once, so a delivery is a write at most, and a message for everybody
-//! is one entry for each shard. The control port, processes and signals are few and
-//! wait for many things at once: they run on tokio.
+//! A task has futures, buffers, a waker, and a lock around what others write to. That is kilobytes and
+//! microseconds that a million idle connections, and a fan-out to all of them, would pay each time. A
+//! shard is a thread with its own event loop over an array of connections of a few hundred bytes each,
+//! which no other thread touches. Shards send each other messages. Readiness is edge-triggered and
+//! registered once, so a delivery is one write at most, and a message for everybody is one entry for
+//! each shard. The control port, processes and signals are few, and wait for many things at once: they
+//! run on tokio.
 //!
-//! # Where to read first
+//! # What to read first
 //!
-//! [`listener::protocol::answer`] and [`listener::protocol::event`] for what is spoken; [`listener::exchange`] for what
-//! it means; then [`gateway::hub`], one gateway's part of one shard, and [`gateway::primary`], what
-//! one of these has more. `docs/design.md` has the same on a page.
+//! [`listener::protocol::event`] and [`listener::protocol::answer`] for what is spoken with the
+//! listener; [`listener::exchange`] for what it means; then [`gateway::hub`] for what happens to
+//! connections.
 
 // The links in these docs lead to private modules too; see them with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
