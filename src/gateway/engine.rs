@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_late_message_does_not_reach_the_next_gateway_in_the_same_place() {
         let engine = Engine::with_shards(2).unwrap();
-        let settings = || Arc::new(crate::config::keys::defaults("g"));
+        let settings = || Arc::new(GatewaySettings::default());
         let bound = "127.0.0.1:1".parse().unwrap();
         let (reports, _hears) = mpsc::unbounded_channel();
         let add = || engine.add(settings(), bound, Arc::default(), reports.clone());
