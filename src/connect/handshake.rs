@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::connect::exit;
 use crate::error::Failure;
 use crate::text::escape::escape;
+use crate::ws::handshake::accept_key;
 
 /// The largest head of an answer, and the most headers in it.
 const HEAD: (usize, usize) = (64 * 1024, 256);
@@ -208,7 +208,7 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
         return Err("its 101 has no \"Connection: Upgrade\"".to_owned());
     }
     let key = request.headers.get("sec-websocket-key").map_or(&b""[..], HeaderValue::as_bytes);
-    let expected = derive_accept_key(key);
+    let expected = accept_key(key);
     match headers.get("sec-websocket-accept") {
         None => return Err("its 101 has no Sec-WebSocket-Accept".to_owned()),
         Some(value) if value.as_bytes() != expected.as_bytes() => {

@@ -10,6 +10,7 @@ use url::{Host, Url};
 use crate::cli::ConnectArgs;
 use crate::error::Failure;
 use crate::net::host::join;
+use crate::ws::request::is_token;
 
 /// Where to connect, and what the request says.
 #[derive(Debug, Clone)]
@@ -178,10 +179,6 @@ fn user(args: &ConnectArgs, url: &Url) -> Result<Option<Vec<u8>>, Failure> {
 
 /// The subprotocols to offer; each `-s` holds one, or several with commas between.
 fn subprotocols(given: &[String]) -> Result<Vec<&str>, Failure> {
-    let is_token = |name: &str| {
-        let also = b"!#$%&'*+-.^_`|~";
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || also.contains(&b))
-    };
     let mut names = Vec::new();
     for name in
         given.iter().flat_map(|list| list.split(',')).map(|name| name.trim_matches([' ', '\t']))
