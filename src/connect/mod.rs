@@ -4,13 +4,16 @@
 //! that neither a slow pipe nor a stopped terminal keeps pings from being answered.
 
 pub mod command;
+mod connection;
 mod dial;
+mod editor;
 mod handshake;
+mod history;
 mod input;
 pub mod options;
 mod output;
 mod pretty;
-mod repl;
+mod screen;
 mod session;
 mod signals;
 pub mod target;
@@ -37,6 +40,8 @@ pub mod exit {
     pub const CLOSED: u8 = 5;
     /// A time-out, or `-n` not reached.
     pub const TIMEOUT: u8 = 6;
+    /// The terminal is gone (SIGHUP), as a shell tells it.
+    pub const HUNG_UP: u8 = 129;
     /// Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
     /// SIGTERM, as a shell tells it.
@@ -56,10 +61,8 @@ pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::other(format!("the runtime cannot be started: {e}")))?;
-    let restore = repl::Restore::new(interactive);
     let result = runtime.block_on(session::run(&options, interactive));
     // A thread may still sit in a read of stdin; the process ends without it.
     runtime.shutdown_background();
-    drop(restore);
     result
 }

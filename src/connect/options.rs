@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cli::{ColorWhen, ConnectArgs};
 use crate::config::units;
+use crate::connect::screen::is_dumb;
 use crate::connect::target::Target;
 use crate::error::Failure;
 
@@ -57,11 +58,6 @@ pub struct Options {
     pub cacert: Option<PathBuf>,
     /// `--cert` and `--key`.
     pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-/// Whether the terminal knows no escape sequences.
-pub fn is_dumb() -> bool {
-    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
 fn usage(text: impl Into<String>) -> Failure {
