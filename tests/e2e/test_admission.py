@@ -55,7 +55,7 @@ def test_a_bad_upgrade_is_a_400(serve, headers):
 @pytest.mark.parametrize("text", [b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n", b"\x00\x01\r\n\r\n",
                                   b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n",
                                   b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"])
-def test_bytes_that_are_no_request_are_a_400(serve, text):
+def test_bytes_that_are_not_a_request_are_a_400(serve, text):
     server = serve()
     link = server.raw()
     link.write(text)

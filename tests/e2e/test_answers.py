@@ -1,4 +1,4 @@
-"""The listener's answers to messages (contract: the listener protocol)."""
+"""The listener's answers to messages: what is sent, to whom, and what counts as a fault."""
 
 import json
 

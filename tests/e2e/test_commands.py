@@ -1,9 +1,10 @@
-"""The listener's commands (contract: the listener protocol, commands)."""
+"""The listener's commands: `send`, `close`, and their results."""
 
 import json
-import time
 
 import pytest
+
+from harness import wait_until
 
 
 def raw(client, *lines):
@@ -164,10 +165,7 @@ def test_a_result_does_not_wait_for_the_next_event(serve, tmp_path):
         'echo "{\\"command\\":\\"close\\",\\"conn\\":\\"k$n\\",\\"ref\\":$n}"; '
         f"read -r line; echo \"$line\" >>'{got}'; done; exec cat"])
     server.connect().close()
-    deadline = time.monotonic() + 5
-    while not got.exists() or len(got.read_text().splitlines()) < 4:
-        assert time.monotonic() < deadline, "a result line was left lying"
-        time.sleep(0.01)
+    wait_until(lambda: got.exists() and got.read_text().count("\n") == 4, "the result lines")
     assert [json.loads(line)["ref"] for line in got.read_text().splitlines()] == [1, 2, 3, 4]
 
 

@@ -22,7 +22,9 @@ from harness import (
 def test_piped_lines_come_back_and_nothing_else_is_on_stdout(tmp_path):
     with ws_server(echo) as url:
         done = run_connect(tmp_path, url, stdin="one\n/quit\n\nlast without newline")
-        assert (done.returncode, done.stdout) == (0, "one\n/quit\n\nlast without newline\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "one\n/quit\n\nlast without newline\n"), (
+            done.stderr
+        )
         assert done.stderr == ""
         many = "".join(f"{i}\n" for i in range(50_000))
         done = run_connect(tmp_path, url, "-n", "50000", stdin=many)
@@ -31,8 +33,13 @@ def test_piped_lines_come_back_and_nothing_else_is_on_stdout(tmp_path):
 
 def test_a_line_goes_when_it_comes(tmp_path):
     with ws_server(echo) as url:
-        process = subprocess.Popen([WSGW, "connect", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                   env=private_env(tmp_path))
+        process = subprocess.Popen(
+            [WSGW, "connect", url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=private_env(tmp_path),
+        )
         for word in ("now", "later"):
             process.stdin.write(word + "\n")
             process.stdin.flush()
@@ -50,6 +57,7 @@ def test_binary(tmp_path):
         ws.send(b"\0\1")
         ws.send("two\nlines")
         ws.close()
+
     with ws_server(sends) as url:
         assert run_connect(tmp_path, url).stdout == "AAE=\ntwo\nlines\n"
 
@@ -84,13 +92,21 @@ def test_failures_have_their_exit_codes(tmp_path):
         (lambda peer: peer.sock.recv(1), 6, []),
     ]:
         with PeerServer(answer) as server:
-            done = run_connect(tmp_path, "-w", "-1", "--timeout", "0.3" if exit == 6 else "20", server.url)
+            done = run_connect(
+                tmp_path, "-w", "-1", "--timeout", "0.3" if exit == 6 else "20", server.url
+            )
             assert done.returncode == exit, (done.returncode, done.stderr)
             for text in said:
                 assert text in done.stderr, done.stderr
     assert run_connect(tmp_path, "127.0.0.1:1").returncode == 3
     assert run_connect(tmp_path, "no-such-host.invalid").returncode == 3
-    for args in (["ftp://x"], ["-H", "nope", "x"], ["-n", "0", "x"], ["--cert", "x", "y"], ["-w", "x", "y"]):
+    for args in (
+        ["ftp://x"],
+        ["-H", "nope", "x"],
+        ["-n", "0", "x"],
+        ["--cert", "x", "y"],
+        ["-w", "x", "y"],
+    ):
         assert run_connect(tmp_path, *args).returncode == 2, args
 
 
@@ -100,10 +116,27 @@ def test_headers_subprotocol_user_origin(tmp_path):
     def handler(ws):
         seen.update((name.lower(), value) for name, value in ws.request.headers.raw_items())
         ws.close()
+
     with ws_server(handler, subprotocols=["json"]) as url:
-        done = run_connect(tmp_path, "-v", "-H", "X-A: 1", "-s", "xml", "-s", "json", "-o", "https://o", "-u", "me:pw", url)
+        done = run_connect(
+            tmp_path,
+            "-v",
+            "-H",
+            "X-A: 1",
+            "-s",
+            "xml",
+            "-s",
+            "json",
+            "-o",
+            "https://o",
+            "-u",
+            "me:pw",
+            url,
+        )
     assert seen["x-a"] == "1" and seen["origin"] == "https://o"
-    assert seen["authorization"] == "Basic bWU6cHc=" and seen["sec-websocket-protocol"] == "xml, json"
+    assert (
+        seen["authorization"] == "Basic bWU6cHc=" and seen["sec-websocket-protocol"] == "xml, json"
+    )
     assert "< HTTP/1.1 101" in done.stderr and "> x-a: 1" in done.stderr
 
 
@@ -117,6 +150,7 @@ def test_reconnect(tmp_path):
             ws.close(1011)
         else:
             ws.close(1000)
+
     with ws_server(handler) as url:
         done = run_connect(tmp_path, "--reconnect", "-w", "-1", url)
     assert done.returncode == 0 and done.stdout == "visit 1\nvisit 2\nvisit 3\n", done.stderr
@@ -130,6 +164,7 @@ def test_echo(tmp_path):
             ws.send(message)
             got.append(ws.recv(20) == message)
         ws.close()
+
     with ws_server(handler) as url:
         assert run_connect(tmp_path, "--echo", "-w", "-1", url).returncode == 0
     assert got == [True] * 3
@@ -137,8 +172,13 @@ def test_echo(tmp_path):
 
 def test_ctrl_c_and_a_reader_that_has_gone(tmp_path):
     with ws_server(echo) as url:
-        process = subprocess.Popen([WSGW, "connect", "-w", "-1", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   env=private_env(tmp_path), text=True)
+        process = subprocess.Popen(
+            [WSGW, "connect", "-w", "-1", url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=private_env(tmp_path),
+            text=True,
+        )
         process.stdin.write("x\n")
         process.stdin.flush()
         process.stdout.readline()
@@ -149,15 +189,24 @@ def test_ctrl_c_and_a_reader_that_has_gone(tmp_path):
         with contextlib.suppress(Exception):
             while True:
                 ws.send("y" * 1000)
+
     with ws_server(flood) as url:
-        done = subprocess.run(f"{WSGW} connect {url} </dev/null | head -1", shell=True, capture_output=True, text=True,
-                              env=private_env(tmp_path), timeout=10)
+        done = subprocess.run(
+            f"{WSGW} connect {url} </dev/null | head -1",
+            shell=True,
+            capture_output=True,
+            text=True,
+            env=private_env(tmp_path),
+            timeout=10,
+        )
         assert done.stdout == "y" * 1000 + "\n" and done.stderr == ""
 
 
 def test_pings_keep_going(tmp_path):
     with ws_server(echo) as url:
-        done = run_connect(tmp_path, "--ping", "0.1", "-w", "0.5", "--timestamps", "-x", '{"a":1}', "--pretty", url)
+        done = run_connect(
+            tmp_path, "--ping", "0.1", "-w", "0.5", "--timestamps", "-x", '{"a":1}', "--pretty", url
+        )
         assert done.returncode == 0
         assert re.match(r'\d{4}-\d\d-\d\dT\S+Z \{\n  "a": 1\n\}\n', done.stdout)
 

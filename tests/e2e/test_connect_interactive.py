@@ -21,7 +21,7 @@ def test_interactive_commands(terminal, tmp_path):
         t.type("/stats\r").wait("sent 4 messages")
         t.type("/help\r").wait("/reconnect")
         t.type("/pretty\r").wait("JSON is indented")
-        t.type('{"a":1}\r').wait('<  {'.replace("  ", " ")).wait('"a": 1')
+        t.type('{"a":1}\r').wait("<  {".replace("  ", " ")).wait('"a": 1')
         t.type("/reconnect\r")
         t.wait_for(lambda: t.plain.count("* connected to") == 2)
         t.type("/close 4001 bye\r")
@@ -47,6 +47,7 @@ def test_messages_never_tear_the_line_that_is_typed(terminal):
     def handler(ws):
         peers.append(ws)
         echo(ws)
+
     with ws_server(handler) as url:
         t = terminal(url)
         t.wait("* connected").wait("> ")
@@ -67,6 +68,7 @@ def test_a_paste_is_one_message(terminal):
         for message in ws:
             got.append(message)
             ws.send("ok")
+
     with ws_server(handler) as url:
         t = terminal(url)
         t.wait("> ").type("\x1b[200~one\ntwo\n/quit\x1b[201~").type("\r").wait("< ok")
@@ -140,10 +142,10 @@ def test_what_is_typed_before_it_is_connected_is_not_lost(terminal):
 
     def slow(connection, request):
         gate.wait(20)
+
     with ws_server(echo, process_request=slow) as url:
         t = terminal(url)
-        t.type("early\r")
-        t.read(0.2)
+        t.type("early\r").wait("early")
         gate.set()
         t.wait("< early")
         t.type("\x04")

@@ -42,7 +42,9 @@ def test_nothing_acts_on_a_terminal_without_a_prompt_either(terminal):
         for flags in ([], ["-b"]):
             t = terminal(*flags, "-x", evil, "-n", "1", url)
             assert t.exit() == 0
-            assert "\\x1b[2J" in t.text and not CONTROLS.search(t.text.removesuffix("\r\n").replace("\r\n", "\n")), t.text
+            assert "\\x1b[2J" in t.text and not CONTROLS.search(
+                t.text.removesuffix("\r\n").replace("\r\n", "\n")
+            ), t.text
             assert t.text.count("\n") <= 1
         t = terminal("--pretty", "-x", '{"a":"\\u001b","b":"\x9b"}', "-n", "1", url)
         assert t.exit() == 0 and t.text == '{\r\n  "a": "\\u001b",\r\n  "b": "\\x9b"\r\n}\r\n'
@@ -51,8 +53,14 @@ def test_nothing_acts_on_a_terminal_without_a_prompt_either(terminal):
 def test_piped_input_and_a_terminal_for_output(tmp_path):
     ours, theirs = pty.openpty()
     with ws_server(echo) as url:
-        done = subprocess.run([WSGW, "connect", "-n", "1", url], input=b"a\x1b[2Jb\n/quit\n", stdout=theirs, stderr=subprocess.PIPE,
-                              env=private_env(tmp_path), timeout=10)
+        done = subprocess.run(
+            [WSGW, "connect", "-n", "1", url],
+            input=b"a\x1b[2Jb\n/quit\n",
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env=private_env(tmp_path),
+            timeout=10,
+        )
     os.close(theirs)
     assert done.returncode == 0 and os.read(ours, 1000) == b"a\\x1b[2Jb\r\n"
     os.close(ours)
@@ -61,8 +69,13 @@ def test_piped_input_and_a_terminal_for_output(tmp_path):
 def test_typed_input_and_a_pipe_for_output(tmp_path):
     ours, theirs = pty.openpty()
     with ws_server(echo) as url:
-        process = subprocess.Popen([WSGW, "connect", url], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env=private_env(tmp_path))
+        process = subprocess.Popen(
+            [WSGW, "connect", url],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=private_env(tmp_path),
+        )
         os.write(ours, b"/help\nx\n")
         assert process.stdout.readline() + process.stdout.readline() == b"/help\nx\n"
         os.write(ours, b"\x04")
@@ -114,14 +127,20 @@ def test_resizing(terminal):
 def test_a_terminal_that_knows_no_escapes(terminal):
     with ws_server(echo) as url:
         t = terminal(url, TERM="dumb", NO_COLOR="")
-        t.wait("* connected").type("hi\r").wait("< hi").type("/stats\r").wait("sent 1 messages").type("\x04")
+        t.wait("* connected").type("hi\r").wait("< hi").type("/stats\r").wait(
+            "sent 1 messages"
+        ).type("\x04")
         assert t.exit() == 0 and "\x1b" not in t.text
 
 
 def test_colours(terminal):
     with ws_server(echo) as url:
-        for flags, env, coloured in [([], {"NO_COLOR": ""}, True), ([], {"NO_COLOR": "1"}, False), (["--color", "always"], {"NO_COLOR": "1"}, True),
-                                     (["--color", "never"], {"NO_COLOR": ""}, False)]:
+        for flags, env, coloured in [
+            ([], {"NO_COLOR": ""}, True),
+            ([], {"NO_COLOR": "1"}, False),
+            (["--color", "always"], {"NO_COLOR": "1"}, True),
+            (["--color", "never"], {"NO_COLOR": ""}, False),
+        ]:
             t = terminal(*flags, url, **env)
             t.wait("* connected").type("hi\r").wait("< hi").type("\x04")
             assert t.exit() == 0 and ("\x1b[32m<" in t.text) == coloured, (flags, env, t.text)
@@ -134,6 +153,7 @@ def test_a_pasted_block_is_a_message_whatever_it_begins_with(terminal):
         for message in ws:
             got.append(message)
             ws.send("ok")
+
     blocks = ["/quit\nnow", "// a comment\n\tand more"]
     with ws_server(handler) as url:
         t = terminal(url)
@@ -152,10 +172,22 @@ def test_an_unknown_command_sends_nothing(terminal):
     with ws_server(lambda ws: got.extend(ws)) as url:
         t = terminal(url)
         t.wait("> ")
-        for line in ("/", "/nope \x1b[A", "/Quit", "/quit now", "/close 1006", "/close 1000 " + "x" * 124, "/ping " + "x" * 126, "/binary zz",
-                     "/binary @/no/such", "/file /no/such"):
+        for line in (
+            "/",
+            "/nope \x1b[A",
+            "/Quit",
+            "/quit now",
+            "/close 1006",
+            "/close 1000 " + "x" * 124,
+            "/ping " + "x" * 126,
+            "/binary zz",
+            "/binary @/no/such",
+            "/file /no/such",
+        ):
             t.type(line.replace("\x1b[A", "") + "\r")
-        t.wait("unknown command /nope").wait("unknown command /Quit").wait("takes nothing").wait("1006").wait("123 bytes").wait("125 bytes")
+        t.wait("unknown command /nope").wait("unknown command /Quit").wait("takes nothing").wait(
+            "1006"
+        ).wait("123 bytes").wait("125 bytes")
         t.wait_for(lambda: t.plain.count("/no/such: ") == 2)
         t.type("end\r/quit\r")
         assert t.exit() == 0
@@ -183,6 +215,7 @@ def test_what_is_typed_without_a_connection_is_sent_later(terminal):
         def accept():
             sock, _ = acceptor.accept()
             return sock
+
         first = accept()
         Peer(first).accept()
         t.wait("* connected")
@@ -229,12 +262,22 @@ def test_history_is_bounded_private_and_shared(terminal, tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("end, exit", [(lambda p: p.bye(1000), 0), (lambda p: p.bye(1001), 0), (lambda p: p.frame(8), 0),
-                                       (lambda p: p.bye(1011, b"no\x07"), 5), (lambda p: None, 5), (lambda p: p.send(b"\xc1\x00"), 1)])
+@pytest.mark.parametrize(
+    "end, exit",
+    [
+        (lambda p: p.bye(1000), 0),
+        (lambda p: p.bye(1001), 0),
+        (lambda p: p.frame(8), 0),
+        (lambda p: p.bye(1011, b"no\x07"), 5),
+        (lambda p: None, 5),
+        (lambda p: p.send(b"\xc1\x00"), 1),
+    ],
+)
 def test_exit_codes_at_a_terminal(terminal, end, exit):
     def handler(peer):
         end(peer.accept())
         peer.read_close()
+
     with PeerServer(handler if exit != 5 else lambda peer: end(peer.accept())) as server:
         t = terminal(server.url)
         assert t.exit() == exit, t.text
@@ -245,7 +288,12 @@ def test_failures_to_connect_at_a_terminal(terminal):
     refusal = b"HTTP/1.1 403 No\r\nX-Evil: \x9b2J\r\nContent-Length: 5\r\n\r\n\x1b[2Jb"
     with PeerServer(lambda peer: peer.send(refusal)) as server:
         t = terminal(server.url)
-        assert t.exit() == 4 and "403 No" in t.text and "\\x1b[2Jb" in t.text and not CONTROLS.search(t.text.replace("\r\n", "\n"))
+        assert (
+            t.exit() == 4
+            and "403 No" in t.text
+            and "\\x1b[2Jb" in t.text
+            and not CONTROLS.search(t.text.replace("\r\n", "\n"))
+        )
     assert terminal("127.0.0.1:1").exit() == 3
     assert terminal("--nope").exit() == 2
     with socket.socket() as silent:
@@ -261,6 +309,7 @@ def test_ones_own_close(terminal):
         codes.append(peer.accept().read_close())
         if len(codes) != 2:
             peer.bye()
+
     with PeerServer(handler) as server:
         for line in ("/close 4001 bye\r", "/close\r", "/quit\r", "\x04", "\x03"):
             t = terminal(server.url)
@@ -270,12 +319,17 @@ def test_ones_own_close(terminal):
 
 
 def test_count_and_timestamps_at_a_terminal(terminal):
-    with PeerServer(lambda peer: close_and_wait(
-            peer.accept().frame(1, b"a\n< b").frame(2, b"\0").frame(1, b"c"))) as server:
+    with PeerServer(
+        lambda peer: close_and_wait(
+            peer.accept().frame(1, b"a\n< b").frame(2, b"\0").frame(1, b"c")
+        )
+    ) as server:
         t = terminal("--timestamps", "-n", "2", server.url)
         assert t.exit() == 0
     stamp = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
-    assert re.search(rf"< {stamp} a\\n< b\r\n", t.plain) and re.search(rf"< {stamp} binary, 1 byte: 00\r\n", t.plain), t.plain
+    assert re.search(rf"< {stamp} a\\n< b\r\n", t.plain) and re.search(
+        rf"< {stamp} binary, 1 byte: 00\r\n", t.plain
+    ), t.plain
     assert "c" not in t.plain.rsplit("binary", 1)[1].replace("closed", "")
 
 
@@ -293,6 +347,7 @@ def test_a_flood_neither_tears_nor_loses_a_line(terminal):
                 except OSError:
                     return
                 i += 1
+
         pusher = threading.Thread(target=push)
         pusher.start()
         while len(got) < 20:
@@ -300,6 +355,7 @@ def test_a_flood_neither_tears_nor_loses_a_line(terminal):
         stop.set()
         pusher.join()
         close_and_wait(peer)
+
     with PeerServer(flood) as server:
         t = terminal(server.url)
         t.wait("> ")
@@ -326,6 +382,7 @@ def test_what_came_before_the_end_is_shown(terminal):
             peer.frame(1, b"n%d " % i + b"w" * 1000)
         pushed.set()
         close_and_wait(peer)
+
     for _ in range(5):
         pushed.clear()
         with PeerServer(push) as server:
@@ -333,5 +390,7 @@ def test_what_came_before_the_end_is_shown(terminal):
             # Nobody reads the terminal until everything is on its way.
             assert pushed.wait(10)
             assert t.exit(20) == 0
-        assert re.findall(r"< n(\d+) w{1000}\r?\n", t.plain) == [str(i) for i in range(200)], t.plain[-3000:]
+        assert re.findall(r"< n(\d+) w{1000}\r?\n", t.plain) == [str(i) for i in range(200)], (
+            t.plain[-3000:]
+        )
         assert "the server closed the connection: 1000" in t.plain

@@ -1,4 +1,4 @@
-"""The control port (contract: section 4)."""
+"""The control port: who may use it, what it answers, its metrics."""
 
 import json
 import re
@@ -171,7 +171,7 @@ def test_a_chunked_struct(serve):
     assert a.recv() == "x"
 
 
-def test_bytes_that_are_no_http(serve):
+def test_bytes_that_are_not_http_harm_nothing(serve):
     server = serve()
     for junk in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01" + b"\0" * 100,
                  b"POST /v1/reload HTTP/1.1\r\nContent-Length: x\r\n\r\n"):

@@ -1,4 +1,4 @@
-"""Attacks on the control port: bounded in memory and time (contract: section 4)."""
+"""Attacks on the control port: bounded in memory and time."""
 
 import contextlib
 import re

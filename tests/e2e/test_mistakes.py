@@ -18,7 +18,7 @@ def test_a_command_without_the_dashes(tmp_path, words):
     assert code == 2 and f"wsgw serve -- {program}" in said, said
 
 
-def test_a_wrong_flag_is_no_command(tmp_path):
+def test_a_wrong_flag_is_not_taken_for_a_command(tmp_path):
     code, said = serve_fails(tmp_path, "--bogus")
     assert code == 2 and "--bogus" in said and "listener's command" not in said
 

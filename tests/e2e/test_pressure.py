@@ -1,4 +1,4 @@
-"""Pressure: who is not read for how long, whose clocks stand still, who is cut and who is not."""
+"""Backpressure: which clients are not read for how long, whose clocks stand still, and who is cut."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""Pushes through the control port (contract: sections 1, 3 and 4)."""
+"""Pushes through the control port: one struct, and streams of them."""
 
 import http.client
 import json
@@ -69,7 +69,7 @@ def test_a_wrong_struct_is_a_400(scripted, body):
     assert a.recv() == "after"
 
 
-def test_bytes_that_are_no_utf8_are_a_400(serve):
+def test_bytes_that_are_not_utf8_are_a_400(serve):
     server = serve()
     body = b'{"message":"\xff"}'
     assert server.api("POST", "/v1/gateways/default/messages", body)[0] == 400
@@ -276,7 +276,7 @@ def test_a_client_that_writes_all_and_reads_then_does_not_hang(serve, query):
 
 
 def test_a_stream_waits_for_a_recipient_that_reads(serve):
-    """It takes its time, but it reads: it is no slow consumer."""
+    """One that reads slowly, but reads, is not a slow consumer."""
     server = serve("--max-queue", "256KiB")
     link = server.raw(receive_buffer=16384).upgrade()
     server.await_connections(1)

@@ -1,4 +1,4 @@
-"""What a reload does to gateways that run, fail, move or go (contract: section 2, lifecycle)."""
+"""What a reload does to gateways that run, fail, move or go."""
 
 import json
 import os

@@ -166,7 +166,7 @@ def test_the_timeout_is_for_all_of_it(tmp_path):
     (0, 200, b"<html>"), (0, 302, b""), (0, 500, b"<html>"), (0, 200, b"[]"), (0, 200, b"{}"),
     (0, 200, b""),
 ])
-def test_what_is_no_control_port(tmp_path, answer):
+def test_a_peer_that_is_not_a_control_port_is_an_error(tmp_path, answer):
     done = Peer(answer).send(tmp_path, "-g", "a", "x")
     assert done.returncode == 1
     assert done.stderr.startswith("wsgw: ") and not done.stdout

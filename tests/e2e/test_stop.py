@@ -1,4 +1,4 @@
-"""The end of a gateway and of `serve`, and the listener's process (contract: sections 1 and 2)."""
+"""The end of a gateway and of `serve`, and the listener's process."""
 
 import contextlib
 import json
@@ -117,9 +117,9 @@ def test_one_that_ignores_the_end_of_its_stdin_gets_sigterm(scripted):
 
 def test_a_second_signal_does_not_wait_for_a_listener_that_ignores_its_end(scripted):
     server = scripted(script=["--ignore-eof", "--ignore-term"])
-    begun = time.monotonic()
     server.signal(signal.SIGINT)
     server.record.wait_mark("eof")
+    begun = time.monotonic()
     server.signal(signal.SIGINT)
     assert server.wait() == 0
     # Without the second signal it would be 6 s at least.

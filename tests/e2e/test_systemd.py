@@ -63,7 +63,7 @@ def test_it_is_ready_only_when_it_accepts(serve, manager):
     assert "control listening" in server.out()
 
 
-def test_a_manager_that_is_gone_is_no_matter(serve, tmp_path):
+def test_it_runs_though_its_manager_is_gone(serve, tmp_path):
     server = serve(env={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     server.connect()
 

@@ -61,13 +61,21 @@ class Audit:
         for key in witness.keys:
             label, number = key
             # Pushes come over connections of their own, side by side.
-            self.check(label == "push" or number > last.get(label, -1), "of", label, "message",
-                       number, "came late")
+            self.check(
+                label == "push" or number > last.get(label, -1),
+                "of",
+                label,
+                "message",
+                number,
+                "came late",
+            )
             last[label] = number
         leaked = {key for key in witness.keys if modes[key] in ("deny", "poison")}
         self.check(not leaked, "what was not to be sent was sent:", sorted(leaked)[:5])
         missing = [
-            key for label in stable for key in ((label, n) for n in range(sent[label]))
+            key
+            for label in stable
+            for key in ((label, n) for n in range(sent[label]))
             if key not in place and modes[key] != "deny"
         ]
         return missing
@@ -93,8 +101,14 @@ class Audit:
                     self.check(conn not in opened, pid, conn, "was opened twice")
                     opened.add(conn)
                     if event.get("resumed"):
-                        self.check(left is None or event["left"] == left - 1, pid, "left", left,
-                                   "then", event["left"])
+                        self.check(
+                            left is None or event["left"] == left - 1,
+                            pid,
+                            "left",
+                            left,
+                            "then",
+                            event["left"],
+                        )
                         self.check(not fresh, pid, "told a message before all was resumed")
                         left = event["left"]
                     lives.setdefault(conn, event["path"])
@@ -113,8 +127,11 @@ class Audit:
                         denied.add((label, int(number)))
             self.check(left in (None, 0) or pid != last_pid, pid, "left ended at", left)
             if pid == last_pid:
-                self.check(opened == closed, "still open for the last listener:",
-                           sorted(opened - closed)[:5])
+                self.check(
+                    opened == closed,
+                    "still open for the last listener:",
+                    sorted(opened - closed)[:5],
+                )
         return denied, len(incarnations), len(lives), len(closes)
 
 

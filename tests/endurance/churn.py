@@ -57,8 +57,12 @@ class Churn:
     async def visitor(self, messages, stay):
         answers = []
         try:
-            client = await Client.open(self.server.port("chat"), "/churn", "v",
-                                       lambda _, opcode, payload: answers.append(payload))
+            client = await Client.open(
+                self.server.port("chat"),
+                "/churn",
+                "v",
+                lambda _, opcode, payload: answers.append(payload),
+            )
         except (Refused, OSError, asyncio.TimeoutError):
             self.refused += 1
             return
@@ -71,7 +75,9 @@ class Churn:
         if fate == "leave":
             # Its own messages come back; a push has no number of its own.
             deadline = time.monotonic() + 30
-            while (got := sum(a[:4] != b"push" for a in answers)) < messages and time.monotonic() < deadline:
+            while (
+                got := sum(a[:4] != b"push" for a in answers)
+            ) < messages and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
             self.answered += got
             self.unanswered += messages - got
@@ -112,24 +118,45 @@ class Churn:
     async def pushes(self):
         while True:
             await asyncio.sleep(1)
-            status, text = await self.server.http("POST", "/v1/gateways/chat/messages", b'{"message":"push"}')
+            status, text = await self.server.http(
+                "POST", "/v1/gateways/chat/messages", b'{"message":"push"}'
+            )
             assert status == 200, (status, text)
 
     async def watch(self, begun):
         while True:
             await asyncio.sleep(min(10, self.options.seconds / 20))
             connections = (await self.server.status())["connections"]
-            now = (round(time.monotonic() - begun), connections, self.opened, self.server.rss_kib(),
-                   sum(self.server.descriptors().values()) - connections, self.server.threads())
+            now = (
+                round(time.monotonic() - begun),
+                connections,
+                self.opened,
+                self.server.rss_kib(),
+                sum(self.server.descriptors().values()) - connections,
+                self.server.threads(),
+            )
             self.samples.append(now)
-            print("{:6} s {:6} open {:8} came {:8} KiB {:4} descriptors {:3} threads".format(*now), flush=True)
+            print(
+                "{:6} s {:6} open {:8} came {:8} KiB {:4} descriptors {:3} threads".format(*now),
+                flush=True,
+            )
 
     async def run(self):
         await self.server.ready()
         begun = time.monotonic()
-        parts = [asyncio.create_task(part) for part in
-                 (self.arrivals(), self.crowds(), self.harm(), self.pushes(), self.watch(begun))]
-        done, _ = await asyncio.wait(parts, timeout=self.options.seconds, return_when=asyncio.FIRST_COMPLETED)
+        parts = [
+            asyncio.create_task(part)
+            for part in (
+                self.arrivals(),
+                self.crowds(),
+                self.harm(),
+                self.pushes(),
+                self.watch(begun),
+            )
+        ]
+        done, _ = await asyncio.wait(
+            parts, timeout=self.options.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         for part in parts:
             part.cancel()
         for part in done:
@@ -145,12 +172,17 @@ class Churn:
 
         def level(samples, column):
             return statistics.median(sample[column] for sample in samples)
+
         memory, then = level(late, 3), level(early, 3)
-        print(f"{self.opened} connections came, {self.refused} were refused; of the polite ones' messages "
-              f"{self.answered} were answered, {self.unanswered} not; the listener was started again "
-              f"{metrics['wsgw_listener_restarts_total']:.0f} times")
-        print(f"memory {then:.0f} KiB in the second quarter, {memory:.0f} KiB in the last; "
-              f"at most {max(s[3] for s in self.samples)} KiB")
+        print(
+            f"{self.opened} connections came, {self.refused} were refused; of the polite ones' messages "
+            f"{self.answered} were answered, {self.unanswered} not; the listener was started again "
+            f"{metrics['wsgw_listener_restarts_total']:.0f} times"
+        )
+        print(
+            f"memory {then:.0f} KiB in the second quarter, {memory:.0f} KiB in the last; "
+            f"at most {max(s[3] for s in self.samples)} KiB"
+        )
         wrong = []
         if memory > then * 1.05 + 2048:
             wrong.append("memory grew")
@@ -176,17 +208,26 @@ class Churn:
 
         def y(mib):
             return 20 + (1 - mib / top) * (height - 20 - bottom)
-        out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-               'font-family="sans-serif" font-size="10" fill="#444"><rect width="100%" height="100%" fill="#fff"/>'
-               f'<text x="{left}" y="14" font-weight="bold">MiB resident, while {self.opened} connections '
-               'came and went</text>']
+
+        out = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            'font-family="sans-serif" font-size="10" fill="#444"><rect width="100%" height="100%" fill="#fff"/>'
+            f'<text x="{left}" y="14" font-weight="bold">MiB resident, while {self.opened} connections '
+            "came and went</text>"
+        ]
         for step in range(5):
-            out.append(f'<path d="M{left} {y(top * step / 4):.1f}H{width - 20}" stroke="#ddd"/><text x="{left - 4}" '
-                       f'y="{y(top * step / 4) + 3:.1f}" text-anchor="end">{top * step / 4:.1f}</text>')
-            out.append(f'<text x="{x(end * step / 4):.1f}" y="{height - bottom + 14}" text-anchor="middle">'
-                       f'{end * step / 240:.0f} min</text>')
+            out.append(
+                f'<path d="M{left} {y(top * step / 4):.1f}H{width - 20}" stroke="#ddd"/><text x="{left - 4}" '
+                f'y="{y(top * step / 4) + 3:.1f}" text-anchor="end">{top * step / 4:.1f}</text>'
+            )
+            out.append(
+                f'<text x="{x(end * step / 4):.1f}" y="{height - bottom + 14}" text-anchor="middle">'
+                f"{end * step / 240:.0f} min</text>"
+            )
         points = " ".join(f"{x(s[0]):.1f},{y(s[3] / 1024):.1f}" for s in self.samples)
-        out.append(f'<polyline points="{points}" fill="none" stroke="#06c" stroke-width="1.5"/></svg>\n')
+        out.append(
+            f'<polyline points="{points}" fill="none" stroke="#06c" stroke-width="1.5"/></svg>\n'
+        )
         return "\n".join(out)
 
     def close(self):

@@ -57,7 +57,8 @@ class Client(asyncio.Protocol):
             await asyncio.wait_for(loop.sock_connect(sock, ("127.0.0.1", port)), 20)
             security = {"ssl": TLS, "server_hostname": "127.0.0.1"} if tls else {}
             _, self = await loop.create_connection(
-                lambda: cls(label, on_message), sock=sock, **security)
+                lambda: cls(label, on_message), sock=sock, **security
+            )
         except BaseException:
             sock.close()
             raise

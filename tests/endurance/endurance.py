@@ -85,7 +85,9 @@ listener = ["cat"]
 port = 0
 """
     problems, latencies = [], []
-    first = Server(directory, directory / "log", config=config.format(port=0), files=options.clients + 500)
+    first = Server(
+        directory, directory / "log", config=config.format(port=0), files=options.clients + 500
+    )
     await first.ready()
     port, pid = first.port("chat"), (await first.status())["listener_pid"]
 
@@ -97,7 +99,9 @@ port = 0
 
     clients = []
     for start in range(0, options.clients, 500):
-        clients += await asyncio.gather(*(join(n) for n in range(start, min(start + 500, options.clients))))
+        clients += await asyncio.gather(
+            *(join(n) for n in range(start, min(start + 500, options.clients)))
+        )
     load = [asyncio.create_task(say(client)) for client in clients[:20]]
     await asyncio.sleep(2)
     first.proc.kill()
@@ -107,7 +111,9 @@ port = 0
         task.cancel()
     again = directory / "again"
     again.mkdir()
-    second = Server(again, again / "log", config=config.format(port=port), files=options.clients + 500)
+    second = Server(
+        again, again / "log", config=config.format(port=port), files=options.clients + 500
+    )
     await second.ready()
     ready = time.monotonic() - killed
     latencies.clear()
@@ -126,8 +132,10 @@ port = 0
         await asyncio.sleep(0.05)
     if alive(pid):
         problems.append(f"the old listener {pid} is still there")
-    print(f"the port was bound again {ready * 1000:.0f} ms after the kill; {open_} clients were back in {took:.2f} s, "
-          f"each within {statistics.median(latencies) * 1000:.0f} ms (median), {max(latencies) * 1000:.0f} ms (most)")
+    print(
+        f"the port was bound again {ready * 1000:.0f} ms after the kill; {open_} clients were back in {took:.2f} s, "
+        f"each within {statistics.median(latencies) * 1000:.0f} ms (median), {max(latencies) * 1000:.0f} ms (most)"
+    )
     second.proc.terminate()
     if (code := await asyncio.to_thread(second.proc.wait, 60)) != 0:
         problems.append(f"exit {code}: {second.err()[-4000:]}")

@@ -31,7 +31,7 @@ class Listener:
 
     def out(self, data):
         while data and not self.closed:
-            data = data[os.write(1, data):]
+            data = data[os.write(1, data) :]
 
     def answer(self, event, raw):
         """The answer's line, by the message's mode."""

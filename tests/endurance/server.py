@@ -33,8 +33,13 @@ class Server(ServeProcess):
 
     def config_text(self, directory, window, listener_turn=0):
         """`listener_turn` changes the command, so that a reload replaces the process."""
-        command = [sys.executable, "-u", str(HERE / "listener.py"), str(directory / "journal"),
-                   str(listener_turn)]
+        command = [
+            sys.executable,
+            "-u",
+            str(HERE / "listener.py"),
+            str(directory / "journal"),
+            str(listener_turn),
+        ]
         return f"""
 [defaults]
 restart-delay-max = "100ms"
@@ -65,12 +70,14 @@ route = "sender"
     async def http(self, method, path, body=b"", timeout=90):
         """Status and body of one request."""
         reader, writer = await asyncio.wait_for(
-            asyncio.open_connection("127.0.0.1", self.control_port), timeout)
+            asyncio.open_connection("127.0.0.1", self.control_port), timeout
+        )
         try:
             writer.write(
                 f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
                 f"Authorization: Bearer {self.token}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-                + body)
+                + body
+            )
             answer = await asyncio.wait_for(reader.read(), timeout)
         finally:
             writer.close()

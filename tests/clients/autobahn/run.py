@@ -61,16 +61,28 @@ async def secure_serve():
     chain, key = certificate(TARGET)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    async with serve("tls", "--tls-cert", chain, "--tls-key", key) as address, \
-            tunnel(address, context) as plain:
+    async with (
+        serve("tls", "--tls-cert", chain, "--tls-key", key) as address,
+        tunnel(address, context) as plain,
+    ):
         yield plain
 
 
 @contextlib.asynccontextmanager
 async def serve(name, *args, listener=None):
     """A running `wsgw serve`; its address."""
-    server = ServeProcess(TARGET / "serve" / name, "--control", "off", "-q", "--route", "sender",
-                          *LIMITS, *args, listener=listener, control=False)
+    server = ServeProcess(
+        TARGET / "serve" / name,
+        "--control",
+        "off",
+        "-q",
+        "--route",
+        "sender",
+        *LIMITS,
+        *args,
+        listener=listener,
+        control=False,
+    )
     try:
         yield f"127.0.0.1:{await asyncio.to_thread(server.port)}"
     finally:
@@ -81,8 +93,14 @@ async def serve(name, *args, listener=None):
 async def connect(*args):
     """`wsgw connect`; what it printed."""
     process = await asyncio.create_subprocess_exec(
-        WSGW, "connect", *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL, env=ENVIRONMENT)
+        WSGW,
+        "connect",
+        *args,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    )
     try:
         return (await asyncio.wait_for(process.communicate(), CASE_LIMIT))[0]
     except asyncio.TimeoutError:
@@ -110,6 +128,7 @@ class Kosoku:
 
     async def server(self, address, name, cases):
         import kosoku
+
         try:
             results = await kosoku.run_fuzzingclient(address, cases, None, concurrency=PARALLEL)
         except kosoku.FailureError as failure:
@@ -118,6 +137,7 @@ class Kosoku:
 
     async def client(self, cases):
         import kosoku
+
         async with kosoku.run_fuzzingserver(cases, None, host="127.0.0.1", port=0) as server:
             await all_cases(f"ws://127.0.0.1:{server.port}")
             try:
@@ -129,6 +149,7 @@ class Kosoku:
     @staticmethod
     def told(results, name):
         from kosoku._report import write_reports
+
         write_reports(results, str(TARGET / "reports" / name))
         return {one.case_id: (one.behavior.value, one.behavior_close.value) for one in results}
 
@@ -140,16 +161,33 @@ class Original:
     async def wstest(self, mode, name, spec):
         reports = TARGET / "reports" / name
         file = TARGET / f"{name}.json"
-        file.write_text(json.dumps({"outdir": str(reports), "exclude-cases": [], "exclude-agent-cases": {}, **spec}))
+        file.write_text(
+            json.dumps(
+                {"outdir": str(reports), "exclude-cases": [], "exclude-agent-cases": {}, **spec}
+            )
+        )
         # As a site directory, for the .pth files of its namespace packages.
-        start = ("import site, sys; site.addsitedir(sys.argv.pop(1)); import autobahntestsuite.wstest; "
-                 "sys.exit(autobahntestsuite.wstest.run())")
+        start = (
+            "import site, sys; site.addsitedir(sys.argv.pop(1)); import autobahntestsuite.wstest; "
+            "sys.exit(autobahntestsuite.wstest.run())"
+        )
         reports.mkdir(parents=True, exist_ok=True)
         (reports / "index.json").unlink(missing_ok=True)
         with open(TARGET / f"{name}.log", "wb") as log:
             process = await asyncio.create_subprocess_exec(
-                os.environ["PYTHON27"], "-c", start, str(TARGET / "py27"), "-m", mode, "-s", str(file),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT)
+                os.environ["PYTHON27"],
+                "-c",
+                start,
+                str(TARGET / "py27"),
+                "-m",
+                mode,
+                "-s",
+                str(file),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=ENVIRONMENT,
+            )
             try:
                 yield process, reports / "index.json"
             finally:
@@ -159,7 +197,10 @@ class Original:
 
     @staticmethod
     def told(index, name):
-        return {case: (one["behavior"], one["behaviorClose"]) for case, one in json.loads(index.read_text())[name].items()}
+        return {
+            case: (one["behavior"], one["behaviorClose"])
+            for case, one in json.loads(index.read_text())[name].items()
+        }
 
     async def server(self, address, name, cases):
         spec = {"servers": [{"agent": name, "url": f"ws://{address}"}], "cases": cases}
@@ -172,7 +213,10 @@ class Original:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         url = f"ws://127.0.0.1:{port}"
-        async with self.wstest("fuzzingserver", "connect", {"url": url, "cases": cases}) as (process, index):
+        async with self.wstest("fuzzingserver", "connect", {"url": url, "cases": cases}) as (
+            process,
+            index,
+        ):
             deadline = time.monotonic() + 20
             while time.monotonic() < deadline and process.returncode is None:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -183,10 +227,18 @@ class Original:
 
 
 async def everything(runner, cases):
-    async with serve("alone") as alone, serve("cat", listener=["cat"]) as cat, secure_serve() as secure:
+    async with (
+        serve("alone") as alone,
+        serve("cat", listener=["cat"]) as cat,
+        secure_serve() as secure,
+    ):
         names = ["serve", "serve-cat", "serve-tls", "connect"]
-        runs = [runner.server(alone, "serve", cases), runner.server(cat, "serve-cat", cases),
-                runner.server(secure, "serve-tls", cases), runner.client(cases)]
+        runs = [
+            runner.server(alone, "serve", cases),
+            runner.server(cat, "serve-cat", cases),
+            runner.server(secure, "serve-tls", cases),
+            runner.client(cases),
+        ]
         return dict(zip(names, await asyncio.gather(*runs)))
 
 
@@ -207,10 +259,17 @@ def main():
     passed = failed = 0
     for name, results in told.items():
         print(f"{name}: {len(results)} cases, reports in {TARGET / 'reports' / name}")
-        missing = [] if args.include else [(case, "was not run") for case in expected if case not in results]
+        missing = (
+            []
+            if args.include
+            else [(case, "was not run") for case in expected if case not in results]
+        )
         # Better than expected is good.
-        wrong = [(case, f"{got[0]}, close {got[1]}; expected {expected.get(case)}") for case, got in results.items()
-                 if got != expected.get(case) and got != ("OK", "OK")]
+        wrong = [
+            (case, f"{got[0]}, close {got[1]}; expected {expected.get(case)}")
+            for case, got in results.items()
+            if got != expected.get(case) and got != ("OK", "OK")
+        ]
         for case, why in missing + wrong:
             print(f"  {name} {case}: {why}")
         failed += len(missing) + len(wrong)
