@@ -74,6 +74,9 @@ cp tests/clients/node/package.json "$tools/node/"
 
 step "cargo fmt" cargo fmt --check
 step "cargo clippy" cargo clippy --quiet --all-targets --locked -- -D warnings
+step "cargo deny" env PATH="$tools/py/bin:$PATH" cargo deny --locked check licenses bans sources
+step "cargo deny, fuzz" env PATH="$tools/py/bin:$PATH" cargo deny --locked \
+  --manifest-path fuzz/Cargo.toml check sources
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
 suite "cargo test" count_cargo cargo test --locked --no-fail-fast
 say "cargo build"
