@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Exit codes of `send` and of the verbs (contract section 3).
+/// Exit codes of `send` and of the verbs.
 pub mod exit {
     /// Done.
     pub const OK: u8 = 0;
@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A line on stderr. Nobody reading it is no reason to end, let alone to panic.
+/// Writes a line on stderr; one that cannot be written is dropped.
 pub fn complain(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{text}");

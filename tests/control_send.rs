@@ -1,33 +1,16 @@
-//! `wsgw send` and the verbs, the real binary, against a real control port over a fake server.
+//! `wsgw send`, the real binary, against a real control port over a fake server.
 
 mod control_support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use control_support::{PATIENCE, Port, ok, wsgw};
+use control_support::{PATIENCE, Port, code, err, is, ok, out, wsgw};
 use serde_json::{Value, json};
 use wsgw::config::settings::ControlListen;
-
-fn out(done: &Output) -> String {
-    String::from_utf8(done.stdout.clone()).unwrap()
-}
-
-fn err(done: &Output) -> String {
-    String::from_utf8(done.stderr.clone()).unwrap()
-}
-
-fn code(done: &Output) -> i32 {
-    done.status.code().unwrap_or_else(|| panic!("{done:?}"))
-}
-
-#[track_caller]
-fn is(done: &Output, want: i32, stdout: &str) {
-    assert_eq!((code(done), out(done).as_str()), (want, stdout), "{}", err(done));
-}
 
 #[test]
 fn it_prints_how_many_got_it() {
@@ -301,190 +284,6 @@ fn over_a_unix_socket() {
         "delivered 2\n",
     );
     is(&port.run_with(&["send", "--lines"], b"a\nb\n"), 0, "delivered 4\n");
-}
-
-// --lines
-
-#[test]
-fn lines_in_order_with_one_total() {
-    let port = Port::start();
-    let count = 50_000;
-    let input: String = (0..count).map(|n| format!("{n}\n")).collect();
-    is(&port.run_with(&["send", "--lines"], input.as_bytes()), 0, "delivered 100000\n");
-    let want: Vec<String> = (0..count).map(|n| n.to_string()).collect();
-    assert_eq!(port.fake.messages(), want);
-}
-
-#[test]
-fn lines_as_they_come() {
-    let port = Port::start();
-    let mut child = port
-        .wsgw(&["send", "--lines"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    for n in 1..=3 {
-        stdin.write_all(b"line\n").unwrap();
-        port.fake.wait("a line goes before the next comes", |s| s.pushes.len() == n);
-    }
-    stdin.write_all(b"no newline").unwrap();
-    drop(stdin);
-    is(&child.wait_with_output().unwrap(), 0, "delivered 8\n");
-    assert_eq!(port.fake.messages().last().unwrap(), "no newline");
-}
-
-#[test]
-fn an_empty_input_is_done_and_empty_lines_are_skipped() {
-    let port = Port::start();
-    is(&port.run(&["send", "--lines"]), 0, "delivered 0\n");
-    is(&port.run_with(&["send", "--lines"], b"\n\na\n\n"), 0, "delivered 2\n");
-    is(&port.run_with(&["send", "--lines", "-q"], b"a\n"), 0, "");
-    is(&port.run_with(&["send", "--lines", "-"], b"a\n"), 0, "delivered 2\n");
-}
-
-#[test]
-fn it_goes_on_after_a_failed_line_and_names_it() {
-    let port = Port::start();
-    let input = b"a\n\n!listener_timeout\n\xff\nb\n!listener_timeout\n";
-    let done = port.run_with(&["send", "--lines", "--json"], input);
-    assert_eq!(code(&done), 5, "the first failure's code");
-    let lines: Vec<String> = err(&done).lines().map(str::to_owned).collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    for (line, number) in lines.iter().zip(["line 3:", "line 4:", "line 6:"]) {
-        assert!(line.contains(number), "{line}");
-    }
-    assert_eq!(
-        serde_json::from_str::<Value>(&out(&done)).unwrap(),
-        json!({
-            "matched": 4, "delivered": 4, "dropped": 0, "gone": [],
-            "failed": [
-                {"line": 3, "code": "listener_timeout"},
-                {"line": 4, "code": "bad_request"},
-                {"line": 6, "code": "listener_timeout"},
-            ],
-            "failures": 3,
-        })
-    );
-    assert_eq!(port.fake.messages(), ["a", "!listener_timeout", "b", "!listener_timeout"]);
-
-    let done = port.run_with(&["send", "--lines", "--base64"], b"AAEC\n%%%\nAAED\n");
-    is(&done, 1, "delivered 4\n");
-    assert!(err(&done).contains("line 2:"));
-    let done = port.run_with(&["send", "--lines", "--to", "k9"], b"x\ny\n");
-    is(&done, 4, "delivered 0\n");
-    assert!(err(&done).contains("line 1:") && err(&done).contains("line 2:"));
-    is(&port.run_with(&["send", "--lines", "-g", "nope"], b"x\n"), 4, "delivered 0\n");
-}
-
-#[test]
-fn without_progress_it_gives_up() {
-    let port = Port::start();
-    let done = port.run_with(&["send", "--lines", "--timeout", "0.1"], b"a\nhold\nb\n");
-    is(&done, 3, "delivered 2\n");
-    assert!(err(&done).contains("line 2"), "{}", err(&done));
-    port.fake.wait_withdrawn();
-}
-
-#[test]
-fn the_end_of_the_control_port_ends_it_though_stdin_stays_open() {
-    let mut port = Port::start();
-    let mut child = port
-        .wsgw(&["send", "--lines"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"a\n").unwrap();
-    port.fake.wait("the line", |s| s.pushes.len() == 1);
-    port.stop();
-    let done = child.wait_with_output().unwrap();
-    assert_eq!(code(&done), 3, "{}", err(&done));
-    drop(stdin);
-}
-
-// The verbs
-
-#[test]
-fn status_is_a_table_or_the_apis_json() {
-    let port = Port::start();
-    let done = port.run(&["status"]);
-    assert_eq!(code(&done), 0);
-    let text = out(&done);
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("GATEWAY") && lines[1].starts_with("chat"));
-    assert!(lines[1].contains("running") && lines[1].contains("ws://127.0.0.1:10125"));
-    let column = |line: &str, word: &str| line.find(word).unwrap();
-    assert_eq!(column(lines[0], "STATE"), column(lines[1], "running"));
-    assert_eq!(column(lines[0], "STATE"), column(lines[2], "stopped"));
-    assert!(!text.contains('\u{1b}') && text.contains(r"\x1b[2J"), "{text:?}");
-    let json: Value = serde_json::from_str(&out(&port.run(&["status", "--json"]))).unwrap();
-    assert_eq!(json, port.get("/v1/gateways").json());
-    let json: Value = serde_json::from_str(&out(&port.run(&["status", "chat", "--json"]))).unwrap();
-    assert_eq!(json["id"], "chat");
-    assert_eq!(out(&port.run(&["status", "chat"])).lines().count(), 2);
-    assert_eq!(code(&port.run(&["status", "nope"])), 4);
-}
-
-#[test]
-fn nobody_reading_the_table_is_no_failure() {
-    let port = Port::start();
-    let mut child =
-        port.wsgw(&["status"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let done = child.wait_with_output().unwrap();
-    assert_eq!((code(&done), err(&done).as_str()), (0, ""));
-}
-
-#[test]
-fn connections() {
-    let port = Port::start();
-    for args in [&["connections"][..], &["connections", "chat"]] {
-        let done = port.run(args);
-        let text = out(&done);
-        assert_eq!((code(&done), text.lines().count()), (0, 3), "{text}");
-        assert!(text.contains("k1") && text.contains("203.0.113.9:5151"));
-        assert!(text.contains(r"/chat\x1b"), "{text:?}");
-    }
-    let all: Value = serde_json::from_str(&out(&port.run(&["connections", "--json"]))).unwrap();
-    assert_eq!((&all[0]["gateway"], &all[1]["conn"]), (&json!("chat"), &json!("k2")));
-    let one = out(&port.run(&["connections", "chat", "--json"]));
-    let one: Value = serde_json::from_str(&one).unwrap();
-    assert_eq!(one, port.get("/v1/gateways/chat/connections").json());
-    assert_eq!(code(&port.run(&["connections", "idle"])), 4);
-}
-
-#[test]
-fn verbs() {
-    let port = Port::start();
-    let running = "gateway chat running on ws://127.0.0.1:10125\n";
-    is(&port.run(&["start", "chat"]), 0, running);
-    is(&port.run(&["stop", "chat"]), 0, running);
-    is(&port.run(&["restart", "chat"]), 0, running);
-    is(&port.run(&["restart", "chat", "--listener"]), 0, running);
-    let json: Value = serde_json::from_str(&out(&port.run(&["start", "chat", "--json"]))).unwrap();
-    assert_eq!(json["state"], "running");
-    let done = port.run(&["start", "idle"]);
-    is(&done, 1, "");
-    assert!(err(&done).contains("cannot be started"));
-    assert_eq!(code(&port.run(&["start", "nope"])), 4);
-    let done = port.run(&["reload"]);
-    assert_eq!((code(&done), err(&done).as_str()), (0, "wsgw: needs a new serve\n"));
-    is(&port.run(&["close", "chat", "k1"]), 0, "closed k1\n");
-    is(&port.run(&["close", "chat", "k2", "--code", "4001", "--reason", "a b"]), 0, "closed k2\n");
-    assert_eq!(code(&port.run(&["close", "chat", "k9"])), 4);
-    assert_eq!(code(&port.run(&["close", "chat", "k1", "--code", "1005"])), 2);
-    let long = "x".repeat(124);
-    assert_eq!(code(&port.run(&["close", "chat", "k1", "--reason", &long])), 2);
-    let calls = port.fake.state().calls.clone();
-    assert_eq!(calls[0..4], ["start chat", "stop chat", "restart chat", "restart-listener chat"]);
-    assert_eq!(
-        calls[7..],
-        ["reload", "close chat k1 1000 ", "close chat k2 4001 a b", "close chat k9 1000 ",]
-    );
 }
 
 #[test]

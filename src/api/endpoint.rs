@@ -53,12 +53,13 @@ impl Endpoint {
             Some(_) => return Err(bad("its scheme is neither http, https nor http+unix")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        // What is no part of an address would become one of a request's head.
+        // Such a character would become part of a request's head.
         let foreign = |c: char| c.is_control() || c.is_whitespace() || "/?#@".contains(c);
         if authority.contains(foreign) {
             return Err(bad("it has more than an address and a port"));
         }
-        let (host, port) = split_host(authority).ok_or_else(|| bad("no address and port"))?;
+        let (host, port) =
+            split_host(authority).ok_or_else(|| bad("it has no address and port"))?;
         let port = match port {
             Some(port) => port,
             None if text.contains("://") => {
@@ -68,7 +69,7 @@ impl Endpoint {
                     80
                 }
             }
-            None => return Err(bad("no port")),
+            None => return Err(bad("it has no port")),
         };
         let host = match unbracketed(&host) {
             name if name == host => host,

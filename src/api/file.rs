@@ -114,7 +114,7 @@ impl Stamp {
 pub enum Seen {
     /// It is there as it was written.
     Ours,
-    /// There is none.
+    /// There is no file.
     Missing,
     /// There is one that cannot be read or understood, and why.
     Damaged(String),
@@ -202,7 +202,7 @@ fn remove_predecessors(directory: &Path, url: &str) {
 /// The `control-*.json` of a directory, by name.
 ///
 /// # Errors
-/// The system's. A list that breaks off is none: what is there must not be taken for absent.
+/// The system's, also where the list breaks off: what is there must not be taken for absent.
 pub fn control_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {

@@ -128,37 +128,12 @@ impl Bound {
 
 fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, Failure> {
     let shown = host::join(host, port);
-    let tls = match (&settings.tls_cert, &settings.tls_key) {
-        (Some(chain), Some(key)) => Some(
-            ServerTls::load(chain, key)
-                .map_err(|e| Failure::other(format!("control port {shown}: {e}")))?,
-        ),
-        (None, None) => None,
-        _ => {
-            return Err(Failure::other(format!(
-                "control port {shown}: tls-cert and tls-key of [control] go together, one is missing"
-            )));
-        }
-    };
+    let failed = |why: String| Failure::other(format!("control port {shown}: {why}"));
+    let tls = tls_of(settings).map_err(failed)?;
     let name = host::to_ascii(host::unbracketed(host)).unwrap_or_default();
-    let addresses: Vec<SocketAddr> = (name.as_ref(), port)
-        .to_socket_addrs()
-        .map_err(|e| {
-            Failure::other(format!(
-                "control port {shown}: the address cannot be resolved ({e}); \
-                 `--control ADDR:PORT` gives another"
-            ))
-        })?
-        .collect();
-    if let Some(public) = addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())
-        && !settings.insecure
-        && tls.is_none()
-    {
-        return Err(Failure::other(format!(
-            "control port {shown}: {} is not a loopback address, and the token would cross the \
-             network in clear: give [control] tls-cert and tls-key, or insecure = true",
-            public.ip()
-        )));
+    let addresses = resolve(&name, port).map_err(failed)?;
+    if !settings.insecure && tls.is_none() {
+        ensure_loopback(&addresses).map_err(failed)?;
     }
     let socket = bind_first(addresses, bind_one).map_err(|e| {
         let what = match e.kind() {
@@ -172,8 +147,7 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
              one"
         ))
     })?;
-    let address =
-        socket.local_addr().map_err(|e| Failure::other(format!("control port {shown}: {e}")))?;
+    let address = socket.local_addr().map_err(|e| failed(e.to_string()))?;
     let token = match &settings.token_file {
         Some(file) => read_token(file)?,
         None => make_token()?,
@@ -183,13 +157,13 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         hosts.push(host.to_owned());
     }
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
-    let name = format!("control-{}.json", address.port());
     let content = ControlFile {
         url: url.clone(),
         token: Some(token.clone()),
         pid: std::process::id(),
         certificate: tls.as_ref().map(|tls| STANDARD.encode(&tls.certificate)),
     };
+    let name = format!("control-{}.json", address.port());
     let publication = Publication::new(settings, name, content)?;
     let guard = Guard::tcp(token, address.ip(), &hosts);
     let tls = tls.map(|tls| tls.acceptor);
@@ -199,6 +173,33 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         publication: publication.clone(),
     });
     Ok(Bound { socket: BoundSocket::Tcp(socket, tls), guard, url, publication, renewal })
+}
+
+fn tls_of(settings: &ControlSettings) -> Result<Option<ServerTls>, String> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(chain), Some(key)) => ServerTls::load(chain, key).map(Some),
+        (None, None) => Ok(None),
+        _ => Err("[control] needs both tls-cert and tls-key; one is missing".to_owned()),
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let found = (host, port).to_socket_addrs().map_err(|e| {
+        format!("the address cannot be resolved ({e}); `--control ADDR:PORT` gives another")
+    })?;
+    Ok(found.collect())
+}
+
+/// Refuses an address that others can reach, for a port without TLS.
+fn ensure_loopback(addresses: &[SocketAddr]) -> Result<(), String> {
+    match addresses.iter().find(|a| !a.ip().to_canonical().is_loopback()) {
+        None => Ok(()),
+        Some(public) => Err(format!(
+            "{} is not a loopback address, and the token would cross the network in clear: give \
+             [control] tls-cert and tls-key, or insecure = true",
+            public.ip()
+        )),
+    }
 }
 
 fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> {

@@ -36,7 +36,7 @@ impl Query {
     /// Whether the listener is asked.
     ///
     /// # Errors
-    /// The value is none of those there are.
+    /// The value is unknown.
     pub fn hook(&self) -> Result<bool, ApiError> {
         match self.get("hook") {
             None => Ok(true),
@@ -48,7 +48,7 @@ impl Query {
     /// Whether each struct of a stream gets a line of its own.
     ///
     /// # Errors
-    /// The value is none of those there are.
+    /// The value is unknown.
     pub fn each(&self) -> Result<bool, ApiError> {
         match self.get("results") {
             None => Ok(false),
@@ -60,7 +60,7 @@ impl Query {
     /// Whether a restart is the listener's alone.
     ///
     /// # Errors
-    /// The value is none of those there are.
+    /// The value is unknown.
     pub fn listener(&self) -> Result<bool, ApiError> {
         match self.get("listener") {
             None | Some("false" | "0") => Ok(false),

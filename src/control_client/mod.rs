@@ -103,7 +103,7 @@ impl Client {
     /// One request and its response.
     ///
     /// # Errors
-    /// No answer (exit code 3), or one that is no HTTP.
+    /// No answer (exit code 3), or one that is not HTTP.
     pub fn request(
         &mut self,
         method: &str,

@@ -139,7 +139,7 @@ impl Source {
                 if header.name.eq_ignore_ascii_case("content-length")
                     && !matches!(framing, Framing::Chunked { .. })
                 {
-                    let length = value.parse().map_err(|_| bad("its length is no number"))?;
+                    let length = value.parse().map_err(|_| bad("its length is not a number"))?;
                     framing = Framing::Length(length);
                 } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                     framing = Framing::Chunked { left: 0, behind: false };
@@ -184,7 +184,7 @@ impl Source {
                 let (length, size) = loop {
                     let waiting = &self.buffer[self.start..];
                     match httparse::parse_chunk_size(waiting)
-                        .map_err(|_| bad("a chunk's size is no number"))?
+                        .map_err(|_| bad("a chunk's size is not a number"))?
                     {
                         httparse::Status::Complete(found) => break found,
                         httparse::Status::Partial => self.fill_some()?,
@@ -232,7 +232,7 @@ impl Source {
 }
 
 fn bad(why: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the answer is no HTTP: {why}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("the answer is not HTTP: {why}"))
 }
 
 /// A connected socket of either kind.

@@ -46,8 +46,8 @@ pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>)
             };
             format!("tls-cert {} and tls-key {}: {why}", chain.display(), key.display())
         })?;
-    // A memory of 256 sessions is no use to thousands of clients that stay for hours, and tickets
-    // behind the handshake trip those that read and write on two threads without a lock.
+    // A memory of 256 sessions does not help thousands of clients that stay for hours, and tickets
+    // after the handshake confuse clients that read and write on two threads without a lock.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok((config, first))

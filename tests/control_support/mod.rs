@@ -476,3 +476,20 @@ fn dechunk(mut body: &str) -> String {
 pub fn ok(n: u64) -> Value {
     json!({"matched": n, "delivered": n, "dropped": 0, "gone": []})
 }
+
+pub fn out(done: &Output) -> String {
+    String::from_utf8(done.stdout.clone()).unwrap()
+}
+
+pub fn err(done: &Output) -> String {
+    String::from_utf8(done.stderr.clone()).unwrap()
+}
+
+pub fn code(done: &Output) -> i32 {
+    done.status.code().unwrap_or_else(|| panic!("{done:?}"))
+}
+
+#[track_caller]
+pub fn is(done: &Output, want: i32, stdout: &str) {
+    assert_eq!((code(done), out(done).as_str()), (want, stdout), "{}", err(done));
+}

@@ -186,7 +186,7 @@ fn only_gateway(client: &mut Client) -> Result<String, Failure> {
         ([one], _) => Ok(one.id.clone()),
         // It does not run, and the control port says so better.
         ([], [one]) => Ok(one.id.clone()),
-        ([], []) => Err(Failure::new(exit::NO_GATEWAY, "there is no gateway")),
+        ([], []) => Err(Failure::new(exit::NO_GATEWAY, "this `wsgw serve` has no gateway")),
         ([], _) => Err(Failure::new(
             exit::NO_GATEWAY,
             format!("no gateway runs; known: {}", ids(&list.iter().collect::<Vec<_>>())),
