@@ -16,8 +16,8 @@ use crate::config::settings::{GatewaySettings, Startup};
 use crate::gateway::msg::HubMsg;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Report, Supervisor};
-use crate::net::bind;
 use crate::net::tls::server_config;
+use crate::net::{bind, host};
 use crate::server::gateway::{Gateway, Running, StartError, url};
 use crate::ws::close;
 
@@ -179,7 +179,8 @@ pub fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, S
 }
 
 fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {
-    let GatewaySettings { id, host, port, .. } = settings;
+    let GatewaySettings { id, port, .. } = settings;
+    let host = host::bracketed(&settings.host);
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "port {port} on {host} is taken (gateway {id}): stop what uses it, or pick another with \
@@ -190,7 +191,7 @@ fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {
              privileges, --port picks another"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!("{host} is no address of this machine (gateway {id}): --host picks another")
+            format!("{host} is not an address of this machine (gateway {id}): --host picks another")
         }
         _ => {
             format!("{host}:{port} cannot be bound (gateway {id}): {error}; see --host and --port")

@@ -1,9 +1,12 @@
 """`wsgw send`: what it sends, and its exit codes."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pty
 import re
+import select
 import socket
 import subprocess
 import time
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import WSGW, private_env, run_cli, wait_until
+from harness import PATIENCE, WSGW, private_env, run_cli, wait_until
 
 
 def test_it_prints_how_many_got_it(serve):
@@ -230,13 +233,23 @@ def test_retry(serve, tmp_path):
     assert 0.4 < time.monotonic() - begun < 10
 
 
-def has_reader(fifo):
-    """Whether a FIFO is open for reading."""
+@contextlib.contextmanager
+def watched(directory):
+    """A function that waits until somebody has listed the directory once more (inotify(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(0)
+    close_nowrite = 0x10
+    assert libc.inotify_add_watch(descriptor, os.fsencode(directory), close_nowrite) >= 0
+
+    def await_look():
+        assert select.select([descriptor], [], [], PATIENCE)[0]
+        # A struct inotify_event without a name, for it is about the directory itself.
+        assert len(os.read(descriptor, 16)) == 16
+
     try:
-        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True
+        yield await_look
+    finally:
+        os.close(descriptor)
 
 
 def test_retry_waits_for_the_token_of_the_port_it_found(tmp_path):
@@ -244,9 +257,7 @@ def test_retry_waits_for_the_token_of_the_port_it_found(tmp_path):
     env = private_env(tmp_path)
     state = Path(env["XDG_STATE_HOME"]) / "wsgw"
     state.mkdir()
-    fifo = state / "control-1.json"
-    os.mkfifo(fifo)
-    with socket.socket() as acceptor:
+    with socket.socket() as acceptor, watched(state) as await_look:
         acceptor.bind(("127.0.0.1", 0))
         acceptor.settimeout(30)
         port = acceptor.getsockname()[1]
@@ -254,15 +265,13 @@ def test_retry_waits_for_the_token_of_the_port_it_found(tmp_path):
         command = [WSGW, "send", "-g", "a", "--retry", "60", "--control", url, "x"]
         with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True) as sender:
-            # Each look reads every file, so that each opening of the FIFO is a look.
-            fifo.write_text("the first look; nobody listens")
-            wait_until(lambda: not has_reader(fifo), "the end of the first look")
-            with fifo.open("w"):
-                acceptor.listen(8)
+            # The second look comes when the first try has failed, for nobody listened.
+            await_look()
+            await_look()
+            acceptor.listen(8)
             with acceptor.accept()[0] as early:
                 (state / f"control-{port}.json").write_text(
                     json.dumps({"url": url, "token": "late", "pid": os.getpid()}))
-                fifo.unlink()
                 with acceptor.accept()[0] as peer:
                     head = peer.recv(65536)
                     answer = b'{"matched":1,"delivered":1,"dropped":0,"gone":[]}'
