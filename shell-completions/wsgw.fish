@@ -41,8 +41,8 @@ complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "help" -d 'Print this mess
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l config -d 'Config file (TOML) [default: wsgw/wsgw.toml in the user\'s config directory, then /etc/wsgw/wsgw.toml]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l id -d 'The gateway that the flags are about [default: default]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control -d 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control-token-file -d 'Take the control token from this file instead of making one' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-dir -d 'Directory of WebSocket.log; a given one that cannot be written is fatal [default: logs in the user\'s state directory]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control-token-file -d 'Take the control token from this file instead of making one' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-dir -d 'Directory of WebSocket.log; a given one that cannot be written is fatal [default: logs in the user\'s state directory]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-level -d 'error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l host -d 'Address to bind, or a name; of a name with several addresses one is bound, IPv4 first [default: 127.0.0.1]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l port -d 'Port to bind, 0 for a free one [default: 10125]' -r
@@ -80,8 +80,8 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Ori
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Messages per second from one connection, 0 for no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener; six times max-message and 64KiB at least [default: 16MiB]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-cert -d 'Certificate chain (PEM) for wss' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-key -d 'Private key (PEM) for wss' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-cert -d 'Certificate chain (PEM) for wss' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-key -d 'Private key (PEM) for wss' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s q -l quiet -d 'Do not log to stderr'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s V -l version -d 'Print version'

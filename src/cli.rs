@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-pub use crate::config::ServeArgs;
+pub(crate) use crate::config::ServeArgs;
+use crate::paths;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -19,7 +20,7 @@ pub use crate::config::ServeArgs;
                   wsgw connect\n  wsgw send 'hello, all'",
     propagate_version = true
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -27,7 +28,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run gateways until SIGINT or SIGTERM
     Serve(Box<ServeArgs>),
     /// Push a message to the connected clients
@@ -54,12 +55,12 @@ pub enum Command {
 
 /// How the client commands find and reach the control port.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ControlArgs {
+pub(crate) struct ControlArgs {
     /// URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]
     #[arg(long, value_name = "URL")]
     pub control: Option<String>,
     /// File that holds the control token [env: WSGW_TOKEN holds the token itself]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub token_file: Option<PathBuf>,
     /// Seconds to wait for the answer
     #[arg(long, value_name = "SECONDS", default_value = "30")]
@@ -68,7 +69,7 @@ pub struct ControlArgs {
 
 /// `wsgw send`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct SendArgs {
+pub(crate) struct SendArgs {
     /// The gateway (needless when one gateway runs)
     #[arg(short, long, value_name = "ID")]
     pub gateway: Option<String>,
@@ -168,13 +169,13 @@ pub struct ConnectArgs {
     #[arg(long)]
     pub insecure: bool,
     /// Trust the certificates of this file (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub cacert: Option<PathBuf>,
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub cert: Option<PathBuf>,
     /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub key: Option<PathBuf>,
     /// Show the handshake
     #[arg(short, long, action = ArgAction::SetTrue)]
@@ -198,7 +199,7 @@ pub enum ColorWhen {
 
 /// `wsgw status`, `wsgw connections`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// One gateway alone
     #[arg(value_name = "ID")]
     pub id: Option<String>,
@@ -212,7 +213,7 @@ pub struct StatusArgs {
 
 /// `wsgw start`, `wsgw stop`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct VerbArgs {
+pub(crate) struct VerbArgs {
     /// The gateway
     #[arg(value_name = "ID")]
     pub id: String,
@@ -226,7 +227,7 @@ pub struct VerbArgs {
 
 /// `wsgw restart`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct RestartArgs {
+pub(crate) struct RestartArgs {
     /// The gateway
     #[arg(value_name = "ID")]
     pub id: String,
@@ -243,7 +244,7 @@ pub struct RestartArgs {
 
 /// `wsgw reload`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ReloadArgs {
+pub(crate) struct ReloadArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -254,7 +255,7 @@ pub struct ReloadArgs {
 
 /// `wsgw close`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct CloseArgs {
+pub(crate) struct CloseArgs {
     /// The gateway
     #[arg(value_name = "ID")]
     pub id: String,
@@ -274,7 +275,7 @@ pub struct CloseArgs {
 
 /// `wsgw completions`.
 #[derive(Debug, Clone, Args)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,

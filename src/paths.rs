@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use directories::BaseDirs;
 
 /// `wsgw serve`'s state directory: `$STATE_DIRECTORY` (systemd), else `wsgw` in `$XDG_STATE_HOME`,
@@ -70,6 +71,11 @@ pub fn expand_home(path: &Path) -> Result<PathBuf, String> {
         ));
     }
     Ok(path.to_path_buf())
+}
+
+/// For flags that take a path: as [`expand_home`].
+pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| expand_home(&path))
 }
 
 #[cfg(test)]

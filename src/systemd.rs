@@ -128,9 +128,9 @@ fn serves(address: SocketAddr, settings: &GatewaySettings) -> bool {
     if settings.port != address.port() {
         return false;
     }
-    let host = host::unbracketed(&settings.host);
+    let Some(host) = host::to_ascii(host::unbracketed(&settings.host)) else { return false };
     let any = |ip: IpAddr| ip.is_unspecified();
-    (host, settings.port).to_socket_addrs().is_ok_and(|mut wanted| {
+    (host.as_ref(), settings.port).to_socket_addrs().is_ok_and(|mut wanted| {
         // A wildcard of IPv6 takes IPv4 too, and is what a bare port means to systemd.
         wanted.any(|wanted| wanted == address || any(wanted.ip()) && any(address.ip()))
     })

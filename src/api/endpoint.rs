@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::net::host::{join, split_host, unbracketed};
+use crate::paths::expand_home;
 
 /// Where a control port is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl Endpoint {
         let text = url.trim();
         if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             // As `serve --control` takes it: from the current directory.
+            let path = expand_home(Path::new(path)).map_err(|why| bad(&why))?;
             return std::path::absolute(path).map(Endpoint::Unix).map_err(|e| bad(&e.to_string()));
         }
         if let Some(path) = text.strip_prefix("http+unix://") {

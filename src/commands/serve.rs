@@ -52,7 +52,11 @@ async fn serve(
     let renewal = bound.as_mut().and_then(control::Bound::take_renewal);
     let environment = Environment {
         announce: Box::new(say),
-        load: Box::new(move || config::load(&args)),
+        load: Box::new(move || {
+            let settings = config::load(&args)?;
+            settings.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+            Ok(settings)
+        }),
         apply: Box::new(move |new| {
             levels.set(&new.log).map_err(|e| e.message)?;
             renewal.as_ref().map_or(Ok(()), |renewal| renewal.renew())

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use clap::ValueHint;
 use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeValue;
 
@@ -37,6 +38,7 @@ pub(crate) struct ControlAddress;
 
 impl Located for ControlAddress {
     type Plain = ControlListen;
+    const HINT: ValueHint = ValueHint::Unknown;
 
     fn locate(text: &str, base: &Path) -> Result<ControlListen, String> {
         if text == "off" {

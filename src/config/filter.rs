@@ -20,7 +20,7 @@ impl Scalar for Filter {
 ///
 /// # Errors
 /// What is wrong with it, and what would be right.
-pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
     let wrong = |why: &str| {
         format!(
             "invalid log level {text:?}: {why}; write error, warn, info, debug, trace, or a filter \

@@ -10,12 +10,13 @@ use crate::config::id::gateway_id;
 use crate::config::kinds;
 use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
 use crate::error::Failure;
+use crate::paths;
 
 /// `wsgw serve`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Config file (TOML) [default: wsgw/wsgw.toml in the user's config directory, then /etc/wsgw/wsgw.toml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub(super) config: Option<PathBuf>,
     /// The gateway that the flags are about [default: default]
     #[arg(long, value_name = "ID")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction};
+use clap::{Arg, ArgAction, ValueHint};
 use toml::de::{DeFloat, DeInteger, DeValue};
 
 use crate::config::file::{Place, Value, found};
@@ -261,6 +261,9 @@ impl<T: Named> Scalar for Choice<T> {
 pub(crate) trait Located {
     type Plain: Clone;
 
+    /// What shells complete.
+    const HINT: ValueHint;
+
     fn locate(text: &str, base: &Path) -> Result<Self::Plain, String>;
 }
 
@@ -270,6 +273,10 @@ pub(crate) struct At<L>(PhantomData<L>);
 impl<L: Located> Kind for At<L> {
     type Written = L::Plain;
     type Plain = L::Plain;
+
+    fn arg(arg: Arg) -> Arg {
+        arg.value_hint(L::HINT)
+    }
 
     fn from_flag(values: &[&str]) -> Result<L::Plain, String> {
         match values {
@@ -301,6 +308,7 @@ pub(crate) struct AnyPath;
 
 impl Located for AnyPath {
     type Plain = PathBuf;
+    const HINT: ValueHint = ValueHint::AnyPath;
 
     fn locate(text: &str, base: &Path) -> Result<PathBuf, String> {
         if text.trim().is_empty() {

@@ -6,7 +6,7 @@
 mod addresses;
 mod check;
 mod file;
-pub mod filter;
+pub(crate) mod filter;
 mod flags;
 pub mod id;
 mod kinds;
@@ -24,10 +24,7 @@ use crate::config::settings::ServeSettings;
 use crate::error::Failure;
 use crate::paths;
 
-pub use crate::config::flags::ServeArgs;
-
-/// The control port's default.
-pub const CONTROL_PORT: u16 = 10124;
+pub(crate) use crate::config::flags::ServeArgs;
 
 /// The id of a gateway that flags alone make.
 const DEFAULT_ID: &str = "default";
@@ -37,13 +34,13 @@ const DEFAULT_ID: &str = "default";
 /// # Errors
 /// What is wrong, where, and what would be right: exit code 2 for flags, 1 for the file, of which
 /// all errors are named.
-pub fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
+pub(crate) fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
     let here = kinds::current_dir();
     let by_flags = args.name_a_gateway();
     let mut notices = Vec::new();
     let file = match &args.config {
         Some(path) => {
-            let path = here.join(paths::expand_home(path).map_err(Failure::usage)?);
+            let path = here.join(path);
             let text = file::read_given(&path)?;
             Some((path, text))
         }

@@ -219,7 +219,7 @@ macro_rules! options {
 
         #[doc = concat!("What was written of [`", stringify!($settings), "`].")]
         #[derive(Debug, Clone, Default, PartialEq)]
-        pub struct $options {
+        pub(crate) struct $options {
             $(
                 pub(in crate::config) $field:
                     Option<<$kind as $crate::config::options::Kind>::Written>,

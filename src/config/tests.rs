@@ -200,7 +200,9 @@ fn a_wrong_level_names_its_line() {
 #[test]
 fn every_key_has_a_default_that_its_kind_accepts() {
     assert_eq!(GatewaySettings::default().port, 10_125);
-    assert_eq!(ControlSettings::default().mode, 0o600);
+    let control = ControlSettings::default();
+    assert_eq!(control.listen, ControlListen::Tcp("127.0.0.1".to_owned(), 10_124));
+    assert_eq!(control.mode, 0o600);
     assert_eq!(LogSettings::default().level, None);
 }
 

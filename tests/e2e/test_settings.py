@@ -106,6 +106,25 @@ def test_a_setting_without_effect_is_a_warning_at_the_start(serve):
     server.await_log(r"10\.0\.0\.1/8 stands for all of 10\.0\.0\.0/8")
 
 
+def test_a_reload_warns_of_settings_without_effect(serve):
+    server = serve(config="[gateways.a]\nport = 0\n")
+    server.config.write_text("[gateways.a]\nport = 0\nwindow = 5\n")
+    assert server.api("POST", "/v1/reload")[0] == 200
+    server.await_log("window has no effect without a listener")
+
+
+def test_clients_understand_a_tilde_in_their_flags(tmp_path):
+    home = tmp_path / "home"
+    for args in (("--control", "http://127.0.0.1:9", "--token-file=~/token"), ("--control=unix:~/c.sock",)):
+        done = run_cli(tmp_path, "send", *args, "x")
+        assert f"{home}/" in done.stderr and "~" not in done.stderr, done
+    for flags in (("--cacert=~/ca.pem",), ("--cert=~/c.pem", "--key=~/k.pem")):
+        done = run_cli(tmp_path, "connect", *flags, "wss://127.0.0.1:9/")
+        assert f"{home}/" in done.stderr and "~" not in done.stderr, done
+    given = run_cli(tmp_path, "serve", "--config=~/no.toml", "--control", "off")
+    assert given.returncode == 1 and f"{home}/no.toml" in given.stderr, given
+
+
 def ids(text):
     return re.sub(r"\W+", "-", text)
 
