@@ -12,7 +12,7 @@ use crate::ws::close;
 pub const MAX_HEADER: usize = 14;
 
 /// The largest payload of a control frame in bytes (section 5.5).
-pub const MAX_CONTROL: usize = 125;
+pub(crate) const MAX_CONTROL: usize = 125;
 
 /// FIN, the first byte's highest bit: the frame is the last one of its message.
 const FIN: u8 = 0x80;
@@ -41,7 +41,7 @@ pub enum OpCode {
 impl OpCode {
     /// Whether it is one of the control frames, which are never fragmented and carry at most
     /// [`MAX_CONTROL`] bytes.
-    pub fn is_control(self) -> bool {
+    pub(crate) fn is_control(self) -> bool {
         self as u8 & 8 != 0
     }
 }
@@ -91,7 +91,7 @@ impl Header {
     }
 
     /// The 7 bits of a length: the length itself up to 125, else the sign that further bytes have it.
-    pub fn short_length(self) -> usize {
+    pub(crate) fn short_length(self) -> usize {
         usize::from(self.0[1] & 0x7f)
     }
 
@@ -124,7 +124,7 @@ impl Header {
     }
 
     /// The mask; `None` where there is none, or while `bytes` do not hold the whole header.
-    pub fn mask(self, bytes: &[u8]) -> Option<[u8; 4]> {
+    pub(crate) fn mask(self, bytes: &[u8]) -> Option<[u8; 4]> {
         let header = bytes.get(..self.size())?;
         if self.is_masked() { header.last_chunk().copied() } else { None }
     }
@@ -168,17 +168,17 @@ pub fn binary(payload: &[u8]) -> Bytes {
 }
 
 /// A ping; the payload is at most [`MAX_CONTROL`] bytes.
-pub fn ping(payload: &[u8]) -> Bytes {
+pub(crate) fn ping(payload: &[u8]) -> Bytes {
     encode(OpCode::Ping, payload)
 }
 
 /// Appends a pong with the ping's payload.
-pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
+pub(crate) fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     encode_into(out, OpCode::Pong, payload);
 }
 
 /// A Close (section 5.5.1); without a code its payload is empty. The reason is cut at what fits.
-pub fn close(code: Option<u16>, reason: &str) -> Bytes {
+pub(crate) fn close(code: Option<u16>, reason: &str) -> Bytes {
     let mut payload = Vec::with_capacity(MAX_CONTROL);
     if let Some(code) = code {
         payload.extend_from_slice(&code.to_be_bytes());
@@ -193,7 +193,7 @@ pub fn header_len(frame: &[u8]) -> usize {
 }
 
 /// Takes the mask off, in place (section 5.3).
-pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+pub(crate) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let wide = u64::from_ne_bytes([
         mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
     ]);
