@@ -10,7 +10,7 @@ use crate::config::ServeArgs;
 use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;
-use crate::logging::Levels;
+use crate::logging::Controls;
 use crate::server::{Environment, Server};
 use crate::systemd;
 use crate::systemd::Inherited;
@@ -29,7 +29,7 @@ pub fn run(args: ServeArgs) -> Result<u8, Failure> {
         .map_err(|e| Failure::other(format!("the runtime cannot be started: {e}")))?;
     // Listeners are started from this thread, which lives as long as we do: when it ends, the
     // kernel ends them.
-    let done = runtime.block_on(serve(args, settings, inherited, log.levels()));
+    let done = runtime.block_on(serve(args, settings, inherited, log.controls()));
     // A name that is still being looked up holds nothing up.
     runtime.shutdown_background();
     done
@@ -39,7 +39,7 @@ async fn serve(
     args: ServeArgs,
     settings: ServeSettings,
     inherited: Inherited,
-    levels: Levels,
+    log: Controls,
 ) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
     let unused = inherited.unused(settings.gateways.iter());
@@ -50,6 +50,7 @@ async fn serve(
         .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
     let mut bound = control::bind(&settings.control)?;
     let renewal = bound.as_mut().and_then(control::Bound::take_renewal);
+    let levels = log.clone();
     let environment = Environment {
         announce: Box::new(say),
         load: Box::new(move || {
@@ -58,7 +59,7 @@ async fn serve(
             Ok(settings)
         }),
         apply: Box::new(move |new| {
-            levels.set(&new.log).map_err(|e| e.message)?;
+            levels.set_level(&new.log).map_err(|e| e.message)?;
             renewal.as_ref().map_or(Ok(()), |renewal| renewal.renew())
         }),
         inherited,
@@ -98,7 +99,9 @@ async fn serve(
             }
             what = signals.next() => match what {
                 Wish::Stop => break,
+                Wish::ReopenLog => log.reopen(),
                 Wish::Reload => {
+                    log.reopen();
                     let server = Arc::clone(&server);
                     // What went wrong is in the log.
                     tokio::spawn(async move { server.reload().await.is_ok() });
@@ -115,8 +118,9 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            what = signals.next() => if matches!(what, Wish::Stop) {
-                server.cut_short();
+            what = signals.next() => match what {
+                Wish::Stop => server.cut_short(),
+                Wish::Reload | Wish::ReopenLog => log.reopen(),
             },
         }
     }
@@ -137,12 +141,15 @@ fn say(line: &str) {
 enum Wish {
     Stop,
     Reload,
+    ReopenLog,
 }
 
 struct Signals {
     int: Signal,
     term: Signal,
     hup: Option<Signal>,
+    /// What scripts that rotate logs send.
+    usr1: Signal,
     /// On a terminal SIGHUP means that it was closed.
     hup_stops: bool,
 }
@@ -157,6 +164,7 @@ impl Signals {
         Ok(Signals {
             int: listen(SignalKind::interrupt())?,
             term: listen(SignalKind::terminate())?,
+            usr1: listen(SignalKind::user_defined1())?,
             hup,
             hup_stops: std::io::stdin().is_terminal(),
         })
@@ -172,6 +180,7 @@ impl Signals {
         tokio::select! {
             _ = self.int.recv() => Wish::Stop,
             _ = self.term.recv() => Wish::Stop,
+            _ = self.usr1.recv() => Wish::ReopenLog,
             _ = hup => if self.hup_stops { Wish::Stop } else { Wish::Reload },
         }
     }

@@ -5,18 +5,19 @@
 //! and said when writing works again.
 
 mod daily;
+mod line;
+mod loss;
 
-use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::thread::Thread;
+use std::time::SystemTime;
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use parking_lot::Mutex;
+use tracing::Subscriber;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -25,9 +26,10 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use crate::config::filter::log_filter;
 use crate::config::settings::LogSettings;
 use crate::error::Failure;
-use crate::logging::daily::Daily;
+use crate::logging::daily::{Complain, Daily};
+use crate::logging::line::Line;
+use crate::logging::loss::LossReporting;
 use crate::paths;
-use crate::text::escape::escape;
 
 /// Lines that may wait for the disk, or for stderr; further ones are lost and counted.
 const QUEUE: usize = 65_536;
@@ -35,12 +37,23 @@ const QUEUE: usize = 65_536;
 /// Keeps the log's threads; its drop writes what waits.
 pub struct Guard {
     _workers: Vec<WorkerGuard>,
-    level: Levels,
+    controls: Controls,
 }
 
-/// Sets the level of the log, now and later.
+/// What can be changed while the log is written.
 #[derive(Clone)]
-pub struct Levels(reload::Handle<EnvFilter, Registry>);
+pub struct Controls {
+    level: reload::Handle<EnvFilter, Registry>,
+    /// Where there is a file.
+    watcher: Option<Watcher>,
+}
+
+/// The thread that looks after the log's file.
+#[derive(Clone)]
+struct Watcher {
+    look_now: Arc<AtomicBool>,
+    thread: Thread,
+}
 
 /// Sets the log up for the whole process.
 ///
@@ -52,22 +65,24 @@ pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     let mut workers = Vec::new();
     let mut complaint = None;
     let mut plain = Tee::default();
-    match open(settings) {
-        Ok(appender) => {
-            let (writer, guard) = queue(appender, "wsgw-log");
+    let mut watcher = None;
+    // What is wrong with the log itself is said on stderr in any case.
+    let (stderr, guard) = queue(io::stderr(), "wsgw-stderr");
+    workers.push(guard);
+    match open(settings, complain_to(stderr.clone())) {
+        Ok((file, watching)) => {
+            let (writer, guard) = queue(file, "wsgw-log");
             workers.push(guard);
             plain.0.push(writer);
+            watcher = Some(watching);
         }
         Err(failure) if settings.directory.is_some() => return Err(failure),
         Err(failure) => complaint = Some(failure.message),
     }
     let mut coloured = Tee::default();
     if !settings.quiet {
-        let (writer, guard) = queue(io::stderr(), "wsgw-stderr");
-        workers.push(guard);
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         // The same line for both is made once.
-        if colour { coloured.0.push(writer) } else { plain.0.push(writer) }
+        if stderr_has_colour() { coloured.0.push(stderr) } else { plain.0.push(stderr) }
     }
     tracing_subscriber::registry()
         .with(filter)
@@ -78,25 +93,50 @@ pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}; the log goes to stderr alone");
     }
-    Ok(Guard { _workers: workers, level: Levels(level) })
+    Ok(Guard { _workers: workers, controls: Controls { level, watcher } })
 }
 
 impl Guard {
-    /// For a change of the level while the log is written.
-    pub fn levels(&self) -> Levels {
-        self.level.clone()
+    /// For changes while the log is written.
+    pub fn controls(&self) -> Controls {
+        self.controls.clone()
     }
 }
 
-impl Levels {
+impl Controls {
     /// Shows what these settings ask for from now on.
     ///
     /// # Errors
     /// A filter that cannot be read.
-    pub fn set(&self, settings: &LogSettings) -> Result<(), Failure> {
+    pub fn set_level(&self, settings: &LogSettings) -> Result<(), Failure> {
         let filter = filter(settings)?;
-        self.0.reload(filter).map_err(|e| Failure::other(format!("the log's level: {e}")))
+        self.level.reload(filter).map_err(|e| Failure::other(format!("the log's level: {e}")))
     }
+
+    /// Makes the log's file anew at once if it was moved or removed. Returns at once.
+    pub fn reopen(&self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.look_now.store(true, Ordering::Release);
+            watcher.thread.unpark();
+        }
+    }
+}
+
+/// Whether stderr is a terminal that knows colours, and its user wants them.
+fn stderr_has_colour() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none()
+        && set("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// Complaints about the log itself, as lines of `stderr`.
+fn complain_to(mut stderr: NonBlocking) -> Complain {
+    Box::new(move |text| {
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        // A full queue counts what it loses.
+        let _ = stderr.write(format!("{time} ERROR {text}\n").as_bytes());
+    })
 }
 
 fn filter(settings: &LogSettings) -> Result<EnvFilter, Failure> {
@@ -104,7 +144,8 @@ fn filter(settings: &LogSettings) -> Result<EnvFilter, Failure> {
     log_filter(level).map_err(Failure::usage)
 }
 
-fn open(settings: &LogSettings) -> Result<Daily, Failure> {
+/// The log's file, and the thread that looks after it.
+fn open(settings: &LogSettings, complain: Complain) -> Result<(LogFile, Watcher), Failure> {
     let directory = settings
         .directory
         .clone()
@@ -112,7 +153,14 @@ fn open(settings: &LogSettings) -> Result<Daily, Failure> {
         .ok_or_else(|| {
             Failure::other("there is no home directory for the log; --log-dir names one")
         })?;
-    Daily::open(&directory).map_err(|e| {
+    let look_now = Arc::new(AtomicBool::new(false));
+    let opened = Daily::open(&directory, Arc::clone(&look_now), complain);
+    let file = opened.map(|daily| Arc::new(Mutex::new(daily)));
+    let watcher = file.and_then(|file| {
+        let thread = daily::watch(&file)?;
+        Ok((LogFile(file), Watcher { look_now, thread }))
+    });
+    watcher.map_err(|e| {
         Failure::other(format!(
             "the log cannot be written in {}: {e}; --log-dir names another directory",
             directory.display()
@@ -120,14 +168,27 @@ fn open(settings: &LogSettings) -> Result<Daily, Failure> {
     })
 }
 
+/// The log's file, shared with the thread that looks after it.
+struct LogFile(Arc<Mutex<Daily>>);
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().flush()
+    }
+}
+
 fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {
     let counter = Arc::new(OnceLock::new());
-    let careful = Careful::new(to, Arc::clone(&counter));
+    let writer = LossReporting::new(to, Arc::clone(&counter));
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
         .thread_name(name)
-        .finish(careful);
+        .finish(writer);
     let _ = counter.set(writer.error_counter());
     (writer, guard)
 }
@@ -158,168 +219,11 @@ impl<'a> MakeWriter<'a> for Tee {
     }
 }
 
-/// Bytes of lines that are written with one call when many wait.
-const BATCH: usize = 32 * 1024;
-
-/// The pause behind a write. Lines that come meanwhile share the next one, and wake nobody: to wake
-/// a thread for each line would cost more than all else about it.
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// Writes whole lines, and counts those that are lost.
-struct Careful<W> {
-    to: W,
-    /// Lines that came since the last flush, and how many.
-    batch: (Vec<u8>, u64),
-    /// Lines that could not be written.
-    lost: u64,
-    /// Whether the last one was written in part.
-    torn: bool,
-    /// Lines that found the queue full and were spoken of.
-    said: usize,
-    counter: Arc<OnceLock<ErrorCounter>>,
-}
-
-impl<W: Write> Careful<W> {
-    fn new(to: W, counter: Arc<OnceLock<ErrorCounter>>) -> Careful<W> {
-        Careful { to, batch: (Vec::new(), 0), lost: 0, torn: false, said: 0, counter }
-    }
-
-    /// Writes whole lines in one call, so that those of two processes do not mix.
-    fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut rest = line;
-        while !rest.is_empty() {
-            match self.to.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    rest = &rest[n..];
-                    self.torn = !rest.is_empty();
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    fn say_lost(&mut self) -> io::Result<()> {
-        let overrun = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
-        let lost = self.lost + (overrun - self.said) as u64;
-        if lost == 0 {
-            return Ok(());
-        }
-        let time = humantime::format_rfc3339_millis(SystemTime::now());
-        let start = if self.torn { "\n" } else { "" };
-        self.line(format!("{start}{time}  WARN {lost} lines of the log were lost\n").as_bytes())?;
-        self.lost = 0;
-        self.said = overrun;
-        Ok(())
-    }
-}
-
-impl<W: Write> Write for Careful<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.batch.0.extend_from_slice(line);
-        self.batch.1 += 1;
-        if self.batch.0.len() >= BATCH { self.flush().map(|()| line.len()) } else { Ok(line.len()) }
-    }
-
-    /// Called by the log's thread whenever no line waits.
-    fn flush(&mut self) -> io::Result<()> {
-        let (lines, count) = std::mem::take(&mut self.batch);
-        // An error would only be thrown away by the thread that calls this.
-        if !lines.is_empty() && self.say_lost().and_then(|()| self.line(&lines)).is_err() {
-            self.lost += count;
-        }
-        if !lines.is_empty() {
-            std::thread::sleep(PAUSE);
-        }
-        self.batch.0 = lines;
-        self.batch.0.clear();
-        self.to.flush()
-    }
-}
-
 fn layer<S>(writer: Tee, colour: bool) -> impl tracing_subscriber::Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     tracing_subscriber::fmt::layer().event_format(Line { colour }).with_writer(writer)
-}
-
-/// One line an event: time, level, gateway, connection, message, and the other fields.
-struct Line {
-    colour: bool,
-}
-
-#[derive(Default)]
-struct Fields {
-    gateway: String,
-    conn: String,
-    message: String,
-    rest: String,
-}
-
-impl Fields {
-    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = match field.name() {
-            "gateway" => write!(self.gateway, "{value}"),
-            "conn" => write!(self.conn, "{value}"),
-            "message" => write!(self.message, "{value}"),
-            name => write!(self.rest, " {name}={value}"),
-        };
-    }
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, format_args!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, format_args!("{value}"));
-    }
-}
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let metadata = event.metadata();
-        let level = *metadata.level();
-        write!(out, "{} ", humantime::format_rfc3339_millis(SystemTime::now()))?;
-        if self.colour {
-            let colour = match level {
-                Level::ERROR => 31,
-                Level::WARN => 33,
-                Level::INFO => 32,
-                _ => 36,
-            };
-            write!(out, "\x1b[{colour}m{level:>5}\x1b[0m")?;
-        } else {
-            write!(out, "{level:>5}")?;
-        }
-        for name in [&fields.gateway, &fields.conn] {
-            if !name.is_empty() {
-                write!(out, " {}", escape(name))?;
-            }
-        }
-        // What the listener said is told from what is said of it.
-        if metadata.target() == "listener" {
-            write!(out, " listener:")?;
-        }
-        // The last gate: whatever came from outside, a line is one line.
-        writeln!(out, " {}{}", escape(&fields.message), escape(&fields.rest))
-    }
 }
 
 #[cfg(test)]
@@ -352,7 +256,7 @@ mod tests {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let disk = Disk { full: Arc::clone(&full), got: Arc::clone(&got) };
         let counter = Arc::new(OnceLock::new());
-        let mut log = Careful::new(disk, counter);
+        let mut log = LossReporting::new(disk, counter);
         for line in ["one\n", "two\n"] {
             log.write_all(line.as_bytes()).unwrap();
             log.flush().unwrap();
@@ -379,5 +283,23 @@ mod tests {
         let text = String::from_utf8(got.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains(" INFO chat k3 a\\nb path=/\\n2026 ERROR forged"), "{text}");
+    }
+
+    #[test]
+    fn what_a_client_sent_is_cut_with_a_mark() {
+        let got = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test");
+        let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false));
+        let long = "ä".repeat(20_000);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(path = long, code = 7, "opened");
+            tracing::warn!("refused: {long}");
+        });
+        drop(guard);
+        let text = String::from_utf8(got.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("ä … (cut at 1 KiB) code=7") && lines[0].len() < 1200);
+        assert!(lines[1].ends_with("ä … (cut at 9 KiB)") && lines[1].len() < 9400);
     }
 }
