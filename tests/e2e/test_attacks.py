@@ -41,13 +41,6 @@ def pour(link, data, seconds, over):
     return sent
 
 
-def narrow(server):
-    """A client whose socket takes little in, for it never reads."""
-    link = server.raw()
-    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    return link.upgrade()
-
-
 @contextlib.contextmanager
 def pouring(link, data, seconds):
     """For so long at least, and until the end of the block."""
@@ -67,7 +60,7 @@ def pouring(link, data, seconds):
 def test_pings_of_a_client_that_does_not_read(serve, frame, listener):
     server = serve("--route", "sender", listener=listener)
     good = server.connect()
-    link = narrow(server)
+    link = server.narrow()
     before = rss_kib(server.pid)
     with pouring(link, frame * 1000, 1.5):
         assert echo_time(good) < PROMPT

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 
 import pytest
@@ -122,15 +121,9 @@ def test_messages_either_way_keep_a_connection(scripted):
 # Slow consumers.
 
 
-def stuck_client(server):
-    link = server.raw()
-    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    return link.upgrade()
-
-
 def test_a_slow_consumer_is_closed_and_the_others_never_wait(scripted):
     server = scripted("--max-queue", "256KiB", "--hooks", "onClientClose")
-    stuck = stuck_client(server)
+    stuck = server.narrow()
     a = server.connect()
     server.await_connections(2)
     # What the kernel takes is no queue; beyond it, it is soon full.
@@ -153,7 +146,7 @@ def test_a_slow_consumer_is_closed_and_the_others_never_wait(scripted):
 
 def test_a_full_queue_drops_and_says_so(serve):
     server = serve("--max-queue", "64KiB")
-    stuck_client(server)
+    server.narrow()
     server.await_connections(1)
     outcomes = []
     for _ in range(2000):
@@ -177,7 +170,7 @@ def test_a_message_larger_than_the_queue_enters_an_empty_one(serve):
 
 def test_queued_bytes_are_shown(serve):
     server = serve("--max-queue", "64MiB")
-    stuck_client(server)
+    server.narrow()
     server.await_connections(1)
     for _ in range(20):
         server.push(message="x" * 1_000_000)

@@ -65,7 +65,7 @@ def test_which_level_counts(serve):
     server = serve(env={"RUST_LOG": ""})
     server.await_log(" INFO ")
     server = serve(env={"RUST_LOG": "wsgw=loudest"})
-    server.await_log("WARN RUST_LOG is not heeded")
+    server.await_log('WARN RUST_LOG is ignored: invalid log level "wsgw=loudest"')
     server.connect()
 
 

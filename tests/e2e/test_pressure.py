@@ -1,7 +1,6 @@
 """Backpressure: which clients are not read for how long, whose clocks stand still, and who is cut."""
 
 import contextlib
-import socket
 import threading
 import time
 
@@ -13,12 +12,6 @@ from harness import close_payload, encode_frame, wait_until
 #: A listener that takes so many seconds for each message.
 def sluggish(seconds):
     return ["sh", "-c", f'while read -r line; do sleep {seconds}; printf "%s\\n" "$line"; done']
-
-
-def narrow(server, size=4096):
-    link = server.raw()
-    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-    return link.upgrade()
 
 
 def fill(link, data, idle=0.5):
@@ -60,7 +53,7 @@ def test_a_client_that_does_not_read_its_own_echoes_is_found_dead(serve, listene
     """It is not read because of its own queue: no clock stands still for that."""
     server = serve("--route", "sender", "--max-queue", "64KiB", "--ping-interval", "200ms",
                    "--pong-timeout", "400ms", listener=listener)
-    link = narrow(server)
+    link = server.narrow()
     fill(link, encode_frame(2, b"x" * 10_000))
     server.await_connections(0)
     assert server.metric("wsgw_slow_consumers_total") == 0
@@ -69,7 +62,7 @@ def test_a_client_that_does_not_read_its_own_echoes_is_found_dead(serve, listene
 def test_a_slow_reader_is_not_dead(serve):
     """The ping waits behind much that it takes little by little."""
     server = serve("--ping-interval", "200ms", "--pong-timeout", "1500ms", "--max-queue", "64MiB")
-    link = narrow(server, 65_536)
+    link = server.narrow(65_536)
     got = []
 
     def read():
@@ -115,7 +108,7 @@ def test_what_piled_up_is_not_held_against_the_rate(serve):
 def test_a_close_does_not_destroy_what_is_being_read(serve):
     """The client said Close and reads on slowly, for longer than a second: all of it arrives."""
     server = serve("--route", "sender", "--ping-interval", "0")
-    link = narrow(server, 65_536)
+    link = server.narrow(65_536)
     frame = encode_frame(2, b"x" * 100_000)
     taken = fill(link, frame)
     link.sock.settimeout(20)
@@ -235,7 +228,7 @@ def test_an_origin_that_can_never_match_is_an_error(tmp_path, origin):
 def test_a_close_by_us_waits_for_a_client_that_still_reads(serve):
     """What was delivered before it arrives first, however long the client takes over it."""
     server = serve("--ping-interval", "0", "--max-queue", "64MiB")
-    link = narrow(server, 65_536)
+    link = server.narrow(65_536)
     (row,) = server.await_connections(1)
     for _ in range(8):
         assert server.push(message="x" * 1_000_000)[1]["delivered"] == 1

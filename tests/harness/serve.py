@@ -47,6 +47,10 @@ class Serve(ServeProcess):
         self.links.append(Raw(self.port(gateway), **options))
         return self.links[-1]
 
+    def narrow(self, receive_buffer=4096, gateway="default"):
+        """A raw client that has shaken hands, and whose socket takes little in."""
+        return self.raw(gateway, receive_buffer=receive_buffer).upgrade()
+
     def close_raw(self):
         """Closes the sockets of clients that answer nothing by themselves."""
         for link in self.links:
