@@ -110,14 +110,15 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             break
         }
         'wsgw;connect' {
-            [CompletionResult]::new('-H', '-H ', [CompletionResultType]::ParameterName, 'Add a request header (repeatable)')
-            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Add a request header (repeatable)')
+            [CompletionResult]::new('-H', '-H ', [CompletionResultType]::ParameterName, 'Add a request header, or those of a file, one a line (repeatable)')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Add a request header, or those of a file, one a line (repeatable)')
             [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Offer a subprotocol (repeatable)')
             [CompletionResult]::new('--subprotocol', '--subprotocol', [CompletionResultType]::ParameterName, 'Offer a subprotocol (repeatable)')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Origin of the request')
             [CompletionResult]::new('--origin', '--origin', [CompletionResultType]::ParameterName, 'Origin of the request')
-            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Basic authentication')
-            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Basic authentication')
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Basic authentication; NAME alone asks for the password at the terminal')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Basic authentication; NAME alone asks for the password at the terminal')
+            [CompletionResult]::new('--user-file', '--user-file', [CompletionResultType]::ParameterName, 'Basic authentication with the NAME:PASSWORD in this file')
             [CompletionResult]::new('-x', '-x', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal')
             [CompletionResult]::new('--execute', '--execute', [CompletionResultType]::ParameterName, 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Leave after N messages')

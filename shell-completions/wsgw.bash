@@ -157,7 +157,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__connect)
-            opts="-H -s -o -u -x -n -w -b -v -h -V --header --subprotocol --origin --user --execute --count --wait --binary --ping --timeout --reconnect --echo --pretty --timestamps --color --insecure --cacert --cert --key --verbose --no-history --help --version"
+            opts="-H -s -o -u -x -n -w -b -v -h -V --header --subprotocol --origin --user --user-file --execute --count --wait --binary --ping --timeout --reconnect --echo --pretty --timestamps --color --insecure --cacert --cert --key --verbose --no-history --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -192,6 +192,10 @@ _wsgw() {
                     return 0
                     ;;
                 -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -102,10 +102,11 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l json -d 'Print the re
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s q -l quiet -d 'Print nothing but errors'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s V -l version -d 'Print version'
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s H -l header -d 'Add a request header (repeatable)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s H -l header -d 'Add a request header, or those of a file, one a line (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s s -l subprotocol -d 'Offer a subprotocol (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s o -l origin -d 'Origin of the request' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s u -l user -d 'Basic authentication' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s u -l user -d 'Basic authentication; NAME alone asks for the password at the terminal' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l user-file -d 'Basic authentication with the NAME:PASSWORD in this file' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s x -l execute -d 'Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s n -l count -d 'Leave after N messages' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]' -r

@@ -120,8 +120,8 @@ pub struct ConnectArgs {
     /// The server; ws:// is added where there is no scheme
     #[arg(value_name = "URL", default_value = "ws://127.0.0.1:10125/")]
     pub url: String,
-    /// Add a request header (repeatable)
-    #[arg(short = 'H', long, value_name = "K: V")]
+    /// Add a request header, or those of a file, one a line (repeatable)
+    #[arg(short = 'H', long, value_name = "K: V|@FILE")]
     pub header: Vec<String>,
     /// Offer a subprotocol (repeatable)
     #[arg(short, long, value_name = "NAME")]
@@ -129,9 +129,12 @@ pub struct ConnectArgs {
     /// Origin of the request
     #[arg(short, long, value_name = "ORIGIN")]
     pub origin: Option<String>,
-    /// Basic authentication
-    #[arg(short, long, value_name = "NAME:PASSWORD")]
+    /// Basic authentication; NAME alone asks for the password at the terminal
+    #[arg(short, long, value_name = "NAME[:PASSWORD]")]
     pub user: Option<String>,
+    /// Basic authentication with the NAME:PASSWORD in this file
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub user_file: Option<PathBuf>,
     /// Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal
     #[arg(short = 'x', long, value_name = "MSG", allow_hyphen_values = true)]
     pub execute: Vec<String>,

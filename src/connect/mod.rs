@@ -5,6 +5,7 @@
 
 pub mod command;
 mod connection;
+mod credentials;
 mod dial;
 mod editor;
 mod handshake;
@@ -53,7 +54,7 @@ pub mod exit {
 /// # Errors
 /// What ended it, with its exit code.
 pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
-    let options = options::Options::parse(args)?;
+    let options = options::Options::parse(&credentials::complete(args)?)?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // With -x it is not interactive, but for `-x … -w -1` at a terminal.
     let interactive = terminal && (options.execute.is_empty() || options.stays);
