@@ -1,4 +1,4 @@
-//! TLS of the server's side: certificate and key from PEM files, and an acceptor whose certificate
+//! Certificates and keys from PEM files, and TLS of the server's side: an acceptor whose certificate
 //! can be exchanged while it runs.
 
 use std::path::Path;
@@ -21,16 +21,9 @@ const MAX_PEM: usize = 1 << 20;
 /// # Errors
 /// What is wrong with which file.
 pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>), String> {
-    let certificates: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(&read("tls-cert", chain)?)
-            .collect::<Result<_, _>>()
-            .map_err(|e| wrong("tls-cert", chain, e))?;
-    let Some(first) = certificates.first() else {
-        return Err(wrong("tls-cert", chain, pem::Error::NoItemsFound));
-    };
-    let first = first.to_vec();
-    let private = PrivateKeyDer::from_pem_slice(&read("tls-key", key)?)
-        .map_err(|e| wrong("tls-key", key, e))?;
+    let certificates = certificates("tls-cert", chain)?;
+    let first = certificates.first().map(|first| first.to_vec()).unwrap_or_default();
+    let private = private_key("tls-key", key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -53,13 +46,35 @@ pub fn server_config(chain: &Path, key: &Path) -> Result<(ServerConfig, Vec<u8>)
     Ok((config, first))
 }
 
+/// The certificates of a file (PEM), at least one; `name` is the flag or key that names the file.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn certificates(
+    name: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(&read(name, path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|e| wrong(name, path, e))?;
+    if all.is_empty() { Err(wrong(name, path, pem::Error::NoItemsFound)) } else { Ok(all) }
+}
+
+/// The private key of a file (PEM); `name` is the flag or key that names the file.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn private_key(name: &str, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&read(name, path)?).map_err(|e| wrong(name, path, e))
+}
+
 fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
     files::read(path, MAX_PEM).map_err(|e| format!("{name} {}: {e}", path.display()))
 }
 
 fn wrong(name: &str, path: &Path, error: pem::Error) -> String {
     let why = match error {
-        pem::Error::NoItemsFound if name == "tls-key" => {
+        pem::Error::NoItemsFound if name.ends_with("key") => {
             "there is no private key (PEM, without a passphrase) in it".to_owned()
         }
         pem::Error::NoItemsFound => "there is no certificate (PEM) in it".to_owned(),

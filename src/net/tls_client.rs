@@ -1,18 +1,20 @@
-//! TLS of the control port's client.
+//! TLS of the clients' side: whom to trust, and a blocking connection for the control port's client.
 //!
-//! The client blocks, as the rest of it does; its two halves (`wsgw send --lines`) share the
-//! connection's state, but neither holds it while it waits for the socket.
+//! The two halves of a blocking connection (`wsgw send --lines`) share its state, but neither holds
+//! it while it waits for the socket.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
 };
 
 /// One half of a blocking TLS connection.
@@ -34,17 +36,11 @@ impl ClientTls {
         host: &str,
         pinned: Option<Vec<u8>>,
     ) -> io::Result<ClientTls> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let config = match pinned {
-            Some(certificate) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { certificate, provider }))
-                .with_no_client_auth(),
-            None => builder.with_root_certificates(roots()).with_no_client_auth(),
+        let trust = match pinned {
+            Some(certificate) => Trust::Only(certificate),
+            None => Trust::Roots(system_roots()),
         };
+        let config = config(trust).map_err(io::Error::other)?.with_no_client_auth();
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let mut state = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         while state.is_handshaking() {
@@ -124,26 +120,59 @@ impl Write for ClientTls {
     }
 }
 
+/// Which servers a client trusts.
+#[derive(Debug)]
+pub(crate) enum Trust {
+    /// Those with a certificate of one of these authorities, for the server's name.
+    Roots(RootCertStore),
+    /// The one with exactly this certificate (DER), whatever name it is for.
+    Only(Vec<u8>),
+    /// Every server.
+    Anybody,
+}
+
+/// A client's configuration, but for its own certificate.
+///
+/// # Errors
+/// The provider of the cryptography does not have what TLS needs.
+pub(crate) fn config(
+    trust: Trust,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let only = match trust {
+        Trust::Roots(roots) => return Ok(builder.with_root_certificates(roots)),
+        Trust::Only(certificate) => Some(certificate),
+        Trust::Anybody => None,
+    };
+    let verifier = Arc::new(Nameless { only, provider });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
 /// What this system trusts; where it has no such list, Mozilla's.
-fn roots() -> RootCertStore {
+pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let (added, _) =
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
+    if added == 0 { mozilla_roots(roots) } else { roots }
+}
+
+/// These roots and Mozilla's.
+pub(crate) fn mozilla_roots(mut roots: RootCertStore) -> RootCertStore {
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     roots
 }
 
-/// Trusts one certificate, whatever name it is for: the file that names the URL holds it, and is as
-/// secret and as whole as the token beside it.
+/// Trusts one certificate or any, whatever name it is for. The one is that in the file that names
+/// the control port's URL, which is as secret and as whole as the token beside it.
 #[derive(Debug)]
-struct Pinned {
-    certificate: Vec<u8>,
+struct Nameless {
+    only: Option<Vec<u8>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Nameless {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -152,7 +181,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if shown.as_ref() == self.certificate {
+        if self.only.as_ref().is_none_or(|only| shown.as_ref() == only) {
             return Ok(ServerCertVerified::assertion());
         }
         Err(rustls::CertificateError::ApplicationVerificationFailure.into())

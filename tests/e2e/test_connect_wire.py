@@ -458,7 +458,6 @@ def test_pretty_changes_nothing_but_white_space(tmp_path):
 def test_flags_are_checked_before_anybody_is_called(tmp_path):
     for args in (
         ["--cacert", "/no/such", "wss://127.0.0.1:1"],
-        ["-u", "name", "x"],
         ["--cert", "a", "x"],
         ["-w", "-2", "x"],
         ["--ping", "0", "x"],
