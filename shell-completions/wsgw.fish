@@ -57,42 +57,42 @@ sender\t''
 none\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l headers -d 'Request headers that the listener sees, * for all [default: origin, cookie, authorization, user-agent, x-forwarded-for, x-*]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l protocol -d 'Subprotocol to accept (repeatable), * for the client\'s first offer [default: *]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l path -d 'Path that takes connections, * spans any characters (repeatable) [default: any]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l window -d 'Unanswered events at a time [default: 256]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l path -d 'Path that accepts connections, * spans any characters (repeatable) [default: any]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l window -d 'Most unanswered events at a time [default: 256]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What happens to a message that got no answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''
 broadcast\t''
 close\t''"
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hang-timeout -d 'Silence after which a listener that owes an answer is killed; twice listener-timeout at least [default: 30s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hang-timeout -d 'Silence after which a listener that owes an answer is killed; at least twice listener-timeout [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l restart-delay-max -d 'Longest pause before a listener is started again [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l drain -d 'How long a stop waits for unanswered events [default: 1s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l close-spread -d 'Time over which a stop spreads the closes, so that the clients do not all come back at once [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l producer-wait -d 'How long a stream of messages waits in all for one client that is slow but still reading [default: 10s]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections -d 'Connections at most [default: 1000000]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections-per-ip -d 'Connections at most from one address (IPv6: one /64), 0 for no limit [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections -d 'Most connections at a time [default: 1000000]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections-per-ip -d 'Most connections from one address (IPv6: one /64), 0 for no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l handshake-timeout -d 'Time to receive the handshake\'s request [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-message -d 'Largest message from a client [default: 1MiB]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-queue -d 'Bytes that may wait for one slow client [default: 4MiB]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-queue -d 'Most bytes that may wait for one slow client [default: 4MiB]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l ping-interval -d 'Time between pings, 0 for none [default: 30s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l pong-timeout -d 'Time to answer a ping [default: 30s]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l idle-timeout -d 'Close a connection after so long without a message either way, 0 for never [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l idle-timeout -d 'Time without a message either way after which a connection is closed, 0 for never [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable) [default: localhost on a loopback address, else the same host]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Messages per second from one connection, 0 for no limit [default: 0]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener; six times max-message and 64KiB at least [default: 16MiB]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener; at least six times max-message and 64KiB [default: 16MiB]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-cert -d 'Certificate chain (PEM) for wss' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-key -d 'Private key (PEM) for wss' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s q -l quiet -d 'Do not log to stderr'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s V -l version -d 'Print version'
-complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s g -l gateway -d 'The gateway (needless when one gateway runs)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s g -l gateway -d 'The gateway; may be left out when only one runs' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l to -d 'Only to this connection (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l except -d 'To all but this connection (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l data -d 'The whole struct as JSON; holds message or base64' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l retry -d 'Keep trying so many seconds while the control port cannot be reached' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l retry -d 'How long to keep trying while the control port cannot be reached: seconds, or 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l base64 -d 'The message is base64 of a binary one'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l binary -d 'Stdin is one binary message'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l lines -d 'Each line of stdin is one message, sent as it comes'
@@ -130,38 +130,38 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s h -l help -d 'Prin
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand start" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand start" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand start" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand start" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand start" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand start" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand start" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand stop" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -l listener -d 'Replace the listener alone; the clients stay'
 complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand restart" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -s V -l version -d 'Print version'
@@ -169,7 +169,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l code -d 'Close code'
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l reason -d 'Close reason' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
-complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l timeout -d 'Seconds to wait for the answer' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s h -l help -d 'Print help'

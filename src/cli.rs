@@ -62,7 +62,7 @@ pub(crate) struct ControlArgs {
     /// File that holds the control token [env: WSGW_TOKEN holds the token itself]
     #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub token_file: Option<PathBuf>,
-    /// Seconds to wait for the answer
+    /// How long to wait for the answer: seconds, or 250ms, 1m30s
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub timeout: String,
 }
@@ -70,7 +70,7 @@ pub(crate) struct ControlArgs {
 /// `wsgw send`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SendArgs {
-    /// The gateway (needless when one gateway runs)
+    /// The gateway; may be left out when only one runs
     #[arg(short, long, value_name = "ID")]
     pub gateway: Option<String>,
     /// The message; - or nothing for stdin
@@ -100,7 +100,7 @@ pub(crate) struct SendArgs {
     /// Fail (exit 4) if nobody got it
     #[arg(long)]
     pub require_one: bool,
-    /// Keep trying so many seconds while the control port cannot be reached
+    /// How long to keep trying while the control port cannot be reached: seconds, or 1m30s
     #[arg(long, value_name = "SECONDS")]
     pub retry: Option<String>,
     /// Print the result as JSON

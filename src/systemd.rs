@@ -14,12 +14,12 @@ use crate::config::id::normal_id;
 use crate::config::settings::GatewaySettings;
 use crate::net::host;
 
-/// All is started.
+/// Tells the service manager that everything has started.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// The configuration is read again; [`ready`] says when that is done.
+/// Tells it that the configuration is being read again; [`ready`] ends that.
 pub fn reloading() {
     // Without the time a newer systemd takes the message for a mistake.
     if let Ok(time) = NotifyState::monotonic_usec_now() {
@@ -27,14 +27,14 @@ pub fn reloading() {
     }
 }
 
-/// The stop has begun.
+/// Tells it that the stop has begun.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("the service manager cannot be told ({state:?}): {error}");
+        tracing::warn!("the service manager cannot be notified ({state:?}): {error}");
     }
 }
 
@@ -42,7 +42,7 @@ fn notify(state: &[NotifyState<'_>]) {
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<Passed>,
-    /// What is wrong with those that cannot be used.
+    /// What is wrong with those that cannot be used, for the log.
     pub notices: Vec<String>,
 }
 
@@ -115,8 +115,8 @@ impl Inherited {
         unused
             .map(|Passed { name, address, .. }| {
                 format!(
-                    "the socket {address} that was handed over ({name:?}) is no gateway's: neither \
-                     its name is an id nor its address one of theirs"
+                    "the socket {address} ({name:?}) that was handed over belongs to no gateway: its \
+                     name is not an id, and no gateway has its address"
                 )
             })
             .collect()

@@ -26,7 +26,7 @@ const LONGEST: usize = 16 << 20;
 
 /// A gateway as the file describes it.
 #[derive(Debug, Clone)]
-pub(super) struct Named {
+pub(super) struct Entry {
     pub(super) id: String,
     /// Its name as errors give it: `gateways.Chat`.
     pub(super) name: String,
@@ -36,11 +36,11 @@ pub(super) struct Named {
     pub(super) line: usize,
 }
 
-impl Named {
+impl Entry {
     /// The only gateway of a file that names none, or of no file.
-    pub(super) fn unnamed(id: &str) -> Named {
+    pub(super) fn unnamed(id: &str) -> Entry {
         let name = format!("gateway {id}");
-        Named { id: id.to_owned(), name, options: GatewayOptions::default(), line: 1 }
+        Entry { id: id.to_owned(), name, options: GatewayOptions::default(), line: 1 }
     }
 }
 
@@ -53,19 +53,27 @@ pub(super) struct FileOptions {
     pub(super) log: LogOptions,
     pub(super) defaults: GatewayOptions,
     /// `None` where the file has no `[gateways]`: flags may name the only one.
-    pub(super) gateways: Option<Vec<Named>>,
+    pub(super) gateways: Option<Vec<Entry>>,
     pub(super) errors: Errors,
 }
 
-/// What is wrong with a file.
+/// What is wrong with a file: as many errors as somebody may read, the rest is counted.
 #[derive(Debug, Default)]
 pub(super) struct Errors {
     found: Vec<(usize, String)>,
+    further: usize,
 }
+
+/// The errors of a file that are told.
+const MOST_ERRORS: usize = 100;
 
 impl Errors {
     pub(super) fn add(&mut self, line: usize, why: String) {
-        self.found.push((line, why));
+        if self.found.len() < MOST_ERRORS {
+            self.found.push((line, why));
+        } else {
+            self.further += 1;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -78,9 +86,13 @@ impl Errors {
             return Ok(());
         }
         self.found.sort();
-        let lines =
-            self.found.iter().map(|(line, why)| format!("{}:{line}: {why}", path.display()));
-        Err(Failure::other(lines.collect::<Vec<_>>().join("\n")))
+        let path = path.display();
+        let lines = self.found.iter().map(|(line, why)| format!("{path}:{line}: {why}"));
+        let mut text = lines.collect::<Vec<_>>().join("\n");
+        if let (1.., Some((line, _))) = (self.further, self.found.last()) {
+            text.push_str(&format!("\n{path}:{line}: and {} more errors", self.further));
+        }
+        Err(Failure::other(text))
     }
 }
 
@@ -130,14 +142,15 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
         _ => error.to_string(),
     };
     Failure::other(format!(
-        "the config file {shown} cannot be read: {why}; mend or remove it, or name another with \
-         --config FILE"
+        "the config file {shown} cannot be read: {why}; make it readable, remove it, or name \
+         another one with --config FILE"
     ))
 }
 
 /// Reads the text of a config file; relative paths in it start at `base`.
 pub(super) fn parse(base: &Path, text: &str) -> FileOptions {
-    let mut reader = Reader { text, base, errors: Errors::default() };
+    let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+    let mut reader = Reader { newlines: newlines.collect(), base, errors: Errors::default() };
     let (table, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
         // What was made of the rest may be far from what is meant: no further errors.
@@ -179,8 +192,8 @@ pub(super) fn parse(base: &Path, text: &str) -> FileOptions {
     file
 }
 
-fn gateways(value: &Value<'_>, place: &mut Place<'_, '_>) -> Vec<Named> {
-    let mut all: Vec<Named> = Vec::new();
+fn gateways(value: &Value<'_>, place: &mut Place<'_, '_>) -> Vec<Entry> {
+    let mut all: Vec<Entry> = Vec::new();
     let Some(table) = place.table(value) else { return all };
     for (key, value) in entries(table) {
         let written = key.get_ref().as_ref();
@@ -200,23 +213,22 @@ fn gateways(value: &Value<'_>, place: &mut Place<'_, '_>) -> Vec<Named> {
             }
         };
         let line = place.reader.line(at);
-        all.push(Named { id, name, options: options.unwrap_or_default(), line });
+        all.push(Entry { id, name, options: options.unwrap_or_default(), line });
     }
     all
 }
 
 /// The file while it is read.
 pub(crate) struct Reader<'a> {
-    text: &'a str,
+    /// Where the lines end.
+    newlines: Vec<usize>,
     base: &'a Path,
     errors: Errors,
 }
 
 impl Reader<'_> {
     fn line(&self, at: usize) -> usize {
-        // Errors at the end of the text may point behind it.
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        before.iter().filter(|byte| **byte == b'\n').count() + 1
+        self.newlines.partition_point(|end| *end < at) + 1
     }
 
     fn error(&mut self, at: usize, why: String) {

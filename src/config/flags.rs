@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::file::Named;
+use crate::config::file::Entry;
 use crate::config::id::gateway_id;
 use crate::config::kinds;
 use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
@@ -71,9 +71,9 @@ impl ServeArgs {
     /// There is no such gateway, or it is not clear which one is meant.
     pub(super) fn choose<'g>(
         &self,
-        gateways: &'g mut [Named],
+        gateways: &'g mut [Entry],
         named: bool,
-    ) -> Result<&'g mut Named, Failure> {
+    ) -> Result<&'g mut Entry, Failure> {
         let id = self.id.as_deref().map(gateway_id).transpose();
         let id = id.map_err(|why| Failure::usage(format!("--id: {why}")))?;
         let known: Vec<&str> = gateways.iter().map(|gateway| gateway.id.as_str()).collect();

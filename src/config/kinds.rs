@@ -232,14 +232,14 @@ impl Scalar for Text {
 }
 
 /// A type with a few values that have names.
-pub(crate) trait Named: Copy + 'static {
+pub(crate) trait NamedValues: Copy + 'static {
     const NAMES: &'static [(&'static str, Self)];
 }
 
 /// One of a few names.
 pub(crate) struct Choice<T>(PhantomData<T>);
 
-impl<T: Named> Scalar for Choice<T> {
+impl<T: NamedValues> Scalar for Choice<T> {
     type Plain = T;
     const EXPECTED: &'static str = "a string";
 

@@ -18,7 +18,7 @@ pub mod units;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::file::{Errors, FileOptions, Named};
+use crate::config::file::{Entry, Errors, FileOptions};
 use crate::config::options::Options as _;
 use crate::config::settings::ServeSettings;
 use crate::error::Failure;
@@ -92,7 +92,7 @@ fn settle(
     let FileOptions { control, control_line, log, defaults, gateways, mut errors } = file;
     let failed = |errors: Errors| path.map_or(Ok(()), |path| errors.result(path));
     let named = gateways.is_some();
-    let mut own = gateways.unwrap_or_else(|| vec![Named::unnamed(DEFAULT_ID)]);
+    let mut own = gateways.unwrap_or_else(|| vec![Entry::unnamed(DEFAULT_ID)]);
     let mut flags_are_about = None;
     if args.name_a_gateway() {
         if !errors.is_empty() {
@@ -106,7 +106,7 @@ fn settle(
     }
     let mut gateways = Vec::new();
     let mut notices = Vec::new();
-    for Named { id, name, options, line } in own {
+    for Entry { id, name, options, line } in own {
         let mut gateway = defaults.clone().merge(options.clone()).settings();
         gateway.id = id;
         if let Some(listener) = &mut gateway.listener {
@@ -153,5 +153,7 @@ fn heed_rust_log(level: &mut Option<String>) -> Option<String> {
     }
 }
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 pub use crate::config::tables::{ControlSettings, GatewaySettings, LogSettings};
 
-use crate::config::kinds::Named;
+use crate::config::kinds::NamedValues;
 
-/// Everything `wsgw serve` was told.
+/// Everything that the file and the flags of `wsgw serve` say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServeSettings {
     /// The control port.
@@ -21,7 +21,7 @@ pub struct ServeSettings {
     pub config_file: Option<PathBuf>,
     /// Directory in which listeners run: that of the config file, else the current one.
     pub directory: PathBuf,
-    /// Things to say once logging runs (an implicit file that was set aside, say).
+    /// Warnings for the log, once it is there.
     pub notices: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ pub enum HeaderRule {
     Name(String),
 }
 
-impl Named for Startup {
+impl NamedValues for Startup {
     const NAMES: &'static [(&'static str, Startup)] = &[
         ("automatic", Startup::Automatic),
         ("manual", Startup::Manual),
@@ -99,7 +99,7 @@ impl Named for Startup {
     ];
 }
 
-impl Named for Route {
+impl NamedValues for Route {
     const NAMES: &'static [(&'static str, Route)] = &[
         ("all", Route::All),
         ("others", Route::Others),
@@ -108,7 +108,7 @@ impl Named for Route {
     ];
 }
 
-impl Named for OnTimeout {
+impl NamedValues for OnTimeout {
     const NAMES: &'static [(&'static str, OnTimeout)] = &[
         ("drop", OnTimeout::Drop),
         ("broadcast", OnTimeout::Broadcast),

@@ -62,11 +62,11 @@ options! {
     #[key("protocols": List<Protocols> = Is("*"), Named("protocol", "NAME"))]
     pub protocols: Option<Vec<String>>,
 
-    /// Path that takes connections, * spans any characters (repeatable)
+    /// Path that accepts connections, * spans any characters (repeatable)
     #[key("path": List<Paths> = Called("any"), Named("path", "PATH"))]
     pub path: Vec<String>,
 
-    /// Unanswered events at a time
+    /// Most unanswered events at a time
     #[key("window": Whole<usize, 1, 1_048_576> = Is("256"), Named("window", "N"))]
     pub window: usize,
 
@@ -78,7 +78,7 @@ options! {
     #[key("on-timeout": Choice<OnTimeout> = Is("drop"), Named("on-timeout", "WHAT"))]
     pub on_timeout: OnTimeout,
 
-    /// Silence after which a listener that owes an answer is killed; twice listener-timeout at least
+    /// Silence after which a listener that owes an answer is killed; at least twice listener-timeout
     #[key("hang-timeout": PositiveTime = Is("30s"), Named("hang-timeout", "DURATION"))]
     pub hang_timeout: Duration,
 
@@ -98,11 +98,11 @@ options! {
     #[key("producer-wait": Time = Is("10s"), Named("producer-wait", "DURATION"))]
     pub producer_wait: Duration,
 
-    /// Connections at most
+    /// Most connections at a time
     #[key("max-connections": Whole<usize, 1, 4_294_967_295> = Is("1000000"), Named("max-connections", "N"))]
     pub max_connections: usize,
 
-    /// Connections at most from one address (IPv6: one /64), 0 for no limit
+    /// Most connections from one address (IPv6: one /64), 0 for no limit
     #[key("max-connections-per-ip": Whole<usize, 0, 4_294_967_295> = Is("0"), Named("max-connections-per-ip", "N"))]
     pub max_connections_per_ip: usize,
 
@@ -114,7 +114,7 @@ options! {
     #[key("max-message": Size<1> = Is("1MiB"), Named("max-message", "SIZE"))]
     pub max_message: usize,
 
-    /// Bytes that may wait for one slow client
+    /// Most bytes that may wait for one slow client
     #[key("max-queue": Size<1> = Is("4MiB"), Named("max-queue", "SIZE"))]
     pub max_queue: usize,
 
@@ -126,7 +126,7 @@ options! {
     #[key("pong-timeout": PositiveTime = Is("30s"), Named("pong-timeout", "DURATION"))]
     pub pong_timeout: Duration,
 
-    /// Close a connection after so long without a message either way, 0 for never
+    /// Time without a message either way after which a connection is closed, 0 for never
     #[key("idle-timeout": Time = Is("0"), Named("idle-timeout", "DURATION"))]
     pub idle_timeout: Duration,
 
@@ -142,7 +142,7 @@ options! {
     #[key("max-rate": Whole<u32, 0, 1_000_000> = Is("0"), Named("max-rate", "N"))]
     pub max_rate: u32,
 
-    /// Longest line from the listener; six times max-message and 64KiB at least
+    /// Longest line from the listener; at least six times max-message and 64KiB
     #[key("max-line": Size<1> = Is("16MiB"), Named("max-line", "SIZE"))]
     pub max_line: usize,
 
