@@ -12,7 +12,7 @@ use crate::gateway::core::Core;
 use crate::gateway::io::outbox::Outbox;
 use crate::gateway::io::timers::Timers;
 use crate::gateway::io::transport::Transport;
-use crate::gateway::io::uring::Ring;
+use crate::gateway::io::uring::{LARGEST, Ring};
 use crate::gateway::time::Millis;
 
 /// The waker's token.
@@ -23,6 +23,9 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// Milliseconds for which a newcomer makes turns short: its request follows at once.
 const HURRY: u64 = 10;
+
+/// Recipients from which on one system call for all of them is worth it.
+const WORTH_A_RING: usize = 8;
 
 /// Empty outboxes that are kept for the next socket that is full.
 const SPARES: usize = 64;
@@ -133,6 +136,11 @@ impl Context {
             }
         }
         Ok(taken)
+    }
+
+    /// Whether so many bytes go to so many connections with one system call for many.
+    pub fn batches(&self, connections: usize, bytes: &[u8]) -> bool {
+        connections >= WORTH_A_RING && bytes.len() <= LARGEST && self.ring.is_some()
     }
 
     /// So many connections have left a gateway: what they used is given back to the system a little

@@ -4,40 +4,12 @@
 //! connections for each message, and the rest of a connection is four cache lines.
 
 use std::collections::HashMap;
-use std::os::fd::RawFd;
 
 use slab::Slab;
 
 use crate::gateway::hub::connection::Connection;
+use crate::gateway::hub::hot::Hot;
 use crate::listener::protocol::connid::ConnId;
-
-/// What a fan-out has to know of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Hot {
-    /// Frames with a lower number in the shard's order are not for it.
-    pub first_frame: u64,
-    /// Its socket.
-    pub fd: RawFd,
-    /// How a frame reaches it.
-    pub takes: Takes,
-}
-
-/// How a frame reaches a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Takes {
-    /// It gets none.
-    Nothing,
-    /// Behind what waits in its outbox.
-    Queue,
-    /// Through the record layer.
-    Stream,
-    /// Straight into the socket.
-    Socket,
-}
-
-impl Hot {
-    const VACANT: Hot = Hot { first_frame: u64::MAX, fd: -1, takes: Takes::Nothing };
-}
 
 /// The connections of one gateway on one shard.
 #[derive(Default)]

@@ -16,10 +16,10 @@ use crate::gateway::context::Context;
 use crate::gateway::hub::burst::Burst;
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::Connection;
-use crate::gateway::hub::connections::Takes;
 use crate::gateway::hub::flow::{Flow, Removal, stay};
+use crate::gateway::hub::hot::Takes;
 use crate::gateway::hub::{Hub, Lent};
-use crate::gateway::io::uring::{BATCH, LARGEST, Target};
+use crate::gateway::io::uring::{BATCH, Target};
 use crate::gateway::shared::Shared;
 use crate::gateway::time::Millis;
 use crate::listener::op::{Delivery, Op};
@@ -36,9 +36,6 @@ const LINGER: Duration = Duration::from_nanos(60);
 
 /// The same, at most.
 const LINGER_MAX: Duration = Duration::from_millis(1);
-
-/// Recipients from which on one system call for all of them is worth it.
-const WORTH_A_RING: usize = 8;
 
 /// What a shard still has to do for a gateway's connections, in order.
 pub(crate) struct Fanout {
@@ -130,7 +127,7 @@ impl Fanout {
     }
 
     /// The next operation, if it is a message for everybody that joins a burst.
-    pub(super) fn next_for_all(&mut self, room: usize) -> Option<(u64, Delivery)> {
+    fn next_for_all(&mut self, room: usize) -> Option<(u64, Delivery)> {
         match self.ops.front() {
             Some((_, Op::Deliver(next)))
                 if !matches!(next.to, Recipients::Only(_)) && next.payload.cost() <= room => {}
@@ -156,13 +153,9 @@ impl Fanout {
         self.batch.len() == BATCH
     }
 
-    /// Notes how many messages a burst joined.
-    pub(super) fn note_burst(&mut self, messages: usize) {
-        self.last_burst = messages;
-    }
-
     /// Puts a burst aside that goes on in the next turn.
     pub(super) fn put_off(&mut self, burst: Burst) {
+        self.last_burst = burst.messages();
         self.work = Some(Work::Burst(burst));
     }
 }
@@ -213,7 +206,9 @@ impl Hub {
                     }
                     Recipients::All | Recipients::AllBut(_) => {
                         self.flush_dirty(ctx);
-                        let burst = Burst::form(number, delivery, &mut self.fanout);
+                        let fanout = &mut self.fanout;
+                        let next = |room| fanout.next_for_all(room);
+                        let burst = Burst::form(number, delivery, next);
                         self.fanout.put_off(burst);
                     }
                 },
@@ -303,7 +298,7 @@ impl Hub {
         let frame = delivery.payload.websocket();
         let more = self.fanout.more_for(to);
         let mut counts = Counts::default();
-        let batched = !more && batched(to.len(), frame, ctx);
+        let batched = !more && ctx.batches(to.len(), frame);
         for &id in to {
             if ctx.core.shard_of(id) != ctx.index {
                 continue;
@@ -444,9 +439,4 @@ impl Connection {
         }
         ControlFlow::Continue(true)
     }
-}
-
-/// Whether so many bytes go to so many connections with one system call for many.
-pub(super) fn batched(connections: usize, bytes: &[u8], ctx: &Context) -> bool {
-    connections >= WORTH_A_RING && bytes.len() <= LARGEST && ctx.ring.is_some()
 }

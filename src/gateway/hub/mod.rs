@@ -10,6 +10,7 @@
 //! says whether it stays.
 
 pub mod admission;
+mod broadcast;
 mod burst;
 mod closing;
 mod connection;
@@ -17,8 +18,10 @@ mod connections;
 mod deadlines;
 mod fanout;
 mod flow;
+mod hot;
 mod opening;
 mod read;
+mod settings;
 mod slow_readers;
 
 use std::collections::VecDeque;
@@ -431,51 +434,6 @@ impl Hub {
     pub(super) fn shrink(&mut self) {
         if let Some(primary) = &mut self.primary {
             primary.shrink();
-        }
-    }
-
-    // ---- settings ------------------------------------------------------------------------
-
-    fn set_settings(&mut self, ctx: &mut Context) {
-        let old = std::mem::replace(&mut self.settings, self.shared.settings());
-        if old.max_connections_per_ip == 0 && self.settings.max_connections_per_ip > 0 {
-            self.count_open_ips();
-        }
-        if old.ping_interval != self.settings.ping_interval
-            || old.idle_timeout != self.settings.idle_timeout
-        {
-            for conn in self.conns.all() {
-                self.with_conn(conn, ctx, |conn, lent| {
-                    if conn.is_open() {
-                        conn.set_ping(lent);
-                        conn.arm(lent);
-                    }
-                    stay()
-                });
-            }
-        }
-        if let Some(primary) = &mut self.primary {
-            primary.settings_changed(&self.shared, ctx);
-            self.carry_out(ctx);
-        }
-        // In front of the first message that the listener is asked about.
-        if self.settings.tells() && !old.tells() {
-            self.announce(ctx);
-        }
-    }
-
-    /// Tells the primary of every open connection: its listener begins to be told of them.
-    fn announce(&mut self, ctx: &mut Context) {
-        let infos = self.conns.iter().filter_map(|(slot, conn)| Some((conn.info()?.id, slot)));
-        let mut slots: Vec<_> = infos.collect();
-        slots.sort_unstable_by_key(|(id, _)| *id);
-        for (_, slot) in slots {
-            self.with(slot, ctx, |conn, lent| {
-                if let Some(info) = conn.info() {
-                    lent.tell_primary(PrimaryMsg::Opened(Arc::clone(info)));
-                }
-                stay()
-            });
         }
     }
 }
