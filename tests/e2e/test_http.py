@@ -155,6 +155,15 @@ def test_what_the_listener_refuses_is_a_whole_answer(serve, status):
     assert ("proxy-authenticate" in headers) == (status == 407)
 
 
+def test_a_long_origin_is_cut_where_it_is_shown(serve):
+    server = serve()
+    answer = ask(server, headers=UPGRADE | {"Origin": "https://" + "x" * 20_000})
+    check(answer, 403)
+    assert b"cut at 256 bytes" in answer[2] and len(answer[2]) < 500
+    server.await_log("refused: The origin")
+    assert max(len(line) for line in server.log().splitlines()) < 700
+
+
 def test_a_handshake_that_a_stop_cuts_off_is_a_503(serve):
     server = serve("--hooks", "onHandshake", "--drain", "0s", listener=["sleep", "1000"])
     link = server.raw().request()

@@ -9,6 +9,7 @@ use crate::config::settings::{GatewaySettings, HeaderRule};
 use crate::listener::protocol::event::{self, Subprotocol};
 use crate::listener::protocol::json;
 use crate::net::host::literal;
+use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
 use crate::ws::handshake;
 use crate::ws::handshake::{Refusal, bad_request};
@@ -18,6 +19,9 @@ use crate::ws::response::Response;
 
 const PAGE: &str = "<!doctype html>\n<title>wsgw</title>\n<p>This is a WebSocket server (wsgw). \
                     Connect with a WebSocket client, for example <code>wsgw connect</code>.</p>\n";
+
+/// Bytes of an origin that a refusal and the log show.
+const ORIGIN_SHOWN: usize = 256;
 
 /// What to do with the bytes so far.
 #[derive(Debug)]
@@ -216,9 +220,10 @@ fn check_origin(
     if may_connect(origin.as_deref(), &host, bound, settings.allow_origin.as_deref()) {
         return Ok(());
     }
+    let origin = origin.unwrap_or_default();
     let text = format!(
         "The origin {:?} may not connect. The gateway's setting allow-origin says which may.\n",
-        origin.unwrap_or_default()
+        excerpt(&origin, ORIGIN_SHOWN)
     );
     Err(Refusal { response: Response::text(403, text), reason: "origin" })
 }
