@@ -10,6 +10,7 @@ use crate::config::ServeArgs;
 use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain};
 use crate::gateway::engine::Engine;
+use crate::listener::process;
 use crate::logging::Controls;
 use crate::server::{Environment, Server};
 use crate::systemd;
@@ -46,6 +47,7 @@ async fn serve(
     for notice in settings.notices.iter().chain(&inherited.notices).chain(&unused) {
         tracing::warn!("{notice}");
     }
+    tokio::spawn(process::orphans::reap());
     let engine = Engine::start()
         .map_err(|e| Failure::other(format!("the gateways' threads cannot be started: {e}")))?;
     let mut bound = control::bind(&settings.control)?;

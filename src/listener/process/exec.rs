@@ -1,4 +1,4 @@
-//! What happens in the child between fork and exec. The only unsafe code of the crate.
+//! What happens in the child between fork and exec.
 //!
 //! # Why it is sound
 //! The child of a fork in a program with threads may only call what POSIX calls async-signal-safe

@@ -1,29 +1,107 @@
 //! One listener process: started in a process group of its own, with a clean environment, and
 //! ended as a group.
+//!
+//! A process whose leader has exited is signalled as a group first and waited for then: the group's
+//! number is that of the leader, and while nobody has waited for the leader, the number cannot be
+//! given to another process.
 
 mod exec;
+pub mod orphans;
+mod wait;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::settings::ListenerCommand;
+use crate::listener::process::wait::Which;
 
-/// A process that was started. The pipes are nonblocking.
+/// A listener that was started. The pipes are nonblocking.
 pub struct Spawned {
-    /// Its process id, and that of its group.
-    pub pid: u32,
+    /// Its process.
+    pub process: Process,
     /// Its stdin; none where it reads /dev/null.
     pub stdin: Option<OwnedFd>,
     /// Its stdout.
     pub stdout: Option<OwnedFd>,
     /// Its stderr.
     pub stderr: Option<OwnedFd>,
-    /// For waiting.
-    pub child: Child,
+}
+
+/// A process and its group. Where it is dropped before it was waited for, the group is killed.
+pub struct Process {
+    child: Child,
+    /// Tells that some child may have exited.
+    child_signals: tokio::signal::unix::Signal,
+    reaped: bool,
+}
+
+impl Process {
+    /// Its process id, and that of its group.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has exited, and leaves it to the kernel: its number stays its own.
+    pub async fn exited(&mut self) {
+        while !self.reaped && matches!(wait::exited(Which::One(self.pid())), Ok(None)) {
+            self.child_signals.recv().await;
+        }
+    }
+
+    /// Kills its group, and waits for it.
+    ///
+    /// # Errors
+    /// The kernel's; how it ended is not known then.
+    pub async fn kill(&mut self) -> io::Result<ExitStatus> {
+        if !self.reaped {
+            self.signal_group(Signal::KILL);
+        }
+        self.exited().await;
+        self.reap()
+    }
+
+    /// Takes it from the kernel once it has exited (else this waits, and blocks). Its number may be
+    /// given to another process from then on, unless something of its group is left.
+    ///
+    /// # Errors
+    /// The kernel's; how it ended is not known then.
+    pub fn reap(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait();
+        self.reaped = true;
+        orphans::leave_own(self.pid());
+        status
+    }
+
+    /// Signals its group. After [`reap`](Process::reap) only where
+    /// [`group_exists`](Process::group_exists) holds.
+    pub fn signal_group(&self, signal: Signal) {
+        if let Some(group) = group(self.pid()) {
+            // ESRCH: all gone. EPERM: one that changed its user, which nobody can help.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// Whether anything of its group is left; before [`reap`](Process::reap) always.
+    pub fn group_exists(&self) -> bool {
+        group(self.pid()).is_some_and(|group| test_kill_process_group(group).is_ok())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.signal_group(Signal::KILL);
+        // Mostly it is gone at once. If not, it is left to the kernel, or to the task that waits
+        // for orphans.
+        let _ = self.child.try_wait();
+        orphans::leave_own(self.pid());
+    }
 }
 
 /// Variables of a service manager that are meant for us alone.
@@ -72,16 +150,19 @@ pub fn spawn(
         process.env("PYTHONUNBUFFERED", "1");
     }
     // A program of select() must not inherit the limit that we raised for our clients.
-    exec::prepare(process.as_std_mut(), descriptor_limit);
+    exec::prepare(&mut process, descriptor_limit);
+    // Before it can exit; and a SIGCHLD that was ignored when we were started must not be.
+    let child_signals = signal(SignalKind::child())?;
     let mut child = process.spawn()?;
-    let stdin = child.stdin.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
-    let stdout = child.stdout.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
-    let stderr = child.stderr.take().map(|pipe| pipe.into_owned_fd()).transpose()?;
+    orphans::enter_own(child.id());
+    let stdin = child.stdin.take().map(OwnedFd::from);
+    let stdout = child.stdout.take().map(OwnedFd::from);
+    let stderr = child.stderr.take().map(OwnedFd::from);
+    let process = Process { child, child_signals, reaped: false };
     for pipe in [&stdin, &stdout, &stderr].into_iter().flatten() {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
-    let pid = child.id().unwrap_or_default();
-    Ok(Spawned { pid, stdin, stdout, stderr, child })
+    Ok(Spawned { process, stdin, stdout, stderr })
 }
 
 /// What a failed [`spawn`] means, for a person.
@@ -121,19 +202,6 @@ fn group(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
 }
 
-/// Signals a listener's process group; one that is gone is fine.
-pub fn signal_group(pid: u32, signal: Signal) {
-    if let Some(group) = group(pid) {
-        // ESRCH: all gone. EPERM: one that changed its user, which nobody can help.
-        let _ = kill_process_group(group, signal);
-    }
-}
-
-/// Whether anything of a listener's process group is left.
-pub fn group_exists(pid: u32) -> bool {
-    group(pid).is_some_and(|group| test_kill_process_group(group).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -151,7 +219,7 @@ mod tests {
     async fn output_of(script: &str) -> String {
         let mut spawned =
             spawn(&command(&["sh", "-c", script]), "chat", Some("http://x"), false, None).unwrap();
-        spawned.child.wait().await.unwrap();
+        spawned.process.exited().await;
         let mut text = String::new();
         // The child has exited: its output is in the pipe.
         std::fs::File::from(spawned.stdout.take().unwrap()).read_to_string(&mut text).unwrap();
@@ -175,6 +243,24 @@ mod tests {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         assert_eq!(lines[0], "SigIgn:\t0000000000000000", "{text}");
         assert_eq!(lines[1], lines[2]);
+    }
+
+    #[tokio::test]
+    async fn the_groups_number_stays_its_own_until_the_group_was_killed() {
+        // The leader exits and leaves one behind, which holds the pipe open.
+        let argv = command(&["sh", "-c", "sleep 60 & exit 3"]);
+        let mut spawned = spawn(&argv, "chat", None, false, None).unwrap();
+        let pid = spawned.process.pid();
+        spawned.process.exited().await;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, state) = stat.rsplit_once(") ").unwrap();
+        assert!(state.starts_with('Z'), "somebody waited for it already: {stat}");
+        assert!(spawned.process.group_exists());
+        assert_eq!(spawned.process.kill().await.unwrap().code(), Some(3));
+        let mut stdout = std::fs::File::from(spawned.stdout.take().unwrap());
+        rustix::io::ioctl_fionbio(&stdout, false).unwrap();
+        assert_eq!(stdout.read(&mut [0]).unwrap(), 0, "the one that was left lives on");
+        assert!(spawned.process.kill().await.is_ok(), "twice is fine");
     }
 
     #[test]

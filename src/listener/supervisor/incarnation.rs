@@ -4,10 +4,10 @@
 //! alone.
 
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::settings::GatewaySettings;
@@ -66,10 +66,10 @@ pub async fn try_out(
     settings: &GatewaySettings,
 ) -> Result<Incarnation, String> {
     let mut next = spawn(context, settings)?;
-    match timeout(UP_AFTER, next.spawned.child.wait()).await {
+    match timeout(UP_AFTER, next.spawned.process.exited()).await {
         Err(_) => Ok(next),
-        Ok(status) => {
-            process::signal_group(next.spawned.pid, Signal::KILL);
+        Ok(()) => {
+            let status = next.spawned.process.kill().await;
             Err(with_tail(&exit_text(status), &next.tail).await)
         }
     }
@@ -87,12 +87,12 @@ pub(super) fn exit_text(status: std::io::Result<ExitStatus>) -> String {
 pub(super) async fn with_tail(why: &str, tail: &Arc<Mutex<Tail>>) -> String {
     // The drain ends with the process; a child that holds the pipe open must not hold this up.
     for _ in 0..20 {
-        if tail.lock().unwrap_or_else(|e| e.into_inner()).ended() {
+        if tail.lock().ended() {
             break;
         }
         sleep(Duration::from_millis(10)).await;
     }
-    let tail = tail.lock().unwrap_or_else(|e| e.into_inner());
+    let tail = tail.lock();
     let mut text = why.to_owned();
     for line in tail.lines() {
         text.push_str("\n  stderr: ");

@@ -5,9 +5,10 @@
 //! and the gateway's orders, one at a time.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::restart::Exit;
-use crate::listener::process;
 use crate::listener::stderr::Tail;
 use crate::listener::supervisor::incarnation::{
     Incarnation, UP_AFTER, exit_text, spawn, try_out, with_tail,
@@ -136,7 +136,7 @@ impl Task {
     /// next incarnation, if it is there already.
     async fn watch(&mut self, mut now: Incarnation) -> Option<Option<Incarnation>> {
         self.incarnations += 1;
-        let pid = now.spawned.pid;
+        let pid = now.spawned.process.pid();
         // What an earlier incarnation had still to say is over.
         while self.reports.try_recv().is_ok() {}
         if let Some(stdout) = now.spawned.stdout.take() {
@@ -148,13 +148,12 @@ impl Task {
         let lived = now.started.elapsed();
         match end {
             End::Orphaned => {
-                process::signal_group(pid, Signal::KILL);
+                let _ = now.spawned.process.kill().await;
                 None
             }
             End::Died(why) => {
-                process::signal_group(pid, Signal::KILL);
                 // It has exited or is killed: this returns at once.
-                let _ = now.spawned.child.wait().await;
+                let _ = now.spawned.process.kill().await;
                 self.life.send_replace(Life::Restarting);
                 let exit = self.drained(false).await;
                 wrote |= exit.is_some_and(|exit| exit.wrote_line);
@@ -185,13 +184,15 @@ impl Task {
 
     /// Waits for an incarnation's end.
     async fn live(&mut self, now: &mut Incarnation, wrote: &mut bool) -> End {
-        let pid = now.spawned.pid;
+        let pid = now.spawned.process.pid();
         let up_at = now.started + UP_AFTER;
         let mut up = false;
         loop {
             tokio::select! {
                 biased;
-                status = now.spawned.child.wait() => return End::Died(exit_text(status)),
+                () = now.spawned.process.exited() => {
+                    return End::Died(exit_text(now.spawned.process.kill().await));
+                }
                 report = self.reports.recv() => match report {
                     None => return End::Orphaned,
                     Some(Report::FirstOutput) => {
@@ -202,8 +203,9 @@ impl Task {
                         }
                     }
                     Some(Report::StdoutClosed) => {
-                        let why = match timeout(EXIT_GRACE, now.spawned.child.wait()).await {
-                            Ok(status) => exit_text(status),
+                        let exited = timeout(EXIT_GRACE, now.spawned.process.exited()).await;
+                        let why = match exited {
+                            Ok(()) => exit_text(now.spawned.process.kill().await),
                             Err(_) => "it closed its stdout".to_owned(),
                         };
                         return End::Died(why);
@@ -312,27 +314,32 @@ impl Task {
 
     /// Ends an incarnation: the end of its stdin, SIGTERM, SIGKILL.
     async fn end(&mut self, now: &mut Incarnation, cut: &CancellationToken) {
-        let pid = now.spawned.pid;
+        let pid = now.spawned.process.pid();
         let had_stdin = !self.settings.hooks.is_none();
         if had_stdin {
             self.host().close_stdin();
         }
         let wait = if had_stdin { STDIN_WAIT } else { Duration::ZERO };
-        let mut gone = within(wait, cut, now.spawned.child.wait()).await.is_some();
-        if process::group_exists(pid) {
-            process::signal_group(pid, Signal::TERM);
-            let deadline = Instant::now() + TERM_WAIT;
-            if !gone {
-                gone = within(TERM_WAIT, cut, now.spawned.child.wait()).await.is_some();
-            }
-            // Its children may need the rest of the time.
-            while process::group_exists(pid) && Instant::now() < deadline && !cut.is_cancelled() {
+        let process = &mut now.spawned.process;
+        let mut gone = within(wait, cut, process.exited()).await.is_some();
+        // Nobody has waited for it yet, so the group's number is still its own.
+        process.signal_group(Signal::TERM);
+        let deadline = Instant::now() + TERM_WAIT;
+        if !gone {
+            gone = within(TERM_WAIT, cut, process.exited()).await.is_some();
+        }
+        if gone {
+            let _ = process.reap();
+            // Its children may need the rest of the time. As long as one is left, nobody else can
+            // have the group's number.
+            while process.group_exists() && Instant::now() < deadline && !cut.is_cancelled() {
                 sleep(Duration::from_millis(10)).await;
             }
-            process::signal_group(pid, Signal::KILL);
-        }
-        if !gone {
-            let _ = now.spawned.child.wait().await;
+            if process.group_exists() {
+                process.signal_group(Signal::KILL);
+            }
+        } else {
+            let _ = process.kill().await;
         }
         tracing::info!(gateway = %self.host().id(), pid, "listener stopped");
         self.drained(true).await;
