@@ -1,22 +1,30 @@
-//! What the listener writes to stderr: always drained, each line into the log, a flood cut.
+//! What the listener writes to stderr. It is always drained; each line goes into the log, and a flood
+//! is cut. Each incarnation has a task for this, which shares the last lines ([`Tail`]) alone.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::listener::metrics::ListenerMetrics;
 use crate::text::escape::escape;
+use crate::text::excerpt;
+use crate::text::lines::Lines;
+use crate::text::throttle::Throttle;
 
 /// Bytes of a line that the log shows.
 const MAX_LINE: usize = 8 * 1024;
 
 /// Lines that the log shows in a second; the others are counted.
 const PER_SECOND: u32 = 200;
+
+/// The time in which [`PER_SECOND`] lines are shown.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Lines kept for the message of a failure.
 const KEPT: usize = 10;
@@ -29,6 +37,13 @@ pub struct Tail {
 }
 
 impl Tail {
+    fn push(&mut self, line: String) {
+        if self.lines.len() == KEPT {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
     /// The lines, oldest first.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
@@ -40,114 +55,74 @@ impl Tail {
     }
 }
 
-/// Lines out of bytes, cut at [`MAX_LINE`]; a flood is counted instead of shown.
-struct Log {
+/// The lines of one incarnation on their way to the log and into the tail.
+struct Shown {
     gateway: Arc<str>,
     tail: Arc<Mutex<Tail>>,
     metrics: Arc<ListenerMetrics>,
-    line: Vec<u8>,
-    cut: bool,
-    second: Instant,
-    shown: u32,
-    hidden: u64,
+    flood: Throttle,
 }
 
-impl Log {
-    fn feed(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.push(&rest[..end]);
-            self.flush();
-            rest = &rest[end + 1..];
-        }
-        self.push(rest);
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let room = MAX_LINE - self.line.len();
-        self.cut |= bytes.len() > room;
-        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn flush(&mut self) {
+impl Shown {
+    fn line(&mut self, line: &[u8], cut: bool) {
         self.metrics.stderr_lines.inc();
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            self.second = Instant::now();
-            self.shown = 0;
-            self.say_hidden();
-        }
-        let text = String::from_utf8_lossy(&self.line);
+        let now = Instant::now();
+        self.tell_hidden(now);
+        let text = String::from_utf8_lossy(line);
         let text = escape(text.trim_end_matches('\r'));
-        let mark = if self.cut { " … (cut at 8 KiB)" } else { "" };
-        let mut tail = self.tail.lock().unwrap_or_else(|e| e.into_inner());
-        if tail.lines.len() == KEPT {
-            tail.lines.pop_front();
-        }
-        tail.lines.push_back(format!("{text}{mark}"));
-        drop(tail);
-        if self.shown < PER_SECOND {
-            self.shown += 1;
+        let mark = if cut { excerpt::mark(MAX_LINE) } else { String::new() };
+        self.tail.lock().push(format!("{text}{mark}"));
+        if self.flood.admit(now).is_some() {
             tracing::info!(target: "listener", gateway = %self.gateway, "{text}{mark}");
-        } else {
-            self.hidden += 1;
         }
-        self.line.clear();
-        self.cut = false;
     }
 
-    fn say_hidden(&mut self) {
-        if self.hidden > 0 {
+    /// Says how many lines were not shown, once the second in which that was is over.
+    fn tell_hidden(&mut self, now: Instant) {
+        if let Some(hidden) = self.flood.take_held_back(now) {
             tracing::warn!(
                 target: "listener", gateway = %self.gateway,
-                "{} more lines of stderr were not shown: a flood", self.hidden
+                "{hidden} more lines of stderr were not shown: there were more than {PER_SECOND} in \
+                 a second"
             );
-            self.hidden = 0;
         }
     }
 }
 
 /// Drains a listener's stderr to its end.
-pub async fn drain(
+pub(super) async fn drain(
     stderr: OwnedFd,
     gateway: Arc<str>,
     tail: Arc<Mutex<Tail>>,
     metrics: Arc<ListenerMetrics>,
 ) {
-    let mut log = Log {
-        gateway,
-        tail: Arc::clone(&tail),
-        metrics,
-        line: Vec::new(),
-        cut: false,
-        second: Instant::now(),
-        shown: 0,
-        hidden: 0,
-    };
+    let flood = Throttle::new(PER_SECOND, SECOND);
+    let mut shown = Shown { gateway, tail: Arc::clone(&tail), metrics, flood };
+    let mut lines = Lines::default();
     if let Ok(mut pipe) = pipe::Receiver::from_owned_fd(stderr) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let read = match log.hidden {
+            let read = match shown.flood.held_back() {
                 0 => pipe.read(&mut buffer).await,
                 // When the flood is over, its lines are counted without waiting for another one.
-                _ => match timeout(Duration::from_secs(1), pipe.read(&mut buffer)).await {
+                _ => match timeout(SECOND, pipe.read(&mut buffer)).await {
                     Ok(read) => read,
                     Err(_) => {
-                        log.say_hidden();
+                        shown.tell_hidden(Instant::now());
                         continue;
                     }
                 },
             };
             let Ok(n @ 1..) = read else { break };
-            log.feed(&buffer[..n]);
+            lines.feed_cut(&buffer[..n], MAX_LINE, |line, cut| shown.line(line, cut));
             // A flood must not keep the control port from its turn.
             tokio::task::yield_now().await;
         }
     }
-    if !log.line.is_empty() {
-        log.flush();
-    }
-    log.say_hidden();
-    tail.lock().unwrap_or_else(|e| e.into_inner()).ended = true;
+    lines.end_cut(|line, cut| shown.line(line, cut));
+    // Those of the last second, too.
+    shown.tell_hidden(Instant::now() + SECOND);
+    tail.lock().ended = true;
 }
 
 #[cfg(test)]
@@ -171,7 +146,7 @@ mod tests {
         });
         drain(reader.into(), "g".into(), Arc::clone(&tail), Arc::clone(&metrics)).await;
         write.join().unwrap();
-        let tail = tail.lock().unwrap();
+        let tail = tail.lock();
         let lines: Vec<&str> = tail.lines().collect();
         assert_eq!(lines.len(), KEPT);
         assert_eq!(lines[KEPT - 1], "last \\x1b[2J");

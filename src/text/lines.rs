@@ -1,10 +1,13 @@
 //! Bytes from a pipe into lines, each bounded. Pure.
+//!
+//! A line that is too long is either thrown away ([`Lines::feed`]) or cut ([`Lines::feed_cut`]); one
+//! stream of bytes uses one of the two.
 
 /// What is left of a line whose end has not come.
 #[derive(Debug, Default)]
 pub struct Lines {
     partial: Vec<u8>,
-    /// Whether the line at hand was too long and is thrown away up to its newline.
+    /// Whether the line at hand was too long and its rest is thrown away up to its newline.
     discarding: bool,
 }
 
@@ -42,7 +45,34 @@ impl Lines {
         }
     }
 
-    /// The end: hands out a last line without a newline.
+    /// Takes bytes in; hands out every whole line without its newline, the first `max` bytes of one
+    /// that is longer, and whether it was cut.
+    pub fn feed_cut(&mut self, mut bytes: &[u8], max: usize, mut line: impl FnMut(&[u8], bool)) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            self.keep_up_to(&bytes[..end], max);
+            line(&self.partial, std::mem::take(&mut self.discarding));
+            self.partial.clear();
+            bytes = &bytes[end + 1..];
+        }
+        self.keep_up_to(bytes, max);
+    }
+
+    fn keep_up_to(&mut self, bytes: &[u8], max: usize) {
+        let room = max.saturating_sub(self.partial.len());
+        self.discarding |= bytes.len() > room;
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The end, after [`feed_cut`](Lines::feed_cut): hands out a last line without a newline.
+    pub fn end_cut(&mut self, line: impl FnOnce(&[u8], bool)) {
+        let last = std::mem::take(&mut self.partial);
+        if !last.is_empty() {
+            line(&last, self.discarding);
+        }
+        self.discarding = false;
+    }
+
+    /// The end, after [`feed`](Lines::feed): hands out a last line without a newline.
     pub fn end(&mut self, line: impl FnOnce(&[u8])) {
         let last = std::mem::take(&mut self.partial);
         if !last.is_empty() && !self.discarding {
@@ -84,6 +114,19 @@ mod tests {
             let chunks: Vec<&[u8]> = bytes.chunks(cut).collect();
             prop_assert_eq!(all(&chunks, 8), whole);
         }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_where_that_is_wanted() {
+        let mut lines = Lines::default();
+        let mut out = Vec::new();
+        for chunk in [&b"ab\ntoo lo"[..], b"ng\n\nfour\nlast o", b"ne"] {
+            lines.feed_cut(chunk, 4, |line, cut| out.push((line.to_vec(), cut)));
+        }
+        lines.end_cut(|line, cut| out.push((line.to_vec(), cut)));
+        let expected: [(&[u8], bool); 5] =
+            [(b"ab", false), (b"too ", true), (b"", false), (b"four", false), (b"last", true)];
+        assert_eq!(out, expected.map(|(line, cut)| (line.to_vec(), cut)));
     }
 
     #[test]

@@ -70,3 +70,15 @@ def test_a_listener_in_a_shell(serve):
     a = server.connect()
     a.send("x")
     assert a.recv() == "x"
+
+
+def test_json_over_several_lines_is_told_of_jq_c(serve):
+    """As `jq` writes it without `-c`."""
+    code = ("import json, sys\n"
+            "for line in iter(sys.stdin.readline, ''):\n"
+            "    print(json.dumps({'id': json.loads(line)['id']}, indent=2), flush=True)\n")
+    server = serve("--listener-timeout", "1s", "--hooks", "onMessage",
+                   listener=["python3", "-uc", code])
+    server.connect().send("x")
+    (line, *_) = server.await_log(r".*a line that is skipped.*")
+    assert "(jq -c)" in line and "stderr" not in line

@@ -13,41 +13,46 @@ use crate::listener::protocol::answer::{Chosen, Command, Fields, Line, NewBody};
 use crate::listener::protocol::connid::{ConnId, resolve};
 use crate::listener::recipients::Recipients;
 use crate::listener::report::Reply;
+use crate::text::escape::escape;
+use crate::text::excerpt::excerpt;
+use crate::text::throttle::Throttle;
 use crate::ws::payload::Payload;
 
-/// Characters of a faulty line that the log shows.
+/// Bytes of a faulty line that the log shows.
 const SHOWN: usize = 200;
 
 /// Faulty lines that the log shows in a second.
 const SHOWN_PER_SECOND: u32 = 5;
 
 /// Keeps a flood of faulty lines out of the log.
-#[derive(Default)]
-pub(super) struct FaultLog {
-    second: Option<Instant>,
-    shown: u32,
-    hidden: u64,
+pub(super) struct FaultLog(Throttle);
+
+impl Default for FaultLog {
+    fn default() -> FaultLog {
+        FaultLog(Throttle::new(SHOWN_PER_SECOND, Duration::from_secs(1)))
+    }
 }
 
 impl FaultLog {
     /// Whether the line may be shown, and how many were not since the last one.
     fn may_show(&mut self, now: Instant) -> Option<u64> {
-        let over = self.second.is_none_or(|s| now.duration_since(s) >= Duration::from_secs(1));
-        if over {
-            self.second = Some(now);
-            self.shown = 0;
-        }
-        if self.shown >= SHOWN_PER_SECOND {
-            self.hidden += 1;
-            return None;
-        }
-        self.shown += 1;
-        Some(std::mem::take(&mut self.hidden))
+        self.0.admit(now)
     }
 }
 
 fn not_shown(hidden: u64) -> String {
     if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
+}
+
+/// What to do about a line that is neither an answer nor a command.
+fn hint(line: &[u8]) -> &'static str {
+    let line = line.trim_ascii();
+    let key = line.starts_with(b"\"") && memchr::memmem::find(line, b"\":").is_some();
+    if key || matches!(line, b"{" | b"}" | b"}," | b"[" | b"]" | b"],") {
+        "; is it JSON over several lines? Each answer is one line (jq -c)"
+    } else {
+        "; did you mean to print to stderr?"
+    }
 }
 
 /// The result line of a command that sent.
@@ -127,15 +132,15 @@ impl Exchange {
     fn garbage(&mut self, line: &[u8], kind: &'static str, why: impl fmt::Display, now: Instant) {
         self.metrics.faults.add(kind, 1);
         if let Some(hidden) = self.garbage.may_show(now) {
-            let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN * 4)]);
-            let cut: String = text.chars().take(SHOWN).collect();
+            // One byte more, for it to be seen that there is more.
+            let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN + 1)]);
             let more = not_shown(hidden);
             // A wrong command was meant for us.
-            let hint = if kind == "command" { "" } else { "; did you mean to print to stderr?" };
+            let hint = if kind == "command" { "" } else { hint(line) };
             tracing::warn!(
                 gateway = %self.gateway,
                 "the listener wrote a line that is skipped: {why}{hint}{more} line={}",
-                crate::text::escape::escape(&cut)
+                escape(&excerpt(&text, SHOWN))
             );
         }
     }
