@@ -15,7 +15,7 @@
 //!    the primary.
 //! 3. The [`listener::exchange`] there turns it into an event with an id ([`listener::protocol::event`]).
 //!    Connections take turns within the window. The event is kept until it is answered. The primary
-//!    writes it to the listener's stdin; [`listener::supervisor`] owns the listener's process.
+//!    writes it to the listener's stdin; `listener::supervisor` owns the listener's process.
 //! 4. Lines from the listener's stdout ([`listener::protocol::answer`]) find their events in the
 //!    exchange, which decides who gets what. Each decision is an operation ([`listener::op`]), and all
 //!    shards carry out operations in the order of the lines.
@@ -76,7 +76,7 @@ pub mod error;
 pub mod files;
 pub mod gateway;
 pub mod listener;
-pub mod logging;
+pub(crate) mod logging;
 pub mod metrics;
 pub mod net;
 pub(crate) mod paths;

@@ -117,6 +117,24 @@ pub fn lines(data: &[u8]) {
         model.pop();
     }
     assert_eq!(whole, model);
+    // The same where long lines are cut.
+    let cut = |pieces: &[&[u8]]| {
+        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        for piece in pieces {
+            lines.feed_cut(piece, max, |line, cut| out.push((line.to_vec(), cut)));
+        }
+        lines.end_cut(|line, cut| out.push((line.to_vec(), cut)));
+        out
+    };
+    let mut model: Vec<(Vec<u8>, bool)> = data
+        .split(|b| *b == b'\n')
+        .map(|line| (line[..line.len().min(max)].to_vec(), line.len() > max))
+        .collect();
+    if model.last().is_some_and(|(last, cut)| last.is_empty() && !cut) {
+        model.pop();
+    }
+    assert_eq!(cut(&[data]), model);
+    assert_eq!(cut(&super::pieces(data, 3)), model);
 }
 
 /// A push: its event's line forges nothing, and its echo means "unchanged".

@@ -66,7 +66,7 @@ impl Lines {
     /// The end, after [`feed_cut`](Lines::feed_cut): hands out a last line without a newline.
     pub fn end_cut(&mut self, line: impl FnOnce(&[u8], bool)) {
         let last = std::mem::take(&mut self.partial);
-        if !last.is_empty() {
+        if !last.is_empty() || self.discarding {
             line(&last, self.discarding);
         }
         self.discarding = false;

@@ -77,7 +77,7 @@ def test_json_over_several_lines_is_told_of_jq_c(serve):
     code = ("import json, sys\n"
             "for line in iter(sys.stdin.readline, ''):\n"
             "    print(json.dumps({'id': json.loads(line)['id']}, indent=2), flush=True)\n")
-    server = serve("--listener-timeout", "1s", "--hooks", "onMessage",
+    server = serve("--drain", "0s", "--hooks", "onMessage",
                    listener=["python3", "-uc", code])
     server.connect().send("x")
     (line, *_) = server.await_log(r".*a line that is skipped.*")

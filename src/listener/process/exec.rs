@@ -47,7 +47,7 @@ pub(super) fn prepare(command: &mut Command, nofile: Option<(u64, u64)>) {
 const SIGNALS: libc::c_int = 128;
 
 /// Ignored signals stay ignored over an exec (`nohup` ignores SIGHUP, Rust SIGPIPE), caught ones
-/// do not. Errors are for numbers that are none, and for SIGKILL and SIGSTOP: nothing to do.
+/// do not. Errors are ignored: they concern numbers that no signal has, SIGKILL and SIGSTOP.
 fn default_signals() {
     // SAFETY: plain C structures for which all zeroes is a value; pointers to them are valid for
     // the length of the calls; a null pointer is allowed where the old value is not asked for.
@@ -79,7 +79,7 @@ fn default_signals() {
     }
 }
 
-/// The parent may have died before the request: then nobody would ever send the signal.
+/// Asks for SIGTERM when the parent dies. It may have died before: then no signal would ever come.
 #[cfg(target_os = "linux")]
 fn die_with(parent: u32) -> io::Result<()> {
     // SAFETY: calls without pointers.
@@ -94,13 +94,13 @@ fn die_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Elsewhere the end of stdin has to do.
+/// Other systems have nothing like it; there the listener sees the end of its stdin.
 #[cfg(not(target_os = "linux"))]
 fn die_with(_parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// A limit that cannot be set back is no reason not to start.
+/// Sets the limits on open files. An error is ignored: the listener can start all the same.
 fn restore_nofile(soft: u64, hard: u64) {
     // SAFETY: the structure is whole, and valid for the length of the call.
     unsafe {
@@ -130,7 +130,7 @@ fn close_on_exec_from(first: libc::c_int) {
     }
     // Kernels before 5.11, seccomp, and other systems.
     // SAFETY: the structure is whole and valid for the length of the call; fcntl with F_GETFD and
-    // F_SETFD takes no pointer, and a number that is no descriptor is an error and no more.
+    // F_SETFD takes no pointer, and a number that is not a descriptor gives an error alone.
     unsafe {
         let mut limit: libc::rlimit = zeroed();
         const MOST: libc::rlim_t = 1 << 20;

@@ -80,7 +80,7 @@ impl Process {
     /// [`group_exists`](Process::group_exists) holds.
     pub fn signal_group(&self, signal: Signal) {
         if let Some(group) = group(self.pid()) {
-            // ESRCH: all gone. EPERM: one that changed its user, which nobody can help.
+            // ESRCH: all of it is gone. EPERM: it changed its user, and we may not signal it.
             let _ = kill_process_group(group, signal);
         }
     }
@@ -191,7 +191,7 @@ pub fn explain(error: &io::Error, command: &ListenerCommand) -> String {
             )
         }
         _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-            format!("{program} is no program: does its first line lack `#!`?")
+            format!("{program} cannot be executed: does its first line lack `#!`?")
         }
         _ => format!("{program}: {error}"),
     }

@@ -1,8 +1,8 @@
 //! The supervisor's task: one incarnation after the other, the pauses between them, and how one is
 //! ended.
 //!
-//! One task a gateway, on the control runtime; nothing in it is shared. It hears the home's reports
-//! and the gateway's orders, one at a time.
+//! Each gateway has one such task, on the control runtime; nothing in it is shared. It handles the
+//! reports on the pipes and the gateway's orders, one at a time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Task {
         self.context.host.as_ref()
     }
 
-    /// From here on these settings hold.
+    /// Makes these settings apply from now on.
     fn settle(&mut self, settings: Arc<GatewaySettings>) {
         self.settings = Arc::clone(&settings);
         self.host().apply_settings(settings);
@@ -137,7 +137,7 @@ impl Task {
     async fn watch(&mut self, mut now: Incarnation) -> Option<Option<Incarnation>> {
         self.incarnations += 1;
         let pid = now.spawned.process.pid();
-        // What an earlier incarnation had still to say is over.
+        // Reports on an earlier incarnation concern nobody any more.
         while self.reports.try_recv().is_ok() {}
         if let Some(stdout) = now.spawned.stdout.take() {
             self.host().attach(now.spawned.stdin.take(), stdout);
@@ -236,7 +236,8 @@ impl Task {
         }
     }
 
-    /// The home has handled what the incarnation left; `wanted` says that we ended it.
+    /// Waits until what the incarnation left in its stdout has been handled; `wanted` says that we ended
+    /// it.
     async fn drained(&mut self, wanted: bool) -> Option<Exit> {
         self.host().exited(wanted);
         loop {
