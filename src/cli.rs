@@ -117,7 +117,7 @@ pub(crate) struct SendArgs {
 /// `wsgw connect`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConnectArgs {
-    /// The server; ws:// is added where there is no scheme
+    /// The server; without a scheme it is ws://
     #[arg(value_name = "URL", default_value = "ws://127.0.0.1:10125/")]
     pub url: String,
     /// Add a request header, or those of a file, one a line (repeatable)

@@ -30,14 +30,14 @@ pub enum Line {
 }
 
 /// Every command and what it does.
-pub const COMMANDS: [(&str, &str, &str); 10] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 10] = [
     ("/ping", "[TEXT]", "send a ping"),
     ("/close", "[CODE] [REASON]", "close the connection and leave"),
     ("/binary", "HEX|@FILE", "send a binary message"),
     ("/file", "FILE", "send a file's text as one message"),
     ("/headers", "", "show the headers of the server's handshake"),
     ("/stats", "", "show what went over the connection"),
-    ("/pretty", "", "indent JSON messages, or no longer"),
+    ("/pretty", "", "switch the indentation of JSON on or off"),
     ("/reconnect", "", "connect again"),
     ("/help", "", "show this"),
     ("/quit", "", "leave"),

@@ -108,7 +108,7 @@ impl Session<'_> {
         let (sink, stream) = socket.split();
         let (urgent, urgent_in) = mpsc::unbounded_channel();
         let drained = Notify::new();
-        // A server knows nothing of the connection before: `-x SUBSCRIBE` is needed on each.
+        // The server has forgotten the connection before: `-x SUBSCRIBE` is needed on each.
         for text in &self.options.execute {
             // The receiver is right here.
             let _ = urgent.send(self.outgoing(text.clone()));

@@ -11,6 +11,7 @@ use rustix::termios::{
 
 use crate::cli::ConnectArgs;
 use crate::connect::exit;
+use crate::connect::options::Options;
 use crate::error::Failure;
 use crate::{files, paths};
 
@@ -49,7 +50,11 @@ pub(super) fn complete(args: &ConnectArgs) -> Result<ConnectArgs, Failure> {
         }
         args.user = Some(line.to_owned());
     }
+    let checked = args.clone();
     if let Some(name) = args.user.as_mut().filter(|user| !user.contains(':')) {
+        // What is wrong with the other flags is said before anybody is asked.
+        let whole = ConnectArgs { user: Some(format!("{name}:")), ..checked };
+        Options::parse(&whole)?;
         let password = ask(name)?;
         *name = format!("{name}:{password}");
     }

@@ -22,11 +22,11 @@ use crate::text::escape::escape;
 const MAX_MESSAGE: usize = 1 << 30;
 
 /// TCP, with TLS or without.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// An open WebSocket.
-pub type Socket = WebSocketStream<Box<dyn Stream>>;
+pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
 
 fn network(text: String) -> Failure {
     Failure::new(exit::NETWORK, text)
@@ -36,7 +36,7 @@ fn network(text: String) -> Failure {
 ///
 /// # Errors
 /// 3 for DNS, TCP and TLS, 4 for the handshake, 6 when it takes too long.
-pub async fn dial(options: &Options, output: Option<&Output>) -> Result<(Socket, Answer), Failure> {
+pub(super) async fn dial(options: &Options, output: Option<&Output>) -> Result<(Socket, Answer), Failure> {
     match timeout(options.timeout, dial_unbounded(options, output)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::new(

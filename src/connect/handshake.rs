@@ -1,5 +1,6 @@
-//! The opening handshake, the client's side (RFC 6455 section 4.1).
+//! The opening handshake, the client's side (RFC 6455, section 4.1).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -15,6 +16,9 @@ use crate::ws::handshake::accept_key;
 /// The largest head of an answer, and the most headers in it.
 const HEAD: (usize, usize) = (64 * 1024, 256);
 
+/// Bytes of a refusal's headers that are shown.
+const HEADERS_SHOWN: usize = 8 * 1024;
+
 /// Bytes of a refusal's body that are shown.
 const BODY_SHOWN: usize = 1000;
 
@@ -22,22 +26,22 @@ const BODY_SHOWN: usize = 1000;
 const BODY_WAIT: Duration = Duration::from_millis(500);
 
 /// A request with a key of its own.
-pub struct Request {
+pub(super) struct Request {
     path: String,
     headers: HeaderMap,
 }
 
 /// What the server answered.
-pub struct Answer {
+pub(super) struct Answer {
     /// `HTTP/1.1 101 Switching Protocols`, escaped.
-    pub status: String,
+    pub(super) status: String,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub(super) headers: HeaderMap,
 }
 
 impl Request {
     /// A request for this path; `headers` holds all but the key.
-    pub fn new(path: &str, headers: &HeaderMap) -> Request {
+    pub(super) fn new(path: &str, headers: &HeaderMap) -> Request {
         let mut headers = headers.clone();
         if !headers.contains_key("sec-websocket-key") {
             // Base64 is always a header's value.
@@ -48,7 +52,7 @@ impl Request {
     }
 
     /// The headers as `-v` shows them.
-    pub fn shown(&self, prefix: &str) -> String {
+    pub(super) fn shown(&self, prefix: &str) -> String {
         header_lines(&self.headers, prefix)
     }
 
@@ -86,7 +90,7 @@ fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
 }
 
 /// Header lines, escaped, each with this in front.
-pub fn header_lines(headers: &HeaderMap, prefix: &str) -> String {
+pub(super) fn header_lines(headers: &HeaderMap, prefix: &str) -> String {
     let lines = headers.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());
         format!("{prefix}{name}: {}", escape(&value))
@@ -98,7 +102,7 @@ pub fn header_lines(headers: &HeaderMap, prefix: &str) -> String {
 ///
 /// # Errors
 /// 3 when the connection breaks, 4 when the answer is a refusal or wrong.
-pub async fn shake(
+pub(super) async fn shake(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
     url: &str,
     request: &Request,
@@ -199,7 +203,7 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
         list(headers, name).iter().any(|item| item.eq_ignore_ascii_case(token))
     };
     if head.version == 0 {
-        return Err("HTTP/1.0 knows no 101".to_owned());
+        return Err("HTTP/1.0 has no 101".to_owned());
     }
     if !has("upgrade", "websocket") {
         return Err("its 101 has no \"Upgrade: websocket\"".to_owned());
@@ -212,8 +216,9 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
     match headers.get("sec-websocket-accept") {
         None => return Err("its 101 has no Sec-WebSocket-Accept".to_owned()),
         Some(value) if value.as_bytes() != expected.as_bytes() => {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            return Err(format!("its Sec-WebSocket-Accept is {value:?}, not {expected:?}"));
+            let value = String::from_utf8_lossy(value.as_bytes());
+            return Err(format!("its Sec-WebSocket-Accept is {:?}, not {expected:?}",
+                cut(&value, 100)));
         }
         Some(_) => {}
     }
@@ -224,13 +229,19 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
         return Err("it chose several subprotocols".to_owned());
     }
     if let Some(name) = chosen.pop().filter(|name| !offered.contains(name)) {
-        return Err(format!("it chose the subprotocol {name:?}, which was not offered"));
+        return Err(format!(
+            "it chose the subprotocol {:?}, which was not offered",
+            cut(&name, 100)
+        ));
     }
     let token = |item: &String| item.split(';').next().unwrap_or("").trim().to_owned();
     let offered: Vec<String> = request.list("sec-websocket-extensions").iter().map(token).collect();
     let used = list(headers, "sec-websocket-extensions");
     match used.iter().map(token).find(|name| !offered.contains(name)) {
-        Some(name) => Err(format!("it uses the extension {name:?}, which was not offered")),
+        Some(name) => Err(format!(
+            "it uses the extension {:?}, which was not offered",
+            cut(&name, 100)
+        )),
         None => Ok(()),
     }
 }
@@ -262,11 +273,20 @@ async fn refused(
     let body: Vec<String> = body.lines().map(|line| format!("  {}", escape(line))).collect();
     let text = format!(
         "{url} refused the handshake: {}\n{}\n{}",
-        head.answer.status,
-        header_lines(headers, "  "),
+        cut(&head.answer.status, BODY_SHOWN),
+        cut(&header_lines(headers, "  "), HEADERS_SHOWN),
         body.join("\n")
     );
     Failure::new(exit::HANDSHAKE, text.trim_end())
+}
+
+/// The text, up to so many bytes, with a mark if it is longer.
+fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+    if text.len() <= longest {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(longest);
+    Cow::Owned(format!("{} …", &text[..end]))
 }
 
 /// What the chunks hold, as far as they came.

@@ -15,8 +15,8 @@ use crate::{files, paths};
 /// A file that is larger is not read.
 const LARGEST: u64 = 16 << 20;
 
-/// The history's file, in the user's state directory; made if it is not there. `None` where there
-/// is no home.
+/// The history's file, in the user's state directory; made if it is not there. `None` without a
+/// home directory.
 ///
 /// # Errors
 /// Why there is no history, for a person.

@@ -15,7 +15,7 @@ const BATCH: usize = 64 * 1024;
 const LONGEST: usize = 1 << 30;
 
 /// What comes from stdin.
-pub enum Input {
+pub(super) enum Input {
     /// Messages to send.
     Messages(Vec<Message>),
     /// A line that cannot be sent, or the end of what can be read.
@@ -23,7 +23,7 @@ pub enum Input {
 }
 
 /// Reads stdin to its end on a thread of its own.
-pub fn read(binary: bool) -> mpsc::Receiver<Input> {
+pub(super) fn read(binary: bool) -> mpsc::Receiver<Input> {
     let (batches, receiver) = mpsc::channel(WAITING);
     std::thread::spawn(move || {
         let mut stdin = BufReader::with_capacity(BATCH, io::stdin());

@@ -27,36 +27,36 @@ use std::io::IsTerminal;
 use crate::cli::ConnectArgs;
 use crate::error::Failure;
 
-/// Exit codes of `connect` (contract section 5).
-pub mod exit {
+/// Exit codes of `connect`.
+pub(crate) mod exit {
     /// Left by itself, or closed with 1000, 1001 or 1005.
-    pub const OK: u8 = 0;
+    pub(crate) const OK: u8 = 0;
     /// The server broke the protocol, or something else went wrong.
-    pub const FAILURE: u8 = 1;
+    pub(crate) const FAILURE: u8 = 1;
     /// DNS, TCP or TLS.
-    pub const NETWORK: u8 = 3;
+    pub(crate) const NETWORK: u8 = 3;
     /// The handshake was refused or wrong.
-    pub const HANDSHAKE: u8 = 4;
+    pub(crate) const HANDSHAKE: u8 = 4;
     /// Another close code, or a lost connection.
-    pub const CLOSED: u8 = 5;
+    pub(crate) const CLOSED: u8 = 5;
     /// A time-out, or `-n` not reached.
-    pub const TIMEOUT: u8 = 6;
+    pub(crate) const TIMEOUT: u8 = 6;
     /// The terminal is gone (SIGHUP), as a shell tells it.
-    pub const HUNG_UP: u8 = 129;
+    pub(crate) const HUNG_UP: u8 = 129;
     /// Ctrl-C.
-    pub const INTERRUPTED: u8 = 130;
+    pub(crate) const INTERRUPTED: u8 = 130;
     /// SIGTERM, as a shell tells it.
-    pub const TERMINATED: u8 = 143;
+    pub(crate) const TERMINATED: u8 = 143;
 }
 
 /// Runs the client.
 ///
 /// # Errors
 /// What ended it, with its exit code.
-pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: &ConnectArgs) -> Result<u8, Failure> {
     let options = options::Options::parse(&credentials::complete(args)?)?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    // With -x it is not interactive, but for `-x … -w -1` at a terminal.
+    // With -x it is not interactive, except with `-x … -w -1` at a terminal.
     let interactive = terminal && (options.execute.is_empty() || options.stays);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

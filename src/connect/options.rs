@@ -12,7 +12,7 @@ use crate::error::Failure;
 
 /// How long it stays after the end of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub(super) enum Wait {
     /// Until so long a silence.
     Silence(Duration),
     /// Until the server closes.
@@ -25,39 +25,39 @@ pub struct Options {
     /// Where to.
     pub target: Target,
     /// `-x`.
-    pub execute: Vec<String>,
+    pub(super) execute: Vec<String>,
     /// `-n`.
-    pub count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// `-w`.
-    pub wait: Wait,
+    pub(super) wait: Wait,
     /// `-w -1`, said in so many words.
-    pub stays: bool,
+    pub(super) stays: bool,
     /// `-b`.
-    pub binary: bool,
+    pub(super) binary: bool,
     /// `--ping`.
     pub ping: Option<Duration>,
     /// `--timeout`.
     pub timeout: Duration,
     /// `--reconnect`.
-    pub reconnect: bool,
+    pub(super) reconnect: bool,
     /// `--echo`.
-    pub echo: bool,
+    pub(super) echo: bool,
     /// `--pretty`.
-    pub pretty: bool,
+    pub(super) pretty: bool,
     /// `--timestamps`.
-    pub timestamps: bool,
+    pub(super) timestamps: bool,
     /// Whether to colour.
-    pub color: bool,
+    pub(super) color: bool,
     /// `-v`.
-    pub verbose: bool,
+    pub(super) verbose: bool,
     /// `--no-history`.
-    pub no_history: bool,
+    pub(super) no_history: bool,
     /// `--insecure`.
-    pub insecure: bool,
+    pub(super) insecure: bool,
     /// `--cacert`.
-    pub cacert: Option<PathBuf>,
+    pub(super) cacert: Option<PathBuf>,
     /// `--cert` and `--key`.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
 }
 
 fn usage(text: impl Into<String>) -> Failure {

@@ -32,10 +32,10 @@ const BATCH: usize = 64 * 1024;
 
 /// Prints whole lines above the line that is being typed. With an empty text it returns when all
 /// that it got before is on the terminal.
-pub type Printer = Box<dyn FnMut(&str) + Send>;
+pub(super) type Printer = Box<dyn FnMut(&str) + Send>;
 
 /// Where things are shown.
-pub struct Output {
+pub(super) struct Output {
     chunks: Option<mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>>,
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
@@ -47,12 +47,12 @@ pub struct Output {
     timestamps: bool,
     binary: bool,
     /// Whether JSON is indented.
-    pub pretty: bool,
+    pub(super) pretty: bool,
 }
 
 impl Output {
     /// Writes to stdout, or through the line editor's printer.
-    pub fn new(options: &Options, printer: Option<Printer>) -> Output {
+    pub(super) fn new(options: &Options, printer: Option<Printer>) -> Output {
         let (chunks, mut waiting) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(WAITING);
         let broken = Arc::new(OnceLock::new());
         let told = Arc::clone(&broken);
@@ -112,7 +112,7 @@ impl Output {
     }
 
     /// Whether stdout takes nothing any more.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.broken.get().is_some()
     }
 
@@ -126,8 +126,8 @@ impl Output {
         }
     }
 
-    /// Why stdout took not all of it. A reader that has gone (`| head`) is no failure.
-    pub fn failure(&self) -> Option<Failure> {
+    /// Why stdout did not take all of it. A reader that has left (`| head`) is not a failure.
+    pub(super) fn failure(&self) -> Option<Failure> {
         let error = self.broken.get().filter(|e| e.kind() != io::ErrorKind::BrokenPipe)?;
         Some(Failure::other(format!("stdout cannot be written: {error}")))
     }
@@ -142,7 +142,7 @@ impl Output {
     }
 
     /// A message of the server.
-    pub async fn message(&self, message: &Message) {
+    pub(super) async fn message(&self, message: &Message) {
         if self.interactive {
             let text = self.shown(message);
             return self.put(self.line('<', 32, &text).into_bytes()).await;
@@ -176,7 +176,7 @@ impl Output {
     }
 
     /// Something that we say.
-    pub async fn info(&self, text: &str) {
+    pub(super) async fn info(&self, text: &str) {
         if self.interactive {
             self.put(self.line('*', 36, text).into_bytes()).await;
         } else {
@@ -185,7 +185,7 @@ impl Output {
     }
 
     /// What `-v` shows; the lines have prefixes of their own.
-    pub async fn trace(&self, text: &str) {
+    pub(super) async fn trace(&self, text: &str) {
         if self.interactive {
             self.info(text).await;
         } else {
@@ -194,7 +194,7 @@ impl Output {
     }
 
     /// Something that we say at a terminal alone.
-    pub async fn chat(&self, text: &str) {
+    pub(super) async fn chat(&self, text: &str) {
         if self.interactive {
             self.info(text).await;
         }
@@ -231,7 +231,7 @@ impl Output {
     }
 
     /// Writes what waits, for so long at most: a terminal that is stopped (Ctrl-S) must not keep us.
-    pub async fn finish(&mut self, longest: Duration) {
+    pub(super) async fn finish(&mut self, longest: Duration) {
         self.chunks = None;
         if let Some(thread) = self.thread.take() {
             let joined = tokio::task::spawn_blocking(move || thread.join());
@@ -254,7 +254,7 @@ fn watch_reader(broken: Arc<OnceLock<io::Error>>, breaks: Arc<Notify>) {
     });
 }
 
-/// Bytes as a terminal may get them: what is no text is written as `\xNN`.
+/// Bytes as a terminal may get them: what is not text is written as `\xNN`.
 fn escape_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

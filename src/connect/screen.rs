@@ -42,7 +42,7 @@ const PASTE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
 /// The columns from one tab stop to the next, as the editor has them.
 const TAB: usize = 8;
 
-/// Whether the terminal knows no escape sequences; the editor has the same list.
+/// Whether the terminal does not understand escape sequences. The editor has the same list.
 pub(super) fn is_dumb() -> bool {
     let name = std::env::var("TERM").unwrap_or_default();
     ["dumb", "cons25", "emacs"].iter().any(|dumb| name.eq_ignore_ascii_case(dumb))

@@ -70,7 +70,7 @@ pub(super) struct Session<'a> {
 type Idle<'s> = (&'s Output, Option<&'s mut Repl>, &'s mut VecDeque<String>);
 
 /// Runs the client to its end.
-pub async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
+pub(super) async fn run(options: &Options, interactive: bool) -> Result<u8, Failure> {
     let mut signals = Signals::watch(interactive)?;
     let mut session: Option<Session<'_>> = None;
     let result = connections(options, interactive, &mut signals, &mut session).await;

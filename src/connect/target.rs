@@ -25,7 +25,7 @@ pub struct Target {
     /// The port.
     pub port: u16,
     /// The path, with its query.
-    pub path: String,
+    pub(super) path: String,
     /// The request's headers, but for its key.
     pub headers: HeaderMap,
 }

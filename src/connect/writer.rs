@@ -14,43 +14,43 @@ use crate::error::complain;
 
 /// What went over the connections of a session.
 #[derive(Default)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Messages.
-    pub sent: Cell<u64>,
+    pub(super) sent: Cell<u64>,
     /// Their bytes.
-    pub sent_bytes: Cell<u64>,
+    pub(super) sent_bytes: Cell<u64>,
     /// Messages.
-    pub received: Cell<u64>,
+    pub(super) received: Cell<u64>,
     /// Their bytes.
-    pub received_bytes: Cell<u64>,
+    pub(super) received_bytes: Cell<u64>,
     /// Lines of stdin that could not be sent.
-    pub unsent: Cell<u64>,
+    pub(super) unsent: Cell<u64>,
 }
 
 /// Adds to a count.
-pub fn add(cell: &Cell<u64>, n: usize) {
+pub(super) fn add(cell: &Cell<u64>, n: usize) {
     cell.set(cell.get() + n as u64);
 }
 
 /// The sending half: what was asked for goes first, piped input as the server takes it.
-pub struct Writer<'a> {
+pub(super) struct Writer<'a> {
     /// The socket.
-    pub sink: SplitSink<Socket, Message>,
+    pub(super) sink: SplitSink<Socket, Message>,
     /// What goes first: typed lines, echoes, pings, our Close.
-    pub urgent: mpsc::UnboundedReceiver<Message>,
+    pub(super) urgent: mpsc::UnboundedReceiver<Message>,
     /// Piped input; gone at its end.
-    pub bulk: &'a mut Option<mpsc::Receiver<Input>>,
+    pub(super) bulk: &'a mut Option<mpsc::Receiver<Input>>,
     /// A batch that was not sent whole.
-    pub rest: &'a mut VecDeque<Message>,
+    pub(super) rest: &'a mut VecDeque<Message>,
     /// What is counted.
-    pub counts: &'a Counts,
+    pub(super) counts: &'a Counts,
     /// Told at the end of the input, once all of it is sent.
-    pub drained: &'a Notify,
+    pub(super) drained: &'a Notify,
 }
 
 impl Writer<'_> {
     /// Ends with our Close, or with what failed.
-    pub async fn run(mut self) -> Option<String> {
+    pub(super) async fn run(mut self) -> Option<String> {
         match self.write().await {
             // A Close is out: the reader decides when it is over.
             Ok(()) => std::future::pending().await,

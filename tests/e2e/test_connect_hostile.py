@@ -71,3 +71,20 @@ def test_execute_is_sent_at_each_connect(tmp_path):
     with PeerServer(handler) as server:
         done = run_connect(tmp_path, "--reconnect", "-x", "SUBSCRIBE", "-w", "-1", server.url)
     assert done.returncode == 0 and got == [(1, b"SUBSCRIBE")] * 3, (got, done.stderr)
+
+
+def test_a_refusal_is_shown_in_part(tmp_path):
+    headers = b"".join(b"X-%d: %s\r\n" % (i, b"\x9b2J" * 100) for i in range(150))
+    refusal = b"HTTP/1.1 403 " + b"No" * 2000 + b"\r\n" + headers + b"\r\n" + b"\x1b[2J" * 10_000
+    with PeerServer(lambda peer: peer.send(refusal)) as server:
+        done = run_connect(tmp_path, server.url)
+    assert done.returncode == 4 and "refused the handshake" in done.stderr
+    assert len(done.stderr) < 20_000 and "\x1b" not in done.stderr and "\x9b" not in done.stderr
+
+
+def test_what_a_wrong_answer_says_is_cut(tmp_path):
+    long = "p" * 30_000
+    for more in (dict(more=f"Sec-WebSocket-Protocol: {long}\r\n"), dict(more=f"Sec-WebSocket-Extensions: {long}\r\n"), dict(accept=long)):
+        with PeerServer(lambda peer, more=more: peer.accept(**more)) as server:
+            done = run_connect(tmp_path, server.url)
+        assert done.returncode == 4 and len(done.stderr) < 500, (more.keys(), len(done.stderr))
