@@ -36,7 +36,10 @@ fn network(text: String) -> Failure {
 ///
 /// # Errors
 /// 3 for DNS, TCP and TLS, 4 for the handshake, 6 when it takes too long.
-pub(super) async fn dial(options: &Options, output: Option<&Output>) -> Result<(Socket, Answer), Failure> {
+pub(super) async fn dial(
+    options: &Options,
+    output: Option<&Output>,
+) -> Result<(Socket, Answer), Failure> {
     match timeout(options.timeout, dial_unbounded(options, output)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::new(

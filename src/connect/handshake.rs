@@ -217,8 +217,10 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
         None => return Err("its 101 has no Sec-WebSocket-Accept".to_owned()),
         Some(value) if value.as_bytes() != expected.as_bytes() => {
             let value = String::from_utf8_lossy(value.as_bytes());
-            return Err(format!("its Sec-WebSocket-Accept is {:?}, not {expected:?}",
-                cut(&value, 100)));
+            return Err(format!(
+                "its Sec-WebSocket-Accept is {:?}, not {expected:?}",
+                cut(&value, 100)
+            ));
         }
         Some(_) => {}
     }
@@ -238,10 +240,9 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
     let offered: Vec<String> = request.list("sec-websocket-extensions").iter().map(token).collect();
     let used = list(headers, "sec-websocket-extensions");
     match used.iter().map(token).find(|name| !offered.contains(name)) {
-        Some(name) => Err(format!(
-            "it uses the extension {:?}, which was not offered",
-            cut(&name, 100)
-        )),
+        Some(name) => {
+            Err(format!("it uses the extension {:?}, which was not offered", cut(&name, 100)))
+        }
         None => Ok(()),
     }
 }
