@@ -28,6 +28,14 @@ def at(t, text):
     return t.plain.replace("\r", "").endswith(text)
 
 
+def silence(t):
+    """Waits until nothing has been written for half a second."""
+    seen = None
+    while seen != t.text:
+        seen = t.text
+        t.read(0.5)
+
+
 class Pushing:
     """A server that sends what a test says, and tells what it gets."""
 
@@ -86,10 +94,7 @@ def test_a_lone_escape_key_does_not_swallow_the_next_one(terminal):
         t = terminal(server.url)
         t.wait("* connected").wait_for(lambda: at(t, "> "), "the prompt").type("\x1b")
         # The key is taken for itself once nothing has come for a while.
-        seen = None
-        while seen != t.text:
-            seen = t.text
-            t.read(0.5)
+        silence(t)
         t.type("the end\r")
         assert server.next() == (1, b"the end")
         t.type("\x04")
@@ -120,6 +125,7 @@ def test_a_line_in_several_rows_is_moved_down_whole(terminal):
         t.resize(20).wait("* connected")
         typed = "abcdefghij" * 4
         t.type(typed + "\x1b[D\x1b[D\x16").wait_for(lambda: t.plain.count("j") >= 4, "the line")
+        silence(t)
         before = len(t.text)
         server.push("news")
         t.wait("< news\r\n", 5)
