@@ -216,7 +216,7 @@ impl Screen {
     fn give_away(&self) {
         let mut state = self.state.lock();
         (state.background, state.continued) = (true, false);
-        let down = state.end().row - state.at_cursor().row;
+        let down = state.end().row.saturating_sub(state.at_cursor().row);
         write(&format!("{}{}\r\n", movement(down, 'B'), PASTE.1));
         if let Some((before, _)) = &self.modes {
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, before);
@@ -292,7 +292,7 @@ impl State {
             self.prompt,
             self.line,
             if wraps { "\n" } else { "" },
-            movement(end.row - cursor.row, 'A'),
+            movement(end.row.saturating_sub(cursor.row), 'A'),
             movement(cursor.column, 'C'),
         )
     }
