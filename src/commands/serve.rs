@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ServeArgs;
 use crate::config::settings::ServeSettings;
-use crate::error::{Failure, complain};
+use crate::error::{Failure, complain, exit};
 use crate::gateway::engine::Engine;
 use crate::listener::process;
 use crate::logging::Controls;
@@ -18,7 +18,7 @@ use crate::systemd::Inherited;
 use crate::{config, control, logging};
 
 /// Runs gateways until a signal ends them.
-pub fn run(args: ServeArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: ServeArgs) -> Result<u8, Failure> {
     let settings = config::load(&args)?;
     // While this is the only thread.
     let inherited = Inherited::take();
@@ -78,21 +78,49 @@ async fn serve(
         control_task = Some(tokio::spawn(task));
     }
 
-    let starting = Arc::clone(&server);
+    let outcome = until_stopped(&server, &mut signals, &log, announcement).await;
+    systemd::stopping();
+    if outcome == Outcome::Stopped {
+        tracing::info!("stopping; a second signal cuts it short");
+    }
+    if outcome == Outcome::NothingStarted && quiet {
+        // Otherwise the log has told it on stderr.
+        server.failures().iter().for_each(|failure| complain(&format!("wsgw: {failure}")));
+    }
+    shut_down(&server, &mut signals, &log).await;
+    control_stop.cancel();
+    if let Some(task) = control_task {
+        // Open requests have a moment; the token file is gone when this returns.
+        let _ = task.await;
+    }
+    Ok(if outcome == Outcome::Stopped { exit::OK } else { exit::FAILURE })
+}
+
+/// Why a server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// A signal asked for it.
+    Stopped,
+    /// There are automatic gateways, and none of them could be started.
+    NothingStarted,
+}
+
+/// Starts the automatic gateways, and heeds signals until one stops the server.
+async fn until_stopped(
+    server: &Arc<Server>,
+    signals: &mut Signals,
+    log: &Controls,
+    mut announcement: Option<String>,
+) -> Outcome {
+    let starting = Arc::clone(server);
     let mut start = tokio::spawn(async move { starting.start_automatic().await });
     let mut started = false;
-    let mut code = 0;
     loop {
         tokio::select! {
             any = &mut start, if !started => {
                 started = true;
                 if !any.unwrap_or(false) {
-                    // The log tells it on stderr too, unless that is quiet.
-                    for failure in server.failures().iter().filter(|_| quiet) {
-                        complain(&format!("wsgw: {failure}"));
-                    }
-                    code = 1;
-                    break;
+                    return Outcome::NothingStarted;
                 }
                 if let Some(line) = announcement.take() {
                     say(&line);
@@ -100,47 +128,42 @@ async fn serve(
                 systemd::ready();
             }
             what = signals.next() => match what {
-                Wish::Stop => break,
-                Wish::ReopenLog => log.reopen(),
-                Wish::Reload => {
+                Request::Stop => return Outcome::Stopped,
+                Request::ReopenLog => log.reopen(),
+                Request::Reload => {
                     log.reopen();
-                    let server = Arc::clone(&server);
+                    let server = Arc::clone(server);
                     // What went wrong is in the log.
                     tokio::spawn(async move { server.reload().await.is_ok() });
                 }
             },
         }
     }
-    systemd::stopping();
-    if code == 0 {
-        tracing::info!("stopping; a second signal cuts it short");
-    }
+}
+
+/// Stops the server in order; another signal cuts it short.
+async fn shut_down(server: &Arc<Server>, signals: &mut Signals, log: &Controls) {
     let stop = server.shut_down();
     tokio::pin!(stop);
     loop {
         tokio::select! {
-            () = &mut stop => break,
+            () = &mut stop => return,
             what = signals.next() => match what {
-                Wish::Stop => server.cut_short(),
-                Wish::Reload | Wish::ReopenLog => log.reopen(),
+                Request::Stop => server.cut_short(),
+                Request::Reload | Request::ReopenLog => log.reopen(),
             },
         }
     }
-    control_stop.cancel();
-    if let Some(task) = control_task {
-        // Open requests have a moment; the token file is gone when this returns.
-        let _ = task.await;
-    }
-    Ok(code)
 }
 
-/// A line on stdout. A closed stdout is no reason to end.
+/// Writes a line to stdout. A closed stdout is not a reason to end.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-enum Wish {
+/// What a signal asks for.
+enum Request {
     Stop,
     Reload,
     ReopenLog,
@@ -172,7 +195,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Wish {
+    async fn next(&mut self) -> Request {
         let hup = async {
             match &mut self.hup {
                 Some(hup) => hup.recv().await,
@@ -180,10 +203,10 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.int.recv() => Wish::Stop,
-            _ = self.term.recv() => Wish::Stop,
-            _ = self.usr1.recv() => Wish::ReopenLog,
-            _ = hup => if self.hup_stops { Wish::Stop } else { Wish::Reload },
+            _ = self.int.recv() => Request::Stop,
+            _ = self.term.recv() => Request::Stop,
+            _ = self.usr1.recv() => Request::ReopenLog,
+            _ = hup => if self.hup_stops { Request::Stop } else { Request::Reload },
         }
     }
 }
