@@ -74,7 +74,7 @@ pub fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) ->
     reply
 }
 
-/// 200 with JSON and a newline, which is kinder to a terminal.
+/// 200 with JSON and a newline, for terminals.
 pub fn json(value: &impl Serialize) -> Reply {
     with_json(StatusCode::OK, value)
 }
@@ -158,7 +158,7 @@ pub fn too_large() -> ApiError {
     ApiError::new(ErrorCode::TooLarge, format!("a struct is {} MiB at most", MAX_STRUCT >> 20))
 }
 
-/// The refusal where [`Budget`] is used up.
+/// The refusal when the [`Budget`] is used up.
 pub fn no_memory() -> ApiError {
     ApiError::new(
         ErrorCode::Busy,
@@ -194,9 +194,9 @@ pub async fn read_struct(body: &mut Incoming, share: &mut Share) -> Result<Vec<u
     }
 }
 
-/// The refusal of a body that broke off or is not well chunked.
+/// The refusal of a body that ended early or is not well chunked.
 pub fn broken(error: &hyper::Error) -> ApiError {
-    ApiError::new(ErrorCode::BadRequest, format!("the body broke off: {error}"))
+    ApiError::new(ErrorCode::BadRequest, format!("the body is incomplete: {error}"))
 }
 
 /// Reads on and throws away, within bounds: a socket closed with unread bytes would be reset, and

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,8 +22,7 @@ use crate::listener::protocol::push::Push;
 
 /// Pushes of one stream that wait for their receipts, at most.
 const OUTSTANDING: usize = 256;
-/// Bytes of lines behind them, at most (one line may be larger): what a pause can no longer hold
-/// back.
+/// Bytes of their lines, at most (a single line may be larger): a pause cannot hold them back.
 const OUTSTANDING_BYTES: usize = 1 << 20;
 /// How long a line waits for others' pushes when the server is busy, and how often it asks.
 const BUSY_TIME: Duration = Duration::from_secs(10);
@@ -57,8 +56,7 @@ pub async fn run<B: Backend, S: Sink>(
         stream.settle();
         stream.sink.room().await?;
         if stream.is_full() {
-            // Down to a half at once: a stream that woke for each receipt would spend its time
-            // waking.
+            // Down to a half at once: waking for each receipt would cost more than the work.
             while stream.is_over_half() {
                 stream.settle_one().await;
                 stream.sink.room().await?;
@@ -68,7 +66,7 @@ pub async fn run<B: Backend, S: Sink>(
         match lines.next(ended) {
             Some(line) => {
                 stream.submit(line).await;
-                // A body that never makes us wait must not keep the others from running.
+                // A body that never makes us wait must not starve the other tasks.
                 tokio::task::consume_budget().await;
             }
             None if ended && stream.pending.is_empty() => return Ok(()),
@@ -113,7 +111,7 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
             let result = match pending {
                 Pending::Refused(_) => None,
                 Pending::Waiting(receipt) => {
-                    // Who waits for it in earnest polls it again, with a waker.
+                    // `settle_one` polls it again, with a waker.
                     match Pin::new(receipt).poll(&mut Context::from_waker(Waker::noop())) {
                         Poll::Ready(result) => Some(result),
                         Poll::Pending => return,
@@ -146,7 +144,7 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
     }
 
     async fn submit(&mut self, line: Line) {
-        self.backend.stream_pause(self.id).await;
+        self.pause().await;
         let bytes = line.text.as_ref().map_or(0, Bytes::len);
         let pending = match line.text {
             Err(e) => Pending::Refused(e),
@@ -157,6 +155,20 @@ impl<B: Backend, S: Sink> Stream<'_, B, S> {
         };
         self.pending.push_back((line.number, bytes, pending));
         self.pending_bytes += bytes;
+    }
+
+    /// Waits while a recipient is far behind; what was pushed before is settled meanwhile, so that
+    /// the client sees progress.
+    async fn pause(&mut self) {
+        let (backend, id) = (self.backend, self.id);
+        let mut pause = pin!(backend.stream_pause(id));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut pause => return,
+                () = self.settle_one(), if !self.pending.is_empty() => {}
+            }
+        }
     }
 
     /// Pushes; where the server has too many at hand, this stream's own oldest is waited for, or

@@ -1,8 +1,8 @@
 //! The results of an NDJSON stream: added up, or a line each on their way to the client.
 //!
-//! A client that writes everything before it reads anything does not hang: totals are kept until
-//! the end, and lines wait in a buffer of [`MAX_RESULTS`]. Only past that the stream is not read on,
-//! and given up after [`STALL`].
+//! A client that writes everything before it reads anything does not hang: totals are sent at the
+//! end, and lines wait in a buffer of [`MAX_RESULTS`] bytes. When the buffer is full, the stream is
+//! not read any further, and after [`STALL`] it is given up.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ const MAX_RESULTS: usize = 16 << 20;
 const STALL: Duration = Duration::from_secs(30);
 
 /// Where the results of a stream go, in the order of its lines.
-pub trait Sink: Send {
+pub(crate) trait Sink: Send {
     /// Takes one.
     fn record(&mut self, line: u64, result: Result<PushOutcome, ApiError>);
 
@@ -54,10 +54,10 @@ impl Sink for Results {
 }
 
 /// The results of a stream on their way to the client: this end writes, [`ResultsBody`] reads.
-pub struct Results(Arc<Shared>);
+pub(crate) struct Results(Arc<Shared>);
 
 /// The body of a response with a line per struct. Dropping it ends the stream.
-pub struct ResultsBody(Arc<Shared>);
+pub(crate) struct ResultsBody(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -80,7 +80,7 @@ impl Shared {
 }
 
 /// A pair of ends.
-pub fn pair() -> (Results, ResultsBody) {
+pub(crate) fn pair() -> (Results, ResultsBody) {
     let shared = Arc::new(Shared { state: Mutex::default(), taken: Notify::new() });
     (Results(Arc::clone(&shared)), ResultsBody(shared))
 }
@@ -119,7 +119,7 @@ impl Results {
     }
 
     /// Resolves when the client has gone.
-    pub async fn gone(&self) {
+    pub(crate) async fn gone(&self) {
         loop {
             let taken = self.0.taken.notified();
             if self.0.state().gone {
@@ -130,12 +130,12 @@ impl Results {
     }
 
     /// Another handle on the same end.
-    pub fn handle(&self) -> Results {
+    pub(crate) fn handle(&self) -> Results {
         Results(Arc::clone(&self.0))
     }
 
     /// Ends the body; an error breaks the response off, so that it cannot be taken for whole.
-    pub fn end(&self, how: io::Result<()>) {
+    pub(crate) fn end(&self, how: io::Result<()>) {
         let mut state = self.0.state();
         state.end = Some(how);
         let reader = state.reader.take();
@@ -148,7 +148,7 @@ impl Results {
 
 impl ResultsBody {
     /// The next piece: all the lines that wait.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let mut state = self.0.state();
         if !state.lines.is_empty() {
             let lines = Bytes::from(std::mem::take(&mut state.lines));

@@ -29,33 +29,32 @@ use crate::listener::protocol::push::Push;
 use crate::ws::close;
 
 /// What all requests of one control port share.
-pub struct Api<B> {
+pub(crate) struct Api<B> {
     /// The gateways.
-    pub backend: Arc<B>,
+    pub(crate) backend: Arc<B>,
     /// Who may ask.
-    pub guard: Guard,
+    pub(crate) guard: Guard,
     /// The memory of all request bodies.
-    pub budget: Budget,
+    pub(crate) budget: Budget,
     /// Verbs, streams and drains outlive the call that started them, but not the control port.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
-/// A connection's request that is at work: the connection is not thought idle while this lives.
-pub trait AtWork: Send + Sync {
-    /// Closes the connection, whatever is under way on it.
+/// A request that is being answered: while this lives, its connection does not count as idle.
+pub(crate) trait AtWork: Send + Sync {
+    /// Closes the connection at once.
     fn cut(&self);
 }
 
-/// The mark of a request that is at work.
-pub type Busy = Box<dyn AtWork>;
+/// The mark of a request that is being answered.
+pub(crate) type Busy = Box<dyn AtWork>;
 
-/// How long the client of a stream that failed has to read as far as the response's breaking off.
+/// How long the client of a failed stream has to read until the response breaks off.
 const LAST_READ: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Api<B> {
-    /// Answers one request. `busy` makes the mark of a connection that is at work; only requests
-    /// that may ask get it.
-    pub async fn answer(
+    /// Answers one request. `busy` marks the connection as busy; only an authorized request does so.
+    pub(crate) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
         busy: impl FnOnce() -> Busy,
@@ -93,7 +92,8 @@ impl<B: Backend> Api<B> {
             }
             Err(e) => body::error(&e),
         };
-        // Who waits for a word before sending the body has one now, and need not send it.
+        // A client that waits for a 100 before it sends the body has its final answer now, and does
+        // not send the body.
         let comes = !parts.headers.contains_key(EXPECT);
         if comes && !body.is_end_stream() {
             self.tasks.spawn(body::drain(body));
@@ -160,7 +160,7 @@ impl<B: Backend> Api<B> {
                 return not_allowed("POST");
             }
             _ => {
-                let message = format!("there is no {path} here; the API starts at /v1/gateways");
+                let message = format!("the API has no path {path}; it starts at /v1/gateways");
                 return Err(ApiError::new(ErrorCode::NotFound, message));
             }
         };
@@ -191,8 +191,8 @@ impl<B: Backend> Api<B> {
         Ok(Answer::Done(reply))
     }
 
-    /// Verbs are carried through even where their requester goes: half a restart is worse than
-    /// one that nobody waited for.
+    /// Runs a verb to its end, even if the client that asked for it goes away: half a restart is
+    /// worse than one whose result is not read.
     async fn verb(&self, verb: Verb, id: String) -> Result<Reply, ApiError> {
         let backend = Arc::clone(&self.backend);
         let task = self.tasks.spawn(async move {
@@ -214,7 +214,7 @@ impl<B: Backend> Api<B> {
             gateway.map(|gateway| body::json(&gateway))
         });
         task.await.unwrap_or_else(|e| {
-            Err(ApiError::new(ErrorCode::Failed, format!("the verb broke off: {e}")))
+            Err(ApiError::new(ErrorCode::Failed, format!("the verb was interrupted: {e}")))
         })
     }
 
@@ -228,7 +228,7 @@ impl<B: Backend> Api<B> {
     ) -> Result<Answer, ApiError> {
         let hook = query.hook()?;
         let each = query.each()?;
-        // Known before the body is there: nobody uploads for nothing.
+        // Checked before the body is read, so that no client uploads in vain.
         self.backend.gateway(&id)?;
         let mut share = self.budget.share();
         if is_ndjson(parts) {
@@ -273,11 +273,11 @@ impl<B: Backend> Api<B> {
     }
 }
 
-/// Has a client that asked first told to go on: it would take the start of a response that comes
-/// before this for the end of the matter. Gives what there is of the body already.
+/// Makes hyper send 100 Continue to a client that waits for it: otherwise the client would take the
+/// start of our response for a final answer. Returns what has come of the body already.
 async fn go_on(request: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
     let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut *request).poll_frame(cx))).await;
-    // The connection sees that the body is wanted when it is at its turn, before our response.
+    // The connection's task has to run once, to see that the body is wanted, before our response.
     yield_now().await;
     match first {
         Poll::Ready(Some(Err(e))) => Err(body::broken(&e)),
@@ -286,8 +286,8 @@ async fn go_on(request: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
     }
 }
 
-/// Ends a stream's response. One that failed is broken off; a client that does not read, and so
-/// would not see it but go on writing to nobody, is cut.
+/// Ends a stream's response. After a failure the response is broken off; a client that does not read
+/// would not see that and go on writing in vain, so its connection is closed.
 async fn end(results: &Results, done: Result<(), ApiError>, busy: &dyn AtWork) {
     let failed = done.is_err();
     results.end(done.map_err(|e| io::Error::other(e.message)));

@@ -1,10 +1,10 @@
 //! The connections of the control port: accepted, bounded in number and time, ended with it.
 //!
-//! At most [`MAX_CONNECTIONS`] are open. Where a new one comes beyond that, the oldest that is not
-//! at work on an authorized request makes room, so nobody can starve the port by holding
-//! connections open; only if all are at work the new one waits in the backlog. Where the process
-//! may have few descriptors there are fewer connections, and one that takes one of the last goes in
-//! another's place, so that the log and a restart of a listener find some.
+//! At most [`MAX_CONNECTIONS`] are open. For one more, the oldest connection without an authorized
+//! request under way is closed, so that holding connections open does not keep others out; only if
+//! all of them are busy, the new one waits in the backlog. A process with a low limit of descriptors
+//! has fewer connections, and a connection that takes one of the last descriptors replaces another
+//! one, so that some are left for the log and for a listener's restart.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -40,7 +40,7 @@ const MAX_CONNECTIONS: usize = 2048;
 /// The least number of connections, and one for so many descriptors that the process may have.
 const MIN_CONNECTIONS: usize = 16;
 const DESCRIPTORS_EACH: usize = 8;
-/// The last descriptors: a new connection does not add to the number of those that are in use.
+/// Descriptors that are kept free: a new connection that takes one of them replaces another one.
 const KEPT_BACK: usize = 24;
 /// Time to receive a request's head, and of idleness between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const WARN_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where connections come from.
-pub enum Acceptor {
+pub(crate) enum Acceptor {
     /// A TCP port, with TLS or without.
     Tcp(TcpListener, Option<Renewable>),
     /// A unix socket.
@@ -122,7 +122,11 @@ fn descriptors() -> usize {
 }
 
 /// Accepts and serves until `stop`, then lets requests under way finish within [`GRACE`].
-pub async fn run<B: Backend>(mut acceptor: Acceptor, api: Arc<Api<B>>, stop: CancellationToken) {
+pub(crate) async fn run<B: Backend>(
+    mut acceptor: Acceptor,
+    api: Arc<Api<B>>,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let table = Arc::new(Table::default());
     let cut = CancellationToken::new();

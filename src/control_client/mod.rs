@@ -1,7 +1,7 @@
 //! A small blocking HTTP/1.1 client for the control port.
 //!
-//! `wsgw send` is started a thousand times by a loop of the shell: no runtime, no threads, no
-//! second connection.
+//! A shell loop starts `wsgw send` a thousand times, so it starts quickly: it needs no runtime, no
+//! thread, and one connection.
 
 pub mod discovery;
 pub mod wire;
@@ -49,7 +49,8 @@ impl Client {
     /// Exit codes 2 and 3.
     pub fn open(wanted: &Wanted, timeout: Duration, retry: Duration) -> Result<Client, Failure> {
         let until = Instant::now() + retry;
-        // Set at the first success behind a failure: its port is open before its token is there.
+        // When the first connection succeeded: a `serve` that starts opens its port before it writes
+        // its token down.
         let mut came = None;
         let mut failed_before = false;
         loop {
@@ -119,8 +120,8 @@ impl Client {
         message.extend_from_slice(b"\r\n");
         message.extend_from_slice(body.unwrap_or_default());
         self.source.deadline = Some(self.deadline);
-        // A refusal may come before all was sent, and the connection be closed behind it: what was
-        // answered counts.
+        // A refusal may come before everything was sent, and the connection be closed after it: the
+        // answer counts.
         let sent = self.source.send(&message);
         let answer = self.source.response();
         match (answer, sent) {

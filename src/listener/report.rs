@@ -1,6 +1,6 @@
-//! What became of one delivery that somebody wants to know of: a push, or a command with a `ref`.
+//! The report on a delivery that somebody asked for: a push, or a command with a `ref`.
 //!
-//! A tally is shared by the shards that deliver; the one that finishes last hands the outcome on.
+//! The shards that deliver share it; the one that finishes last sends the outcome.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -21,7 +21,7 @@ pub enum Reply {
 /// Where a push's outcome goes.
 pub type PushReply = oneshot::Sender<Result<PushOutcome, ApiError>>;
 
-/// The counts of one delivery.
+/// The counts of one delivery, as the shards add to them.
 pub struct DeliveryReport {
     shards: AtomicUsize,
     delivered: AtomicU64,
@@ -30,8 +30,8 @@ pub struct DeliveryReport {
 }
 
 impl DeliveryReport {
-    /// A tally that is complete when `shards` have reported; `gone` holds the names that name no
-    /// connection at all.
+    /// A report that is complete when `shards` have reported; `gone` holds the names that cannot be
+    /// those of a connection.
     pub fn new(shards: usize, gone: Vec<String>, reply: Reply) -> DeliveryReport {
         DeliveryReport {
             shards: AtomicUsize::new(shards),
@@ -52,7 +52,7 @@ impl DeliveryReport {
         self.rest.lock().0.push(conn.to_string());
     }
 
-    /// One shard is done; the last one hands the outcome on.
+    /// One shard is done; the last one sends the outcome.
     pub fn finish(&self) {
         // AcqRel: the last shard sees what the others added before they finished.
         if self.shards.fetch_sub(1, Ordering::AcqRel) != 1 {

@@ -1,7 +1,7 @@
 //! A gateway's settings change while it lives: what `reload` does to one gateway.
 //!
-//! What is new is up before what was there goes, where that can be; if it does not come up, what
-//! was there stays.
+//! The new parts are started before the old ones stop, where that is possible. If they do not
+//! start, the old ones stay.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Why it has failed.
-    pub async fn start_new(self: &Arc<Self>) -> Result<(), StartError> {
+    pub(crate) async fn start_new(self: &Arc<Self>) -> Result<(), StartError> {
         let _turn = self.verb.lock().await;
         let automatic = self.state().settings.startup == Startup::Automatic;
         if automatic { self.start_locked().await } else { Ok(()) }
@@ -34,7 +34,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What could not be done; the gateway goes on as it was.
-    pub async fn change(self: &Arc<Self>, new: GatewaySettings) -> Result<(), StartError> {
+    pub(crate) async fn change(self: &Arc<Self>, new: GatewaySettings) -> Result<(), StartError> {
         let _turn = self.verb.lock().await;
         let new = Arc::new(new);
         let (old, running, phase) = {
@@ -52,8 +52,9 @@ impl Gateway {
                 }
                 state.settings = new;
             }
-            // What is stopped stays so. What failed has another try, for the cause may be outside
-            // of the file (a port, a certificate); if that is all, its failure is no news.
+            // A stopped gateway stays stopped. A failed one is tried again, for the cause may lie
+            // outside the file (a port, a certificate). If nothing changed and it fails again, that
+            // is not an error of this reload.
             if phase != GatewayState::Failed || !automatic {
                 return Ok(());
             }
@@ -90,7 +91,7 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let same_port = old.port == new.port && new.port != 0;
         let same_address = old.port == new.port && old.host == new.host;
-        // On the same address both share the socket, and nobody is refused.
+        // On the same address both use one socket, so that no client is refused in between.
         let shared: Option<TcpListener> = if same_address { self.acceptor() } else { None };
         match self.bring_up(new, shared).await {
             Ok(next) => {
@@ -100,7 +101,7 @@ impl Gateway {
                 self.go_live(next, new);
                 Ok(())
             }
-            // The addresses overlap (127.0.0.1 and 0.0.0.0): the old one has to go first.
+            // The addresses overlap (127.0.0.1 and 0.0.0.0): the old one has to stop first.
             Err(error) if error.taken && same_port => {
                 let old = Arc::clone(&self.state().settings);
                 self.stop_locked(false).await;
@@ -113,7 +114,7 @@ impl Gateway {
                     }
                     Err(again) => error.text.push_str(&format!(", nor as before: {}", again.text)),
                 }
-                // A further attempt would cut its clients once more.
+                // The caller must not try again: that would cut its clients once more.
                 Err(StartError { taken: false, ..error })
             }
             Err(mut error) => {

@@ -1,6 +1,6 @@
 //! The open connections of a gateway, as the control port shows and closes them.
 //!
-//! A connection is its shard's alone: it is asked by a message, and a shard that is gone has none.
+//! A connection belongs to one shard, which is asked by a message; a shard that is gone has none.
 
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use crate::ws::close;
 
 impl Server {
     /// The open connections of a gateway.
-    pub async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
+    pub(crate) async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
         let gateway = self.find(id)?;
         let Some(running) = gateway.running() else { return Ok(Vec::new()) };
         let mut waits = Vec::new();
@@ -33,7 +33,11 @@ impl Server {
     }
 
     /// One connection.
-    pub async fn connection(&self, id: &str, conn: &str) -> Result<ConnectionInfo, ApiError> {
+    pub(crate) async fn connection(
+        &self,
+        id: &str,
+        conn: &str,
+    ) -> Result<ConnectionInfo, ApiError> {
         let gateway = self.find(id)?;
         let unknown = || unknown_connection(id, conn);
         let running = gateway.running().ok_or_else(unknown)?;
@@ -46,7 +50,7 @@ impl Server {
     }
 
     /// Closes one connection. The caller has checked neither code nor reason.
-    pub async fn close_connection(
+    pub(crate) async fn close_connection(
         &self,
         id: &str,
         conn: &str,

@@ -1,8 +1,8 @@
-//! One gateway: where it stands, and what the control port is told of it. How it comes up is in
-//! `starting`, how it goes down in `stopping`, what a reload does to it in `change`.
+//! One gateway: its state, and what the control port shows of it. `starting` starts it, `stopping`
+//! stops it, and `change` applies a reload to it.
 //!
-//! Verbs of one gateway take turns (`verb`); what they find and leave is in `state`, behind a lock
-//! that is never held across an await.
+//! The verbs of one gateway run one at a time, under the lock `verb`. The state that they change is
+//! behind the lock `state`, which is never held across an await.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
@@ -17,54 +17,54 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// What exists while a gateway runs.
 #[derive(Clone)]
-pub struct Running {
+pub(crate) struct Running {
     /// Its part of the engine.
-    pub shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Where it is bound.
-    pub bound: SocketAddr,
+    pub(crate) bound: SocketAddr,
     /// Its listener.
-    pub supervisor: Option<Arc<Supervisor>>,
+    pub(crate) supervisor: Option<Arc<Supervisor>>,
 }
 
 /// What verbs change.
-pub struct State {
+pub(crate) struct State {
     /// The settings as configured.
-    pub settings: Arc<GatewaySettings>,
+    pub(crate) settings: Arc<GatewaySettings>,
     /// Where it stands.
-    pub phase: GatewayState,
+    pub(crate) phase: GatewayState,
     /// Why it failed.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Whether a verb stopped it.
-    pub by_hand: bool,
+    pub(crate) by_hand: bool,
     /// What exists while it runs.
-    pub running: Option<Running>,
+    pub(crate) running: Option<Running>,
     /// A copy of the socket that it accepts on, for a successor on the same address.
     pub(super) acceptor: Option<TcpListener>,
 }
 
 /// Why something could not be done.
-pub struct StartError {
+pub(crate) struct StartError {
     /// What kind of error it is.
-    pub code: ErrorCode,
+    pub(crate) code: ErrorCode,
     /// The reason, without the gateway's name.
-    pub text: String,
+    pub(crate) text: String,
     /// Whether it is that the port is taken: it may be free in a moment.
-    pub taken: bool,
+    pub(crate) taken: bool,
 }
 
 impl StartError {
     /// A failure with this reason.
-    pub fn new(text: impl Into<String>) -> StartError {
+    pub(crate) fn new(text: impl Into<String>) -> StartError {
         StartError { code: ErrorCode::Failed, text: text.into(), taken: false }
     }
 }
 
 /// One gateway.
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its counters, from its first start on.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     state: Mutex<State>,
     /// Held by the verb that has its turn.
     pub(super) verb: tokio::sync::Mutex<()>,
@@ -73,7 +73,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// A stopped gateway.
-    pub fn new(settings: GatewaySettings, host: &Arc<Host>) -> Arc<Gateway> {
+    pub(crate) fn new(settings: GatewaySettings, host: &Arc<Host>) -> Arc<Gateway> {
         Arc::new(Gateway {
             id: settings.id.clone(),
             metrics: Arc::new(Metrics::default()),
@@ -91,12 +91,12 @@ impl Gateway {
     }
 
     /// What verbs change; for a look or a small change.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
     /// What exists while it runs.
-    pub fn running(&self) -> Option<Running> {
+    pub(crate) fn running(&self) -> Option<Running> {
         self.state().running.clone()
     }
 
@@ -104,7 +104,7 @@ impl Gateway {
     ///
     /// # Errors
     /// All of it stops.
-    pub fn host(&self) -> Result<Arc<Host>, StartError> {
+    pub(crate) fn host(&self) -> Result<Arc<Host>, StartError> {
         self.host.upgrade().ok_or_else(|| StartError {
             code: ErrorCode::Stopping,
             text: "wsgw is stopping".to_owned(),
@@ -113,17 +113,17 @@ impl Gateway {
     }
 
     /// A copy of the socket that it accepts on.
-    pub fn acceptor(&self) -> Option<TcpListener> {
+    pub(crate) fn acceptor(&self) -> Option<TcpListener> {
         self.state().acceptor.as_ref()?.try_clone().ok()
     }
 
     /// A failure as the control port tells it.
-    pub fn error(&self, error: StartError) -> ApiError {
+    pub(crate) fn error(&self, error: StartError) -> ApiError {
         ApiError::new(error.code, format!("gateway {}: {}", self.id, error.text))
     }
 
     /// As the control port shows it.
-    pub fn status(&self) -> GatewayStatus {
+    pub(crate) fn status(&self) -> GatewayStatus {
         let state = self.state();
         let life = state
             .running
@@ -163,14 +163,14 @@ impl Gateway {
     }
 
     /// Stops and starts it.
-    pub async fn restart(self: &Arc<Self>) -> Result<(), ApiError> {
+    pub(crate) async fn restart(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
         self.stop_locked(false).await;
         self.start_locked().await.map_err(|error| self.error(error))
     }
 
     /// Replaces the listener alone.
-    pub async fn restart_listener(self: &Arc<Self>) -> Result<(), ApiError> {
+    pub(crate) async fn restart_listener(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
         let settings = Arc::clone(&self.state().settings);
         let Some(running) = self.running() else {
@@ -189,7 +189,7 @@ impl Gateway {
     }
 
     /// The refusal of what needs a running gateway.
-    pub fn not_running(&self) -> ApiError {
+    pub(crate) fn not_running(&self) -> ApiError {
         let state = self.state();
         if state.phase == GatewayState::Stopping {
             return ApiError::new(

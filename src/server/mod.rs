@@ -1,14 +1,14 @@
-//! All gateways of one `serve`: their lifecycle and what is told of them. Pushes come in by
-//! `pushes`; `connections` shows and closes those of clients; `reload` reads the configuration
-//! again. One gateway's life is in [`gateway`], `starting`, `stopping` and `change`.
+//! All gateways of one `serve`: their lifecycle and their status. `pushes` takes pushes in,
+//! `connections` lists and closes connections, `reload` reads the configuration again. [`gateway`],
+//! `starting`, `stopping` and `change` deal with one gateway, `backend` with the control port.
 //!
-//! On the control runtime. The list of gateways is behind a lock that is never held across an
+//! All of it runs on the control runtime. The list of gateways is behind a lock that is never held across an
 //! await; whatever runs in the shards is asked by messages.
 
 mod backend;
 mod change;
 mod connections;
-pub mod gateway;
+pub(crate) mod gateway;
 mod listener_host;
 mod pushes;
 mod reload;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, Reloaded};
 use gateway::{Gateway, Running};
-pub use pushes::PushReceipt;
+pub(crate) use pushes::PushReceipt;
 use pushes::Waiting;
 
 use crate::config::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
@@ -38,34 +38,34 @@ use crate::systemd;
 use crate::systemd::Inherited;
 
 /// Reads the configuration again.
-pub type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
+pub(crate) type Load = Box<dyn Fn() -> Result<ServeSettings, Failure> + Send + Sync>;
 
-/// Applies what a reload brings beside the gateways: the log's level, the control port's
-/// certificate. Tells what could not be.
-pub type Apply = Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>;
+/// Applies the part of a new configuration that does not concern gateways: the log's level, the
+/// control port's certificate. The error says what could not be applied.
+pub(crate) type Apply = Box<dyn Fn(&ServeSettings) -> Result<(), String> + Send + Sync>;
 
-/// What a server does outside of itself.
-pub struct Environment {
+/// What a server needs of the process around it.
+pub(crate) struct Environment {
     /// Says what was bound.
-    pub announce: Box<dyn Fn(&str) + Send + Sync>,
+    pub(crate) announce: Box<dyn Fn(&str) + Send + Sync>,
     /// Reads the configuration again.
-    pub load: Load,
+    pub(crate) load: Load,
     /// Applies the rest of it.
-    pub apply: Apply,
+    pub(crate) apply: Apply,
     /// Sockets that were handed over.
-    pub inherited: Inherited,
+    pub(crate) inherited: Inherited,
 }
 
 /// What gateways need of their `serve`.
-pub struct Host {
+pub(crate) struct Host {
     /// The shards.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// Says what was bound.
-    pub announce: Box<dyn Fn(&str) + Send + Sync>,
+    pub(crate) announce: Box<dyn Fn(&str) + Send + Sync>,
     /// Sockets that were handed over.
-    pub inherited: Inherited,
+    pub(crate) inherited: Inherited,
     /// Cancelled when the waits of all stops are to be cut short.
-    pub cut: CancellationToken,
+    pub(crate) cut: CancellationToken,
     control_url: OnceLock<String>,
     /// Cancelled when the stop of all has begun: nothing is started any more.
     stop: CancellationToken,
@@ -84,19 +84,19 @@ impl Host {
     }
 
     /// Cancelled when the stop of all has begun.
-    pub fn hurry(&self) -> CancellationToken {
+    pub(crate) fn hurry(&self) -> CancellationToken {
         self.stop.clone()
     }
 
     /// Whether the stop of all has begun.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
 }
 
 /// The gateways of one `serve`. Shared by reference counting; every method may be called from any
 /// task of the control runtime.
-pub struct Server {
+pub(crate) struct Server {
     host: Arc<Host>,
     gateways: Mutex<Vec<Arc<Gateway>>>,
     control: ControlSettings,
@@ -110,7 +110,11 @@ pub struct Server {
 
 impl Server {
     /// The gateways of these settings, none started.
-    pub fn new(settings: ServeSettings, engine: Engine, environment: Environment) -> Arc<Server> {
+    pub(crate) fn new(
+        settings: ServeSettings,
+        engine: Engine,
+        environment: Environment,
+    ) -> Arc<Server> {
         let host = Arc::new(Host {
             engine,
             announce: environment.announce,
@@ -134,7 +138,7 @@ impl Server {
     }
 
     /// Sets the control port's URL; once, before anything is started.
-    pub fn set_control_url(&self, url: String) {
+    pub(crate) fn set_control_url(&self, url: String) {
         let _ = self.host.control_url.set(url);
     }
 
@@ -166,7 +170,7 @@ impl Server {
 
     /// Starts every automatic gateway, all at once; what failed is in their states. Returns
     /// whether one runs, or none was to be started.
-    pub async fn start_automatic(&self) -> bool {
+    pub(crate) async fn start_automatic(&self) -> bool {
         let automatic: Vec<_> = self
             .all()
             .into_iter()
@@ -191,18 +195,18 @@ impl Server {
     }
 
     /// Stops every gateway, all at once.
-    pub async fn shut_down(&self) {
+    pub(crate) async fn shut_down(&self) {
         self.host.stop.cancel();
         reload::stop_all(self.all()).await;
     }
 
     /// Ends the waits of every stop that is under way or comes.
-    pub fn cut_short(&self) {
+    pub(crate) fn cut_short(&self) {
         self.host.cut.cancel();
     }
 
     /// Why each failed gateway failed.
-    pub fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<String> {
         self.all()
             .iter()
             .filter_map(|g| {
@@ -214,16 +218,16 @@ impl Server {
     }
 
     /// Every gateway, in the order of the config file.
-    pub fn gateways(&self) -> Vec<GatewayStatus> {
+    pub(crate) fn gateways(&self) -> Vec<GatewayStatus> {
         self.all().iter().map(|g| g.status()).collect()
     }
 
     /// One gateway.
-    pub fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+    pub(crate) fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         Ok(self.find(id)?.status())
     }
 
-    /// Nothing is started any more once all of it stops: it would wait for the end of the stop.
+    /// Refuses a verb once all gateways are being stopped: it would have to wait for the end of that.
     fn ensure_not_stopping(&self) -> Result<(), ApiError> {
         if self.host.is_stopping() {
             return Err(ApiError::new(ErrorCode::Stopping, "wsgw is stopping"));
@@ -232,14 +236,14 @@ impl Server {
     }
 
     /// Starts a gateway; done when it runs (already so: fine).
-    pub async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+    pub(crate) async fn start(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
         self.ensure_not_stopping()?;
         run(&gateway, |g| async move { g.start().await }).await
     }
 
     /// Stops a gateway; done when it is stopped (already so: fine).
-    pub async fn stop(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+    pub(crate) async fn stop(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
         run(&gateway, |g| async move {
             g.stop(true).await;
@@ -249,14 +253,14 @@ impl Server {
     }
 
     /// Stops and starts a gateway.
-    pub async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+    pub(crate) async fn restart(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
         self.ensure_not_stopping()?;
         run(&gateway, |g| async move { g.restart().await }).await
     }
 
     /// Replaces the listener alone; the clients stay.
-    pub async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
+    pub(crate) async fn restart_listener(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         let gateway = self.find(id)?;
         self.ensure_not_stopping()?;
         run(&gateway, |g| async move { g.restart_listener().await }).await
@@ -266,7 +270,7 @@ impl Server {
     ///
     /// # Errors
     /// What was not carried out; an invalid config changes nothing.
-    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Reloaded, ApiError> {
         self.ensure_not_stopping()?;
         // A requester that goes away does not leave a reload half done.
         let this = Arc::clone(self);
@@ -283,7 +287,7 @@ impl Server {
     }
 
     /// `Ok` for `/healthz` 200, else why not.
-    pub fn health(&self) -> Result<(), String> {
+    pub(crate) fn health(&self) -> Result<(), String> {
         if self.host.is_stopping() {
             return Err("stopping".to_owned());
         }
@@ -309,7 +313,7 @@ impl Server {
     }
 
     /// The Prometheus text of all gateways.
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         let all = self.all();
         let scrapes: Vec<Scrape<'_>> = all
             .iter()

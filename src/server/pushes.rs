@@ -1,8 +1,7 @@
-//! The door through which pushes come in: how many may wait, and their way to the listener or
-//! straight to the clients.
+//! Pushes: how many may wait, and their way to the listener or straight to the clients.
 //!
-//! Taking a push in never waits; its receipt resolves when it is through. What waits is counted by
-//! atomics, given back where a push ends, however it does.
+//! Taking a push in never waits; its receipt resolves when the push is done. Atomic counters hold how
+//! many wait and their bytes; a push that ends, in whatever way, gives its share back.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,10 +28,7 @@ const PUSHES_MAX: usize = 1024;
 /// Bytes of their structs.
 const PUSH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long an NDJSON stream waits at a time for a recipient that is over half of `max-queue`.
-const STREAM_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often it looks.
+/// How often a stream that pauses looks whether it may go on.
 const STREAM_LOOK: Duration = Duration::from_millis(2);
 
 /// Pushes that wait, and their bytes.
@@ -70,7 +66,7 @@ impl Waiting {
 
 /// The answer to a push that was taken in; it arrives once, later. Dropped before that, the push is
 /// withdrawn if its line was not begun.
-pub struct PushReceipt {
+pub(crate) struct PushReceipt {
     outcome: oneshot::Receiver<Result<PushOutcome, ApiError>>,
     asked: Option<(Arc<Host>, Arc<Shared>)>,
 }
@@ -101,7 +97,7 @@ impl Server {
     /// Takes a push in, in the order of the calls. `Err` is an immediate refusal (unknown gateway,
     /// not running, stopping, busy, too large). Dropping the receipt withdraws the push if its line
     /// was not begun yet. `hook` false skips the listener.
-    pub fn push(&self, id: &str, push: &Push, hook: bool) -> Result<PushReceipt, ApiError> {
+    pub(crate) fn push(&self, id: &str, push: &Push, hook: bool) -> Result<PushReceipt, ApiError> {
         let (gateway, running) = self.find_running(id)?;
         let shared = &running.shared;
         let settings = shared.settings();
@@ -139,12 +135,14 @@ impl Server {
         Ok(PushReceipt { outcome, asked: None })
     }
 
-    /// Whether a recipient of this gateway that is still taking bytes has more than half of
-    /// `max-queue` waiting: NDJSON streams pause then. Resolves when that is over, or after 1 s.
-    pub async fn stream_pause(&self, id: &str) {
-        let Ok((_, running)) = self.find_running(id) else { return };
-        let until = tokio::time::Instant::now() + STREAM_PAUSE;
-        while running.shared.pressure.any_slow_reader() && tokio::time::Instant::now() < until {
+    /// Waits while a client of this gateway holds producers up: it has more than half of `max-queue`
+    /// waiting and still takes bytes. Each client may do so for `producer-wait` in all.
+    pub(crate) async fn stream_pause(&self, id: &str) {
+        // Looked up each time: a gateway that stops holds nobody up.
+        while self
+            .find_running(id)
+            .is_ok_and(|(_, running)| running.shared.pressure.any_slow_reader())
+        {
             tokio::time::sleep(STREAM_LOOK).await;
         }
     }

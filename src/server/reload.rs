@@ -14,7 +14,7 @@ impl Server {
     ///
     /// # Errors
     /// What was not carried out.
-    pub async fn reload_now(self: &Arc<Self>) -> Result<Option<String>, ApiError> {
+    pub(crate) async fn reload_now(self: &Arc<Self>) -> Result<Option<String>, ApiError> {
         let settings = (self.load)().map_err(|e| {
             tracing::error!("reload: nothing was changed: {e}");
             ApiError::new(ErrorCode::Failed, format!("nothing was changed: {e}"))
@@ -116,7 +116,7 @@ async fn carry_out(
 }
 
 /// Stops gateways, all at once.
-pub async fn stop_all(gateways: Vec<Arc<Gateway>>) {
+pub(crate) async fn stop_all(gateways: Vec<Arc<Gateway>>) {
     let stops: Vec<_> = gateways
         .into_iter()
         .map(|gateway| tokio::spawn(async move { gateway.stop(false).await }))

@@ -1,7 +1,8 @@
-//! How a gateway comes up: it binds, its listener shows that it lives, then it accepts.
+//! How a gateway starts: it binds its port, waits until its listener is up, and accepts clients.
 //!
-//! On the control runtime, within the gateway's turn. What comes up is the caller's alone until
-//! `go_live` makes it the gateway's; what does not leaves nothing.
+//! This runs on the control runtime while the gateway's verb lock is held. What was started belongs
+//! to the caller until `go_live` makes it part of the gateway; a start that fails leaves nothing
+//! behind.
 
 use std::io;
 use std::net::TcpListener;
@@ -23,7 +24,7 @@ use crate::ws::close;
 
 impl Gateway {
     /// Starts it; fine if it runs.
-    pub async fn start(self: &Arc<Self>) -> Result<(), ApiError> {
+    pub(crate) async fn start(self: &Arc<Self>) -> Result<(), ApiError> {
         let _turn = self.verb.lock().await;
         self.start_locked().await.map_err(|error| self.error(error))
     }
@@ -32,7 +33,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Why it has failed now.
-    pub async fn start_locked(self: &Arc<Self>) -> Result<(), StartError> {
+    pub(crate) async fn start_locked(self: &Arc<Self>) -> Result<(), StartError> {
         if self.host()?.is_stopping() {
             let text = "wsgw is stopping".to_owned();
             return Err(StartError { code: ErrorCode::Stopping, text, taken: false });
@@ -74,7 +75,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Why it does not come up; nothing is left of it.
-    pub async fn bring_up(
+    pub(crate) async fn bring_up(
         self: &Arc<Self>,
         settings: &Arc<GatewaySettings>,
         acceptor: Option<TcpListener>,
@@ -118,7 +119,7 @@ impl Gateway {
     }
 
     /// Accepts: it runs.
-    pub fn go_live(
+    pub(crate) fn go_live(
         self: &Arc<Self>,
         (running, acceptor): (Running, TcpListener),
         settings: &GatewaySettings,
@@ -142,7 +143,11 @@ impl Gateway {
     }
 
     /// Watches for a listener that fails for good after the gateway counted as running.
-    pub fn watch_listener(self: &Arc<Self>, mut life: watch::Receiver<Life>, shared: Arc<Shared>) {
+    pub(crate) fn watch_listener(
+        self: &Arc<Self>,
+        mut life: watch::Receiver<Life>,
+        shared: Arc<Shared>,
+    ) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let end = life.wait_for(|l| matches!(l, Life::Failed(_) | Life::Stopped)).await;
@@ -172,7 +177,7 @@ impl Gateway {
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, String> {
+pub(crate) fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConfig>>, String> {
     let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
     let (config, _) = server_config(cert, key)?;
     Ok(Some(Arc::new(config)))

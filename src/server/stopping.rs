@@ -1,8 +1,8 @@
-//! How a gateway goes down: its clients are served to their end, told, and cut; then its listener
-//! ends.
+//! How a gateway stops: its clients get what waits for them and a Close, those that do not leave are
+//! cut, and then its listener is ended.
 //!
-//! On the control runtime, within the gateway's turn. It waits for what the shards say, each time
-//! with a limit, and `Host::cut` ends every wait.
+//! This runs on the control runtime while the gateway's verb lock is held. Each wait for the shards
+//! has a limit, and cancelling `Host::cut` ends all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +27,18 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// The same where a stop is cut short.
 const CUT_WAIT: Duration = Duration::from_millis(100);
 
-/// Steps in which closes are spread over `close-spread`.
+/// The pause between two groups of clients that are closed during `close-spread`.
 const SPREAD_STEP: Duration = Duration::from_millis(50);
 
 impl Gateway {
     /// Stops it; fine if it is stopped.
-    pub async fn stop(self: &Arc<Self>, by_hand: bool) {
+    pub(crate) async fn stop(self: &Arc<Self>, by_hand: bool) {
         let _turn = self.verb.lock().await;
         self.stop_locked(by_hand).await;
     }
 
     /// Stops it, within a verb.
-    pub async fn stop_locked(self: &Arc<Self>, by_hand: bool) {
+    pub(crate) async fn stop_locked(self: &Arc<Self>, by_hand: bool) {
         let (running, settings) = {
             let mut state = self.state();
             state.by_hand |= by_hand;
@@ -61,9 +61,10 @@ impl Gateway {
         tracing::info!(gateway = %self.id, "gateway stopped");
     }
 
-    /// The stop sequence (contract section 1). Before it, clients are closed one after the other
-    /// for so long as `spread`, while the others are served on.
-    pub async fn bring_down(
+    /// Runs the stop sequence: nothing new is taken, what is unanswered has `drain`, the clients get
+    /// their Close, the listener is told of their ends and is ended. Before that, for as long as
+    /// `spread`, clients are closed one after the other while the rest are still served.
+    pub(crate) async fn bring_down(
         &self,
         running: &Running,
         settings: &GatewaySettings,
@@ -93,7 +94,7 @@ impl Gateway {
         core.submit(shared, Op::CloseAll { closing });
         self.wait_empty(&host, shared, CLOSE_WAIT + Duration::from_millis(200), cut).await;
         if cut.is_cancelled() {
-            // However short: a client that answers at once is told the truth.
+            // A short wait all the same, so that a client that answers at once is seen to leave in order.
             self.wait_empty(&host, shared, CUT_WAIT, &CancellationToken::new()).await;
         }
         core.post_all(shared, || HubMsg::CutAll);

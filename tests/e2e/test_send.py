@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import PATIENCE, WSGW, private_env, run_cli, wait_until
+from harness import PATIENCE, WSGW, private_env, run_cli
 
 
 def test_it_prints_how_many_got_it(serve):

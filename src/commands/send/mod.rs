@@ -66,7 +66,7 @@ fn names(gone: &[String]) -> String {
     escape(&gone.join(", ")).into_owned()
 }
 
-/// Why it is a failure that nobody got it, where it is one.
+/// The reason, if it is a failure that nobody got the message.
 fn nobody(args: &SendArgs, outcome: &PushOutcome) -> Option<String> {
     let wanted = args.require_one || !args.to.is_empty();
     if !wanted || outcome.delivered > 0 {
@@ -156,7 +156,7 @@ fn messages_path(client: &mut Client, args: &SendArgs, each: bool) -> Result<Str
         (None, Some(own)) => own.clone(),
         (None, None) => only_gateway(client)?,
     };
-    // The listener cannot answer while it waits for this command.
+    // The listener cannot answer an event while it waits for this command to end.
     let skip_hook = args.no_hook || own.as_deref() == Some(&id);
     let query = match (skip_hook, each) {
         (false, false) => "",
@@ -184,7 +184,7 @@ fn only_gateway(client: &mut Client) -> Result<String, Failure> {
         |list: &[&GatewayStatus]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
     match (running.as_slice(), list.as_slice()) {
         ([one], _) => Ok(one.id.clone()),
-        // It does not run, and the control port says so better.
+        // It does not run; the control port's error says why.
         ([], [one]) => Ok(one.id.clone()),
         ([], []) => Err(Failure::new(exit::NO_GATEWAY, "this `wsgw serve` has no gateway")),
         ([], _) => Err(Failure::new(
