@@ -80,15 +80,12 @@ pub(super) fn start(keep_history: bool) -> Result<(Repl, Printer), Failure> {
     screen.watch_job()?;
     let (tell, typed) = mpsc::unbounded_channel();
     let mut editor = editor(&screen)?;
-    let file = match history::file() {
-        Ok(file) if keep_history => file,
-        Err(why) if keep_history => {
-            // The receiver is right here.
-            let _ = tell.send(Typed::Notice(why));
-            None
-        }
-        _ => None,
-    };
+    let file = if keep_history { history::file() } else { Ok(None) };
+    let file = file.unwrap_or_else(|why| {
+        // The receiver is right here.
+        let _ = tell.send(Typed::Notice(why));
+        None
+    });
     if let Some(path) = &file {
         // One that cannot be read is an empty one.
         let _ = editor.load_history(path);

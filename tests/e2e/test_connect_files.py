@@ -60,6 +60,14 @@ def test_only_a_regular_file_is_a_history(terminal, tmp_path, kind):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_without_history_its_file_is_not_touched(terminal, tmp_path):
+    history = tmp_path / "state/wsgw/history"
+    with ws_server(echo) as url:
+        t = terminal("--no-history", url)
+        t.wait("* connected").type("one\r").wait("< one").type("\x04")
+        assert t.exit() == 0 and not history.exists()
+
+
 def test_a_history_that_is_exchanged_meanwhile_is_left_alone(terminal, tmp_path):
     history = tmp_path / "state/wsgw/history"
     with ws_server(echo) as url:
