@@ -7,9 +7,9 @@ use clap::ValueHint;
 use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeValue;
 
-use crate::config::file::Value;
 use crate::config::kinds::{AnyPath, Items, Located, Scalar, Text};
-use crate::config::settings::ControlListen;
+use crate::config::place::Value;
+use crate::config::values::ControlListen;
 use crate::net::host;
 use crate::ws::origin::Origin;
 

@@ -9,10 +9,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ValueHint};
 use toml::de::{DeFloat, DeInteger, DeValue};
 
-use crate::config::file::{Place, Value, found};
 use crate::config::options::Kind;
-use crate::config::settings::ListenerCommand;
+use crate::config::place::{Place, Value, found};
 use crate::config::units;
+use crate::config::values::{ListenerCommand, NamedValues};
 use crate::paths;
 
 /// A kind whose value is one piece of text, as a flag and in the file.
@@ -229,11 +229,6 @@ impl Scalar for Text {
         let text = text.trim();
         if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
     }
-}
-
-/// A type with a few values that have names.
-pub(crate) trait NamedValues: Copy + 'static {
-    const NAMES: &'static [(&'static str, Self)];
 }
 
 /// One of a few names.

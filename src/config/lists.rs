@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::config::kinds::Items;
-use crate::config::settings::HeaderRule;
+use crate::config::values::HeaderRule;
 use crate::listener::protocol::hooks::Hooks;
 use crate::ws::handshake::is_token;
 

@@ -12,14 +12,17 @@ pub mod id;
 mod kinds;
 mod lists;
 mod options;
+mod place;
 pub mod settings;
 mod tables;
 pub mod units;
+mod values;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::file::{Entry, Errors, FileOptions};
+use crate::config::file::{Entry, FileOptions};
 use crate::config::options::Options as _;
+use crate::config::place::Errors;
 use crate::config::settings::ServeSettings;
 use crate::error::Failure;
 use crate::paths;

@@ -8,7 +8,7 @@
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches};
 
-use crate::config::file::{Place, Table, Value};
+use crate::config::place::{Place, Table, Value, did_you_mean, entries};
 
 /// How the values of a key are written.
 pub(crate) trait Kind {
@@ -174,7 +174,7 @@ impl<O: Options + Clone> Kind for SubTable<O> {
     fn from_file(value: &Value<'_>, place: &mut Place<'_, '_>) -> Option<O> {
         let table: &Table<'_> = place.table(value)?;
         let mut options = O::default();
-        place.read_table(table, &mut options);
+        read_table(table, &mut options, place);
         Some(options)
     }
 
@@ -188,6 +188,20 @@ impl<O: Options + Clone> Kind for SubTable<O> {
 
     fn absent() -> Option<Option<O::Settings>> {
         Some(None)
+    }
+}
+
+/// Reads each key of a table.
+fn read_table<O: Options>(table: &Table<'_>, options: &mut O, place: &mut Place<'_, '_>) {
+    for (key, value) in entries(table) {
+        let at = key.span().start;
+        let name = key.get_ref().as_ref();
+        let full = format!("{}.{name}", place.name);
+        let mut inner = Place { reader: &mut *place.reader, name: full, at };
+        if !options.read(name, value.get_ref(), &mut inner) {
+            let hint = did_you_mean(name, O::KEYS.iter().map(|key| key.name));
+            place.reader.error(at, format!("{}: unknown key {name:?}{hint}", place.name));
+        }
     }
 }
 
@@ -242,8 +256,8 @@ macro_rules! options {
             fn read(
                 &mut self,
                 key: &str,
-                value: &$crate::config::file::Value<'_>,
-                place: &mut $crate::config::file::Place<'_, '_>,
+                value: &$crate::config::place::Value<'_>,
+                place: &mut $crate::config::place::Place<'_, '_>,
             ) -> bool {
                 match key {
                     $( $name => {

@@ -16,7 +16,7 @@ use crate::config::lists::{Headers, HookNames, Paths, Protocols};
 use crate::config::options::Flag::{self, Named};
 use crate::config::options::Unset::{Called, Is, Nothing};
 use crate::config::options::options;
-use crate::config::settings::{
+use crate::config::values::{
     ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
 };
 use crate::listener::protocol::hooks::{Hook, Hooks};

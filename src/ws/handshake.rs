@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 
 use crate::ws::request::Request;
 pub(crate) use crate::ws::request::is_token;
-use crate::ws::response::Response;
+use crate::ws::response::{Refusal, Response, bad_request};
 
 /// What the accept key's hash has behind the client's key (RFC 6455 section 1.3).
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -23,23 +23,6 @@ const KEY: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
-
-/// A request that is not upgraded.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    /// The whole answer.
-    pub(crate) response: Response,
-    /// A word for the metrics.
-    pub(crate) reason: &'static str,
-}
-
-/// 400, with what is wrong.
-pub(crate) fn bad_request(why: &str) -> Refusal {
-    Refusal {
-        response: Response::text(400, format!("Bad request: {why}.\n")),
-        reason: "bad_request",
-    }
-}
 
 /// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2).
 pub(crate) fn accept_key(key: &[u8]) -> String {

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use httparse::Header;
 
 use crate::net::host::split_host;
-use crate::ws::handshake::{Refusal, bad_request};
 use crate::ws::response::Response;
+use crate::ws::response::{Refusal, bad_request};
 
 /// The largest head of a request in bytes; a larger one is refused with 431.
 pub const MAX_HEAD: usize = 32 * 1024;

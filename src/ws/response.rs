@@ -100,6 +100,23 @@ fn required_headers(status: u16) -> &'static [(&'static str, &'static str)] {
     }
 }
 
+/// A request that is answered instead of being upgraded.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The whole answer.
+    pub(crate) response: Response,
+    /// A word for the metrics.
+    pub(crate) reason: &'static str,
+}
+
+/// 400, with what is wrong.
+pub(crate) fn bad_request(why: &str) -> Refusal {
+    Refusal {
+        response: Response::text(400, format!("Bad request: {why}.\n")),
+        reason: "bad_request",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

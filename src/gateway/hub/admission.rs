@@ -12,10 +12,9 @@ use crate::net::host::literal;
 use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
 use crate::ws::handshake;
-use crate::ws::handshake::{Refusal, bad_request};
 use crate::ws::origin::may_connect;
 use crate::ws::request::Request;
-use crate::ws::response::Response;
+use crate::ws::response::{Refusal, Response, bad_request};
 
 const PAGE: &str = "<!doctype html>\n<title>wsgw</title>\n<p>This is a WebSocket server (wsgw). \
                     Connect with a WebSocket client, for example <code>wsgw connect</code>.</p>\n";

@@ -1,0 +1,99 @@
+//! Values that settings have: plain data, and the names of choices.
+
+use std::path::PathBuf;
+
+/// A type with a few values that have names.
+pub(crate) trait NamedValues: Copy + 'static {
+    const NAMES: &'static [(&'static str, Self)];
+}
+
+/// Where the control port listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlListen {
+    /// Switched off.
+    Off,
+    /// `ADDR:PORT`; port 0 takes a free one.
+    Tcp(String, u16),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+/// Whether a gateway is started with `serve`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Startup {
+    /// Started with `serve`.
+    Automatic,
+    /// Started by `wsgw start`.
+    Manual,
+    /// Never started.
+    Disabled,
+}
+
+/// Who gets a message when the answer names no `connections`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Every open connection, the sender too.
+    All,
+    /// Every open connection but the sender.
+    Others,
+    /// The sender alone.
+    Sender,
+    /// Nobody.
+    None,
+}
+
+/// What becomes of a message whose answer did not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// It is dropped.
+    Drop,
+    /// It goes out unchanged, by `route`.
+    Broadcast,
+    /// Its sender is closed with 1011.
+    Close,
+}
+
+/// The listener's command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerCommand {
+    /// Program and arguments; `sh -c STRING` where one string was given.
+    pub argv: Vec<std::ffi::OsString>,
+    /// Directory in which it runs.
+    pub directory: PathBuf,
+}
+
+/// One entry of `headers`, lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderRule {
+    /// `*`.
+    All,
+    /// `x-*`.
+    Prefix(String),
+    /// A name.
+    Name(String),
+}
+
+impl NamedValues for Startup {
+    const NAMES: &'static [(&'static str, Startup)] = &[
+        ("automatic", Startup::Automatic),
+        ("manual", Startup::Manual),
+        ("disabled", Startup::Disabled),
+    ];
+}
+
+impl NamedValues for Route {
+    const NAMES: &'static [(&'static str, Route)] = &[
+        ("all", Route::All),
+        ("others", Route::Others),
+        ("sender", Route::Sender),
+        ("none", Route::None),
+    ];
+}
+
+impl NamedValues for OnTimeout {
+    const NAMES: &'static [(&'static str, OnTimeout)] = &[
+        ("drop", OnTimeout::Drop),
+        ("broadcast", OnTimeout::Broadcast),
+        ("close", OnTimeout::Close),
+    ];
+}
