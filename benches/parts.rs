@@ -6,14 +6,13 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use wsgw::listener::exchange::incoming::choose;
 use wsgw::listener::protocol::answer;
 use wsgw::listener::protocol::answer::Line;
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::Body;
 use wsgw::listener::protocol::push::Push;
-use wsgw::listener::recipients::Recipients;
+use wsgw::listener::recipients::{Recipients, resolve_recipients};
 use wsgw::ws::decoder;
 use wsgw::ws::frame;
 
@@ -114,12 +113,14 @@ fn routing(c: &mut Criterion) {
             b.iter(|| {
                 let Line::Answer(_, fields) = answer::parse(black_box(&line)) else { return };
                 let Ok(answer) = fields.message(false) else { return };
-                let listed = answer.chosen.connections.as_deref();
-                black_box(choose(listed, &[], |_| Recipients::All));
+                let listed = answer.lists.connections.as_deref();
+                black_box(resolve_recipients(listed, &[], |_| Recipients::All));
             });
         });
         group.bench_function("from the names", |b| {
-            b.iter(|| black_box(choose(Some(black_box(&names)), &[], |_| Recipients::All)));
+            b.iter(|| {
+                black_box(resolve_recipients(Some(black_box(&names)), &[], |_| Recipients::All))
+            });
         });
     }
     let frame = frame::text("hello");

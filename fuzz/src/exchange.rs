@@ -1,8 +1,8 @@
 //! The exchange under any sequence of events, lines, restarts and times, against a simple model of
 //! what the listener protocol promises.
 
-mod heard;
-mod through;
+mod completion;
+mod inbound;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use wsgw::listener::protocol::hooks::Hook;
 use wsgw::listener::protocol::push::Push;
 use wsgw::ws::payload::Payload;
 
-use self::through::Through;
+use self::completion::Completion;
 use super::{Choices, gateway_with};
 
 /// What an asked event is about.
@@ -41,8 +41,8 @@ enum About {
 struct Conn {
     closed: bool,
     /// Whether an incarnation was told of its open; of its close.
-    opened_told: bool,
-    closed_told: bool,
+    open_announced: bool,
+    close_announced: bool,
     /// Its messages that no incarnation saw yet.
     unseen: VecDeque<usize>,
     /// Its messages that are not through.
@@ -76,7 +76,7 @@ struct Incarnation {
     wrote_line: bool,
     since: Option<Instant>,
     /// Old events come one at a time.
-    careful: bool,
+    one_at_a_time: bool,
     /// What was owed when it began and has not come.
     to_redeliver: BTreeSet<u64>,
 }
@@ -106,7 +106,7 @@ struct Model {
     here: Incarnation,
     exits: u32,
     alone: Option<(u64, u32)>,
-    barren: Option<(u32, Instant)>,
+    silent_exits: Option<(u32, Instant)>,
     results_given: VecDeque<String>,
 }
 
@@ -166,7 +166,7 @@ impl Model {
             here: Incarnation::default(),
             exits: 0,
             alone: None,
-            barren: None,
+            silent_exits: None,
             results_given: VecDeque::new(),
         }
     }
@@ -230,7 +230,7 @@ impl Model {
                 }
             }
         }
-        self.settle();
+        self.check_step();
     }
 
     fn open(&mut self) {
@@ -284,7 +284,7 @@ impl Model {
         self.exchange.push(PushAsk { push, reply, ticket: Box::new(ticket) }, self.now);
     }
 
-    fn push_is_through(&self, number: usize) -> bool {
+    fn push_is_complete(&self, number: usize) -> bool {
         Arc::strong_count(&self.pushes[number].1) == 1
     }
 
@@ -310,7 +310,7 @@ impl Model {
             self.exchange.written(some, self.now);
             while let Some(end) = self.here.partial.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.here.partial.drain(..=end).collect();
-                self.heard(&line);
+                self.inbound(&line);
             }
         }
     }
@@ -339,7 +339,10 @@ impl Model {
         (self.exits, self.alone) = (0, None);
         self.line(&line);
         let fault = how >= 3 && !matches!(owed.about, About::Handshake(_));
-        self.expect_through(&[(owed.about, if fault { Through::Dropped } else { Through::Sent })]);
+        self.expect_completed(&[(
+            owed.about,
+            if fault { Completion::Dropped } else { Completion::Sent },
+        )]);
     }
 
     fn noise(&mut self, how: usize) {
@@ -374,7 +377,7 @@ impl Model {
 
     fn line(&mut self, line: &str) {
         self.here.wrote_line = true;
-        self.barren = None;
+        self.silent_exits = None;
         self.exchange.output(self.now);
         self.exchange.line(line.as_bytes(), &self.results, self.now);
     }
@@ -384,10 +387,10 @@ impl Model {
         if !self.up {
             self.up = true;
             self.exchange.attach(self.now);
-            let careful = self.here.careful && !self.to_redeliver_is_over();
+            let one_at_a_time = self.here.one_at_a_time && !self.to_redeliver_is_over();
             let owed: BTreeSet<u64> = self.owed.keys().copied().collect();
             self.here = Incarnation {
-                careful: !owed.is_empty() && (careful || self.exits >= 2),
+                one_at_a_time: !owed.is_empty() && (one_at_a_time || self.exits >= 2),
                 to_redeliver: owed,
                 over: self.over.clone(),
                 since: Some(self.now),
@@ -405,9 +408,9 @@ impl Model {
             if event["event"] == "onMessage" {
                 let id = event["id"].as_u64().expect("an id");
                 self.highest = self.highest.max(id);
-                let through =
-                    event["push"].as_u64().is_some_and(|n| self.push_is_through(n as usize));
-                if !through && !self.over.contains(&id) {
+                let completed =
+                    event["push"].as_u64().is_some_and(|n| self.push_is_complete(n as usize));
+                if !completed && !self.over.contains(&id) {
                     let about = match event["push"].as_u64() {
                         Some(push) => About::Push(push as usize),
                         None => {
@@ -433,7 +436,7 @@ impl Model {
         self.up = false;
         self.results_given.clear();
         self.exits += u32::from(!wanted);
-        let mut through = Vec::new();
+        let mut completed = Vec::new();
         let mut begun = Vec::new();
         for (id, owed) in &mut self.owed {
             if owed.written.take().is_some() && !matches!(owed.about, About::Handshake(_)) {
@@ -450,7 +453,7 @@ impl Model {
                 self.alone = None;
                 let owed = self.owed.remove(&id).expect("it is owed");
                 self.over.insert(id);
-                through.push((owed.about, Through::Dropped));
+                completed.push((owed.about, Completion::Dropped));
                 if let About::Message(number) = owed.about {
                     let conn = self.conns.get_mut(&self.messages[number]).expect("a connection");
                     conn.unseen.retain(|m| *m != number);
@@ -462,15 +465,15 @@ impl Model {
         self.owed.retain(|_, owed| !matches!(owed.about, About::Handshake(_)));
         self.refused_handshakes();
         assert!(self.handshakes.is_empty(), "an end refuses all that wait");
-        self.expect_through(&through);
-        if exit.give_up {
+        self.expect_completed(&completed);
+        if exit.start_clean {
             assert!(!wrote_line);
-            self.give_up();
+            self.start_clean();
         }
     }
 
     /// The gateway starts the listener clean: all that it knew is over.
-    fn give_up(&mut self) {
+    fn start_clean(&mut self) {
         self.exchange.start_clean();
         for (_, conn) in self.conns.iter_mut() {
             conn.forgotten = true;

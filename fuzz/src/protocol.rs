@@ -48,7 +48,7 @@ pub fn listener_line(data: &[u8]) {
         if let Some(body) = answer.body {
             whole_frame(&body);
         }
-        for list in [answer.chosen.connections, answer.chosen.except].into_iter().flatten() {
+        for list in [answer.lists.connections, answer.lists.except].into_iter().flatten() {
             let (ids, unknown) = resolve(&list);
             assert!(ids.is_sorted_by(|a, b| a < b) && unknown.is_sorted_by(|a, b| a < b));
             assert!(list.iter().all(|name| {
@@ -163,8 +163,8 @@ pub fn push(data: &[u8]) {
         let Line::Answer(same, fields) = answer::parse(echo) else { panic!("no answer") };
         assert_eq!(same, id);
         let answer = fields.message(push.payload().is_binary()).expect("an echo is no fault");
-        assert_eq!(answer.chosen.connections.as_deref(), push.connections());
-        assert_eq!(answer.chosen.except.as_deref(), push.except());
+        assert_eq!(answer.lists.connections.as_deref(), push.connections());
+        assert_eq!(answer.lists.except.as_deref(), push.except());
         let frame = match answer.body {
             None => push.payload().websocket().clone(),
             Some(NewBody::Text(text)) => frame::text(&text),

@@ -14,7 +14,7 @@ pub(crate) mod context;
 pub(crate) mod core;
 pub mod engine;
 pub(crate) mod hub;
-pub mod io;
+pub(crate) mod io;
 pub mod metrics;
 pub(crate) mod msg;
 pub(crate) mod occupancy;

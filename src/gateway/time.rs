@@ -26,12 +26,6 @@ impl Millis {
         Millis(self.0.saturating_add(millis))
     }
 
-    /// So many milliseconds earlier, or the first point in time.
-    #[must_use]
-    pub fn before(self, millis: u64) -> Millis {
-        Millis::new(self.get().saturating_sub(millis))
-    }
-
     /// Milliseconds since `earlier`; 0 if that is later.
     pub fn since(self, earlier: Millis) -> u64 {
         self.get().saturating_sub(earlier.get())

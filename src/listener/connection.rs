@@ -1,22 +1,22 @@
-//! What the listener is told of a connection.
+//! The facts about a connection that events and lists show.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::listener::protocol::connid::ConnId;
 
-/// What is kept of a connection's request, shared by its shard and the exchange.
+/// What is kept of a connection's request. Its shard and the exchange share it.
 #[derive(Debug)]
 pub struct ConnInfo {
-    /// Its name.
+    /// The connection.
     pub id: ConnId,
     /// When its 101 was sent.
     pub opened_at: SystemTime,
-    /// `ADDR:PORT`; behind a trusted proxy the address alone.
+    /// The client's `ADDR:PORT`, or only its address if a trusted proxy named it.
     pub remote: Box<str>,
-    /// The members that `onClientOpen` says of it; they begin with the path.
+    /// The members of `onClientOpen` that describe the request; the first is the path.
     pub members: Box<[u8]>,
-    /// Bytes of the path as a JSON string.
+    /// The length of the path as a JSON string, in bytes.
     pub path_len: usize,
 }
 
@@ -32,18 +32,18 @@ impl ConnInfo {
 /// How a connection ended, for `onClientClose`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// The code of the client's Close; 1005 for an empty one, 1006 for none.
+    /// The code of the client's Close: 1005 if it had none, 1006 if no Close came.
     pub code: u16,
-    /// Its reason.
+    /// The reason of the client's Close.
     pub reason: String,
     /// Whether both sides sent a Close.
     pub clean: bool,
 }
 
-/// One connection, as it is listed.
+/// A connection as `wsgw connections` lists it.
 #[derive(Debug, Clone)]
 pub struct ConnectionRow {
-    /// Its request.
+    /// The connection and its request.
     pub info: Arc<ConnInfo>,
     /// Bytes that wait for its socket.
     pub queued: usize,

@@ -1,8 +1,8 @@
-//! The operations on a gateway's connections that take place in one order for all of them.
+//! The operations on a gateway's connections. All shards carry them out in one order.
 //!
-//! The exchange decides on some, the control port asks for others, and connections that end add
-//! theirs. Whoever makes one hands it to `gateway::core::Core::submit`; each shard carries out its
-//! part in `gateway::hub::fanout`. A new operation is a variant here and an arm there.
+//! Operations come from the exchange, from the control port, and from connections that end. They are
+//! handed to `gateway::core::Core::submit`, and each shard carries out its part in
+//! `gateway::hub::fanout`. A new operation needs a variant here and an arm there.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::listener::report::DeliveryReport;
 use crate::ws::close::Closing;
 use crate::ws::payload::Payload;
 
-/// One operation.
+/// An operation on a gateway's connections.
 pub enum Op {
     /// Send a message.
     Deliver(Delivery),
-    /// Close one connection, behind what was delivered to it so far.
+    /// Close a connection after the messages that were delivered to it so far.
     Close {
         /// The connection.
         conn: ConnId,
@@ -27,10 +27,10 @@ pub enum Op {
         code: u16,
         /// The reason that the client gets.
         reason: String,
-        /// Who is told what came of it.
+        /// Who is told whether the connection was there.
         reply: CloseReply,
     },
-    /// Answer a client's Close, behind what was delivered to it so far.
+    /// Answer a client's Close after the messages that were delivered to the client so far.
     Finish {
         /// The connection.
         conn: ConnId,
@@ -40,34 +40,35 @@ pub enum Op {
         /// The close code and reason that the clients get.
         closing: Closing,
     },
-    /// Close one part in `parts` of the connections, at random.
+    /// Close one in `parts` of the connections, chosen at random.
     CloseShare {
         /// The close code and reason that the clients get.
         closing: Closing,
-        /// How many shares all connections make.
+        /// The connections are divided into so many shares, one of which is closed.
         parts: u32,
     },
 }
 
-/// A message for recipients.
+/// A message and its recipients.
 pub struct Delivery {
     /// The message.
     pub payload: Payload,
     /// Who gets it.
     pub to: Recipients,
-    /// Its sender, where no listener was asked: the message counts against it until it is sent.
+    /// The sender, if the listener was not asked. Until the message is sent, it counts against the
+    /// sender's limits.
     pub from: Option<ConnId>,
-    /// Who wants to know what became of it.
+    /// Counts the outcome, if somebody waits for it.
     pub report: Option<Arc<DeliveryReport>>,
 }
 
 impl Delivery {
-    /// A message that counts against no sender.
+    /// A delivery that does not count against its sender.
     pub fn new(payload: Payload, to: Recipients, report: Option<Arc<DeliveryReport>>) -> Delivery {
         Delivery { payload, to, from: None, report }
     }
 
-    /// The same for another shard.
+    /// The same delivery for another shard. The message is not copied.
     #[must_use]
     pub fn share(&self) -> Delivery {
         Delivery {
@@ -83,8 +84,8 @@ impl Delivery {
 pub enum CloseReply {
     /// Nobody.
     None,
-    /// The listener: the command's `ref`.
+    /// The listener, by a result line with this `ref`.
     Listener(String),
-    /// The control port: the connection as it was, or `None` if it was gone.
+    /// The control port. It gets the connection as it was, or `None` if there was none.
     Control(oneshot::Sender<Option<ConnectionRow>>),
 }

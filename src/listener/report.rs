@@ -1,6 +1,8 @@
-//! The report on a delivery that somebody asked for: a push, or a command with a `ref`.
+//! Counts the outcome of a delivery for a requester that waits for it: for a push, or for a command
+//! with a `ref`.
 //!
-//! The shards that deliver share it; the one that finishes last sends the outcome.
+//! The shards that deliver the message share one report. The shard that finishes last hands the outcome
+//! to the requester.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -10,18 +12,18 @@ use tokio::sync::oneshot;
 use crate::api::{ApiError, PushOutcome};
 use crate::listener::protocol::connid::ConnId;
 
-/// Who is told.
+/// Who gets the outcome.
 pub enum Reply {
     /// The requester of a push.
     Push(PushReply),
-    /// The listener, by a result line with this `ref`.
+    /// A function that is called with the outcome, for example to write a result line.
     Command(Box<dyn FnOnce(PushOutcome) + Send>),
 }
 
 /// Where a push's outcome goes.
 pub type PushReply = oneshot::Sender<Result<PushOutcome, ApiError>>;
 
-/// The counts of one delivery, as the shards add to them.
+/// The outcome of one delivery so far.
 pub struct DeliveryReport {
     shards: AtomicUsize,
     delivered: AtomicU64,
@@ -30,8 +32,8 @@ pub struct DeliveryReport {
 }
 
 impl DeliveryReport {
-    /// A report that is complete when `shards` have reported; `gone` holds the names that cannot be
-    /// those of a connection.
+    /// A report that is complete when `shards` shards have finished. `gone` holds the listed names that
+    /// are not names of connections.
     pub fn new(shards: usize, gone: Vec<String>, reply: Reply) -> DeliveryReport {
         DeliveryReport {
             shards: AtomicUsize::new(shards),
@@ -41,20 +43,20 @@ impl DeliveryReport {
         }
     }
 
-    /// Adds what one shard did so far.
+    /// Adds the recipients that a shard has delivered to, and those for which it dropped the message.
     pub fn add(&self, delivered: u64, dropped: u64) {
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
-    /// Notes a recipient that is closed or unknown.
+    /// Adds a recipient that is closed or unknown.
     pub fn gone(&self, conn: ConnId) {
         self.rest.lock().0.push(conn.to_string());
     }
 
-    /// One shard is done; the last one sends the outcome.
+    /// Notes that a shard has finished. The last one hands the outcome to the requester.
     pub fn finish(&self) {
-        // AcqRel: the last shard sees what the others added before they finished.
+        // AcqRel, so that the last shard sees what the others added before they finished.
         if self.shards.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
@@ -66,7 +68,7 @@ impl DeliveryReport {
         let dropped = self.dropped.load(Ordering::Relaxed);
         let outcome = PushOutcome { matched: delivered + dropped, delivered, dropped, gone };
         match reply {
-            // The requester may have gone; then nobody is left to tell.
+            // An error means that the requester has gone, so nobody waits for the outcome.
             Some(Reply::Push(sender)) => drop(sender.send(Ok(outcome))),
             Some(Reply::Command(tell)) => tell(outcome),
             None => {}

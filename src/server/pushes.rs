@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 use crate::api::{ApiError, ErrorCode, PushOutcome};
 use crate::gateway::msg::PrimaryMsg;
 use crate::gateway::shared::Shared;
-use crate::listener::exchange::incoming::choose;
-use crate::listener::exchange::{PushAsk, route_recipients};
+use crate::listener::exchange::PushAsk;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
+use crate::listener::recipients::{resolve_recipients, route_recipients};
 use crate::listener::report::{DeliveryReport, Reply};
 use crate::server::{Host, Server};
 
@@ -120,7 +120,7 @@ impl Server {
         }
         gateway.metrics.pushes.inc();
         let except = push.except().unwrap_or_default();
-        let (to, gone) = choose(push.connections(), except, |except| {
+        let (to, gone) = resolve_recipients(push.connections(), except, |except| {
             route_recipients(settings.route, None, except)
         });
         gateway.metrics.listener.gone.add(gone.len() as u64);

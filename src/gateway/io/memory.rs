@@ -1,14 +1,13 @@
-//! Memory that a crowd of connections left behind, back to the system.
+//! Gives memory that many connections have left behind back to the system.
 //!
 //! # Why it is sound
-//! `malloc_trim` takes no pointer, changes nothing that anybody can see, and may be called by any
-//! thread at any time.
+//! `malloc_trim` takes no pointer, keeps all allocations as they are, and may be called by any thread
+//! at any time.
 #![allow(unsafe_code)]
 
-/// Gives back the pages that hold nothing any more: the allocator of glibc keeps them otherwise,
-/// wherever they do not lie at the end of its heap. A millisecond or so; other allocators need no
-/// such call.
-pub fn trim() {
+/// Gives empty pages back to the system. Without it, the allocator of glibc keeps those that are not at
+/// the end of its heap. Takes about a millisecond. With other allocators it does nothing.
+pub(crate) fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: see the module's proof.
     unsafe {

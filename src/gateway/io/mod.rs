@@ -1,9 +1,10 @@
-//! Sockets: TLS or not, what they have not taken yet, deadlines, io_uring.
+//! Sockets and timers: plain and TLS sockets, the frames that a socket has not taken yet, deadlines,
+//! and sending with io_uring. Each value here belongs to one shard, so there is no lock.
 
-pub mod memory;
-pub mod outbox;
-pub mod send_queue;
-pub mod timers;
-pub mod transport;
+pub(crate) mod memory;
+pub(crate) mod outbox;
+pub(crate) mod send_queue;
+pub(crate) mod timers;
+pub(crate) mod transport;
 #[cfg_attr(not(target_os = "linux"), path = "no_uring.rs")]
-pub mod uring;
+pub(crate) mod uring;

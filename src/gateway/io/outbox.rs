@@ -1,51 +1,53 @@
-//! What a connection's socket has not taken yet: whole frames, the first of them perhaps in part.
+//! The frames that a connection's socket has not taken yet. The socket may have taken a part of the
+//! first frame.
 //!
-//! Bounded in bytes by `max-queue`; a message always enters an empty queue. Nobody waits here: what
-//! does not fit makes the connection a slow consumer.
+//! The queue is bounded in bytes by `max-queue`, but an empty queue takes every message. Senders do not
+//! wait: if a message does not fit, the connection is closed as a slow consumer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
 use bytes::{Buf, Bytes};
 
-/// Slices that one `writev` takes at most.
+/// The most slices in one `writev`.
 const SLICES: usize = 64;
 
-/// What a waiting frame costs beside its bytes. It is counted, for thousands of the smallest frames
-/// would otherwise take many times the memory that `max-queue` promises.
+/// The memory of a waiting frame beside its bytes. It is counted because thousands of tiny frames would
+/// otherwise take many times the memory that `max-queue` allows.
 const FRAME_COST: usize = size_of::<Bytes>();
 
 /// Frames that wait for one socket.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// Whether the first frame was begun: then it has to be finished before anything else goes.
+    /// Whether the socket has taken a part of the first frame, which must then be sent to its end.
     begun: bool,
 }
 
-/// What a flush came to.
+/// The result of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
-    /// All is out.
+pub(crate) enum Flush {
+    /// The socket took everything.
     Empty,
-    /// The socket takes no more for now; whether it took anything.
+    /// The socket takes no more for now; the value says whether it took anything.
     Full(bool),
 }
 
 impl Outbox {
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the waiting frames.
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes that wait and the memory that holds them: what is bounded.
-    pub fn cost(&self) -> usize {
+    /// Bytes of the waiting frames and of the memory beside them. This is what `max-queue` bounds.
+    pub(crate) fn cost(&self) -> usize {
         self.bytes + self.frames.len() * FRAME_COST
     }
 
-    /// Adds a frame, `sent` bytes of which are out already; false if it does not fit in `max`.
-    pub fn push(&mut self, frame: Bytes, sent: usize, max: usize) -> bool {
+    /// Adds a frame of which the socket has already taken `sent` bytes. Returns false if the frame does
+    /// not fit in `max` bytes.
+    pub(crate) fn push(&mut self, frame: Bytes, sent: usize, max: usize) -> bool {
         let rest = frame.len() - sent;
         if !self.frames.is_empty() && self.cost() + rest > max {
             return false;
@@ -54,8 +56,8 @@ impl Outbox {
         true
     }
 
-    /// Adds a control frame or a response, which is small and never refused.
-    pub fn push_always(&mut self, mut frame: Bytes, sent: usize) {
+    /// Adds a frame whatever the bound: control frames and responses are small.
+    pub(crate) fn push_always(&mut self, mut frame: Bytes, sent: usize) {
         frame.advance(sent);
         if frame.is_empty() {
             return;
@@ -67,25 +69,25 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
-    /// Empties it for another connection; a large one gives its memory back.
-    pub fn reset(&mut self) {
+    /// Empties the queue for another connection and gives back the memory of a large one.
+    pub(crate) fn reset(&mut self) {
         self.frames.clear();
         self.frames.shrink_to(SLICES);
         self.bytes = 0;
         self.begun = false;
     }
 
-    /// Throws the waiting frames away, but for one that was begun.
-    pub fn discard_waiting(&mut self) {
+    /// Drops the waiting frames, except one of which the socket has taken a part.
+    pub(crate) fn discard_waiting(&mut self) {
         self.frames.truncate(usize::from(self.begun));
         self.bytes = self.frames.iter().map(Bytes::len).sum();
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much as the socket takes.
     ///
     /// # Errors
-    /// The socket's, but for `WouldBlock` and `Interrupted`.
-    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Flush> {
+    /// Those of the socket, except `WouldBlock` and `Interrupted`.
+    pub(crate) fn flush(&mut self, socket: &mut impl Write) -> io::Result<Flush> {
         let mut took = false;
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -129,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket that takes what it is told, then blocks.
+    /// A socket that takes `room` bytes and then blocks.
     struct Narrow {
         room: usize,
         got: Vec<u8>,
@@ -152,8 +154,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the socket takes when, the bytes are those of the frames, in their order, each
-        /// frame whole or not at all.
+        /// However few bytes the socket takes at a time, it gets whole frames in their order, and
+        /// nothing of a frame that was dropped.
         #[test]
         fn frames_are_never_torn(
             lengths in proptest::collection::vec(1usize..40, 1..20),
@@ -190,7 +192,7 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Op {
-        /// A frame so long, perhaps begun by a write that went past the queue.
+        /// A frame of this length. If true, a write past the empty queue has sent half of it.
         Push(usize, bool),
         Control(usize),
         Flush(usize),
@@ -209,7 +211,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list of frames: what is refused, what waits, what comes out.
+        /// Compares it with a plain list of frames: which are refused, which wait, what is written.
         #[test]
         fn it_is_a_bounded_list_of_frames(
             ops in prop::collection::vec(op(), 0..60),
@@ -217,14 +219,14 @@ mod tests {
         ) {
             let mut outbox = Outbox::default();
             let mut socket = Narrow { room: 0, got: Vec::new() };
-            // Each frame: its byte, what is left of it, whether it was begun.
+            // For each frame: its byte, the rest of its length, and whether it was begun.
             let mut model: VecDeque<(u8, usize, bool)> = VecDeque::new();
             let mut expected = Vec::new();
             for (i, op) in ops.into_iter().enumerate() {
                 let byte = i as u8;
                 match op {
                     Op::Push(length, begun) => {
-                        // Only an empty queue is written past.
+                        // Only an empty queue allows a write past it.
                         let sent = if begun && model.is_empty() { length / 2 } else { 0 };
                         let frame = Bytes::from(vec![byte; length]);
                         let held: usize = model.iter().map(|(_, n, _)| n + FRAME_COST).sum();

@@ -1,15 +1,15 @@
-//! How much of what was sent the other side has not acknowledged yet.
+//! The bytes that were sent on a socket and that the other side has not acknowledged yet.
 //!
 //! # Why it is sound
-//! `SIOCOUTQ` (called `TIOCOUTQ` in libc; tcp(7)) writes one `int` to the address that it is given,
-//! and reads or keeps nothing else. The address is that of a local variable of that type, which
-//! outlives the call. The descriptor is borrowed for the call.
+//! `SIOCOUTQ` (called `TIOCOUTQ` in libc; see tcp(7)) writes one `int` to the address that it is given.
+//! It accesses no other memory and does not keep the address. The address is that of a local variable
+//! of that type, which outlives the call. The descriptor is borrowed for the call.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Bytes in the socket's send queue; 0 where the system cannot tell.
-pub fn unacknowledged(socket: BorrowedFd<'_>) -> usize {
+/// Bytes in the socket's send queue, or 0 on systems that do not tell.
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> usize {
     #[cfg(target_os = "linux")]
     {
         let mut bytes: libc::c_int = 0;
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_read_is_counted() {
+    fn unread_bytes_are_counted() {
         let acceptor = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
         let (mut server, _) = acceptor.accept().unwrap();
@@ -47,6 +47,6 @@ mod tests {
         assert!(full > 0);
         let mut got = vec![0; sent];
         client.read_exact(&mut got).unwrap();
-        assert!(unacknowledged(server.as_fd()) < full, "what was read is acknowledged");
+        assert!(unacknowledged(server.as_fd()) < full, "the bytes that were read are acknowledged");
     }
 }

@@ -1,8 +1,8 @@
-//! A client's socket, with TLS or without: both are read and written the same way.
+//! A client's socket, with or without TLS. Both kinds are read and written in the same way.
 //!
-//! Nonblocking throughout. With TLS, bytes that were taken may still wait inside the record layer;
-//! [`Transport::flush_tls`] sends them on when the socket is writable again, and no more are taken
-//! meanwhile, so that the pressure is the same as without.
+//! Nothing here blocks. With TLS, bytes that were taken may still wait in the record layer.
+//! [`Transport::flush_tls`] sends them when the socket is writable again. Until then no more bytes are
+//! taken, so backpressure works as it does without TLS.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -12,12 +12,13 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use rustls::{ServerConfig, ServerConnection};
 
-/// Reads of a TLS socket that bring no byte for us, one after the other: records can be empty.
+/// Reads of a TLS socket in a row that may bring no data, because records can be empty. After them
+/// other connections have their turn.
 const EMPTY_READS: usize = 16;
 
 /// One client's socket.
 #[derive(Debug)]
-pub struct Transport {
+pub(crate) struct Transport {
     tcp: TcpStream,
     tls: Option<Box<Tls>>,
 }
@@ -25,18 +26,18 @@ pub struct Transport {
 #[derive(Debug)]
 struct Tls {
     session: ServerConnection,
-    /// Whether our side is to be closed once all is out.
+    /// Whether the write side is to be shut down once the record layer is empty.
     closing: bool,
-    /// What ends the connection once what was read before is handed out.
+    /// The error that ends the connection once the data before it was read.
     failed: Option<io::Error>,
 }
 
 impl Transport {
-    /// A socket that was accepted.
+    /// Wraps a socket that was accepted.
     ///
     /// # Errors
-    /// TLS cannot be set up.
-    pub fn new(tcp: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Transport> {
+    /// The TLS session cannot be set up.
+    pub(crate) fn new(tcp: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Transport> {
         let tls = match tls {
             None => None,
             Some(config) => {
@@ -48,37 +49,37 @@ impl Transport {
         Ok(Transport { tcp, tls })
     }
 
-    /// The socket itself.
-    pub fn tcp(&mut self) -> &mut TcpStream {
+    /// The TCP socket, for registration.
+    pub(crate) fn tcp(&mut self) -> &mut TcpStream {
         &mut self.tcp
     }
 
-    /// The socket itself, to be asked.
-    pub fn socket(&self) -> BorrowedFd<'_> {
+    /// The TCP socket, for queries.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.tcp.as_fd()
     }
 
-    /// Whether bytes written to the socket are those of the frames: not with TLS.
-    pub fn is_plain(&self) -> bool {
+    /// Whether frames are written to the socket as they are, without TLS.
+    pub(crate) fn is_plain(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// Whether a short read has emptied the socket: not so with TLS, whose records end where they
-    /// like.
-    pub fn short_read_is_all(&self) -> bool {
+    /// Whether a short read means that the socket is empty. With TLS it may only mean the end of a
+    /// record.
+    pub(crate) fn short_read_is_all(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// Whether bytes that were taken still wait inside the record layer.
-    pub fn tls_pending(&self) -> bool {
+    /// Whether bytes that were taken still wait in the record layer.
+    pub(crate) fn tls_pending(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.session.wants_write())
     }
 
-    /// Sends what the record layer holds; true if nothing is left.
+    /// Sends the bytes in the record layer. Returns true if none is left.
     ///
     /// # Errors
-    /// The connection's end.
-    pub fn flush_tls(&mut self) -> io::Result<bool> {
+    /// The socket failed; the connection has ended.
+    pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return Ok(true) };
         while tls.session.wants_write() {
             match tls.session.write_tls(&mut self.tcp) {
@@ -96,22 +97,22 @@ impl Transport {
         Ok(true)
     }
 
-    /// Ends TLS in order before the socket is closed, as far as the socket takes it.
-    pub fn close_notify(&mut self) {
+    /// Sends a close_notify before the socket is closed, if the socket takes it.
+    pub(crate) fn close_notify(&mut self) {
         if let Some(tls) = &mut self.tls
             && !tls.session.is_handshaking()
         {
             tls.session.send_close_notify();
-            // The socket is closed in any case.
+            // An error does not matter, because the socket is closed next.
             let _ = self.flush_tls();
         }
     }
 
-    /// Says that nothing more comes from us, behind what was written.
+    /// Shuts down the write side after the bytes that were written.
     ///
     /// # Errors
-    /// The connection's end.
-    pub fn finish(&mut self) -> io::Result<()> {
+    /// The socket failed; the connection has ended.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         match &mut self.tls {
             None => self.tcp.shutdown(Shutdown::Write),
             Some(tls) => {
@@ -130,12 +131,13 @@ impl AsRawFd for Transport {
 }
 
 impl Read for Transport {
-    /// `Interrupted`: there may be more, after the others had their turn.
+    /// The error `Interrupted` means that there may be more to read, after the other connections had
+    /// their turn.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         for _ in 0..EMPTY_READS {
             let Some(tls) = &mut self.tls else { return self.tcp.read(buffer) };
             match tls.session.reader().read(buffer) {
-                // A client that cuts the line without a close_notify has left all the same.
+                // A client that closes the socket without a close_notify has left too.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
@@ -147,11 +149,12 @@ impl Read for Transport {
                 return Ok(0);
             }
             let failed = tls.session.process_new_packets().map_err(io::Error::other).err();
-            // The handshake's next step, or the alert that says what was wrong.
-            // A socket that takes nothing more may still have records, and says its end behind them.
+            // This sends the next step of the handshake, or the alert that says what was wrong. An error
+            // is ignored here: records may still be there to be read, and the next read or write after
+            // them meets the error again.
             let _ = self.flush_tls();
             if let Some(tls) = &mut self.tls {
-                // Good records in front of a bad one have their turn first.
+                // Good records before a bad one are read first.
                 tls.failed = failed;
             }
         }
@@ -178,7 +181,7 @@ impl Write for Transport {
         if tls.session.is_handshaking() {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        // Small frames share records.
+        // All slices go into the session before it is flushed, so that small frames share records.
         let taken = tls.session.writer().write_vectored(slices)?;
         self.flush_tls()?;
         if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }

@@ -1,16 +1,15 @@
-//! One frame to many sockets in one system call, by io_uring, where the kernel lets us: a third of
-//! the CPU time of a fan-out of small messages is the entry into the kernel for each socket.
+//! Sends one frame to many sockets with one system call, by io_uring, if the kernel allows it. In a
+//! fan-out of small messages, a third of the CPU time is spent on entering the kernel for each socket.
 //!
-//! Owned by one shard's thread, which makes it. Nothing is ever under
-//! way between two calls: [`Ring::send`] returns when every send is done or refused, exactly as if
-//! each had been a nonblocking `send(2)`.
+//! A ring belongs to the shard's thread that made it. No send is pending between two calls:
+//! [`Ring::send`] returns when every send is done or refused, as if each had been a nonblocking
+//! `send(2)`.
 //!
 //! # Why it is sound
-//! The kernel reads the bytes from the submission to the completion of each entry. They are borrowed
-//! by [`Ring::send`] for all of its run, and it leaves only when it has seen one completion for each
-//! entry that it queued: by returning, or by ending the process. There is no early return and no
-//! call of foreign code in between. A descriptor is a number to the kernel: one that is closed is an
-//! error of that entry alone.
+//! The kernel may read the bytes of an entry from its submission until its completion. [`Ring::send`]
+//! borrows the bytes while it runs. It returns only when it has seen one completion for each entry that
+//! it queued; otherwise it aborts the process. It has no early return and calls no foreign code in
+//! between. To the kernel a descriptor is a number: if it is closed, that entry alone fails.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -18,34 +17,36 @@ use std::os::fd::RawFd;
 
 use io_uring::{IoUring, opcode, types};
 
-/// Sends that one system call carries at most: so many take well under a millisecond.
-pub const BATCH: usize = 256;
+/// The most sends in one system call. They take well under a millisecond.
+pub(crate) const BATCH: usize = 256;
 
-/// Bytes over which a frame is not worth it: copying it costs more than entering the kernel.
-pub const LARGEST: usize = 16 * 1024;
+/// The largest frame in bytes that is sent this way. For a larger one, copying costs more than entering
+/// the kernel.
+pub(crate) const LARGEST: usize = 16 * 1024;
 
-/// Turns it off (`WSGW_IO_URING=off`), to compare or where a kernel's is not trusted.
+/// The environment variable that switches io_uring off if its value is `off`: for comparisons, or if
+/// the kernel's io_uring is not trusted.
 const SWITCH: &str = "WSGW_IO_URING";
 
-/// A socket that gets the bytes.
+/// A socket to send to.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
-    /// Whose it is; comes back with the result.
-    pub slot: u32,
+pub(crate) struct Target {
+    /// The connection's slot, which comes back with the result.
+    pub(crate) slot: u32,
     /// The socket.
-    pub fd: RawFd,
+    pub(crate) fd: RawFd,
 }
 
-/// A submission queue and its completions.
-pub struct Ring(IoUring);
+/// An io_uring of one thread.
+pub(crate) struct Ring(IoUring);
 
 impl Ring {
-    /// A ring for the calling thread, which alone may use it.
+    /// A ring for the calling thread; no other thread may use it.
     ///
     /// # Errors
-    /// The kernel has none (before 6.1), or forbids it, as containers often do; or it is switched
-    /// off.
-    pub fn new() -> io::Result<Ring> {
+    /// The kernel does not have what is needed (before 6.1) or forbids it, as in many containers; or
+    /// io_uring is switched off.
+    pub(crate) fn new() -> io::Result<Ring> {
         if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "switched off"));
         }
@@ -57,19 +58,20 @@ impl Ring {
         Ok(Ring(ring))
     }
 
-    /// Sends `bytes` to each of the targets, [`BATCH`] at most, without waiting for any. Adds one
-    /// result for each, in any order: its slot, and the bytes taken or the error's number below zero.
-    pub fn send(&mut self, bytes: &[u8], targets: &[Target], results: &mut Vec<(u32, i32)>) {
+    /// Sends `bytes` to each target (at most [`BATCH`] of them) without waiting for any socket. Adds a
+    /// result for each target, in any order: its slot, and the bytes that the socket took or the
+    /// negative error number.
+    pub(crate) fn send(&mut self, bytes: &[u8], targets: &[Target], results: &mut Vec<(u32, i32)>) {
         let mut queued = 0;
         for (index, target) in targets.iter().enumerate() {
-            // DONTWAIT: a full socket is an answer, nothing stays behind in the kernel.
+            // With MSG_DONTWAIT a full socket completes with EAGAIN, and no entry stays in the kernel.
             let send = opcode::Send::new(types::Fd(target.fd), bytes.as_ptr(), bytes.len() as u32)
                 .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                 .build()
                 .user_data(u64::from(target.slot));
-            // SAFETY: the bytes outlive the operation, see the module's proof.
+            // SAFETY: the bytes outlive the operation; see the module's proof.
             if unsafe { self.0.submission().push(&send) }.is_err() {
-                // No room: the same as sockets that are full.
+                // The submission queue is full. The rest is reported as if the sockets were full.
                 results.extend(targets[index..].iter().map(|t| (t.slot, -libc::EAGAIN)));
                 break;
             }
@@ -78,19 +80,20 @@ impl Ring {
         while queued > 0 {
             match self.0.submit_and_wait(queued) {
                 Ok(_) => {}
-                // A signal, or no memory for the moment: what is not done yet still will be.
+                // A signal came, or the kernel has no memory for the moment. The sends that are not
+                // done are waited for again.
                 Err(e)
                     if matches!(
                         e.raw_os_error(),
                         Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
                     ) => {}
                 Err(error) => {
-                    tracing::error!(%error, "io_uring failed; {SWITCH}=off does without it");
+                    tracing::error!(%error, "io_uring failed and wsgw aborts; set {SWITCH}=off to run without io_uring");
                     std::process::abort();
                 }
             }
             for done in self.0.completion() {
-                // The number that was given above.
+                // The cast is exact, because a slot was given above.
                 results.push((done.user_data() as u32, done.result()));
                 queued -= 1;
             }
@@ -110,7 +113,7 @@ mod tests {
     fn each_socket_has_its_own_result() {
         let mut ring = match Ring::new() {
             Ok(ring) => ring,
-            // A kernel that has none or forbids it says so, and the shards write one by one.
+            // The kernel does not have io_uring or forbids it. The shards write one by one then.
             Err(error) => {
                 let refusals = [libc::EPERM, libc::ENOSYS, libc::EINVAL];
                 assert!(refusals.contains(&error.raw_os_error().unwrap_or(0)), "{error}");
@@ -131,7 +134,7 @@ mod tests {
         let mut got = [0; 5];
         reader.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"hello");
-        // And again: nothing of the first round is left.
+        // A second round shows that nothing of the first one is left.
         results.clear();
         ring.send(b"x", &[target(7, &open)], &mut results);
         assert_eq!(results, [(7, 1)]);
@@ -140,8 +143,8 @@ mod tests {
         assert!(results.is_empty());
     }
 
-    /// A socket that vanished between the choice and the send is an error of its own, and shifts
-    /// nobody else's result.
+    /// The send to a socket that was closed meanwhile fails alone, and the other results keep their
+    /// slots.
     #[test]
     fn a_closed_descriptor_does_not_shift_the_results_of_others() {
         let Ok(mut ring) = Ring::new() else { return };

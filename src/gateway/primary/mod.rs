@@ -23,9 +23,10 @@ use crate::gateway::primary::accepting::Accepting;
 use crate::gateway::primary::pipes::Pipes;
 use crate::gateway::shared::Shared;
 use crate::gateway::time::Millis;
-use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, route_recipients};
+use crate::listener::exchange::{Effect, Exchange, HandshakeDecision};
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
+use crate::listener::recipients::route_recipients;
 use crate::listener::supervisor::Report;
 use crate::ws::close;
 
@@ -98,7 +99,7 @@ impl Primary {
             (Some(exchange), false) if self.pipes.is_attached() => exchange.set_settings(settings),
             (Some(exchange), false) => {
                 exchange.set_settings(settings);
-                exchange.give_up();
+                exchange.listener_removed();
                 self.next_id = exchange.next_free_id();
                 self.effects.append(&mut exchange.effects);
                 self.exchange = None;
@@ -269,7 +270,7 @@ impl Primary {
             self.detach(shared, ctx);
         }
         if let Some(exchange) = &mut self.exchange {
-            if exchange.check(ctx.instant).is_some() {
+            if exchange.check(ctx.instant) {
                 shared.report(Report::Hang);
             }
             self.pipes.write_stdin(exchange, ctx);
@@ -282,7 +283,7 @@ impl Primary {
         let wanted = self.pipes.detach();
         let Some(exchange) = &mut self.exchange else { return };
         let exit = exchange.detach(wanted, ctx.instant);
-        if exit.give_up {
+        if exit.start_clean {
             tracing::error!(
                 gateway = %shared.id,
                 "the listener exited again and again without a line while answers were owed: the \
@@ -291,7 +292,7 @@ impl Primary {
             exchange.start_clean();
         }
         self.effects.append(&mut exchange.effects);
-        if exit.give_up {
+        if exit.start_clean {
             self.effects.push(Effect::Op(Op::CloseAll { closing: close::LISTENER_FAILED }));
         }
         // A listener that was taken away by a reload leaves no exchange behind.

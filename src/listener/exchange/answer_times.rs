@@ -1,43 +1,47 @@
-//! The clock of an event: it runs from the later of "its line was fully written" and "the last
-//! answer to any event written before it". So a slow listener that keeps answering never times
-//! out, and a forgotten event still does.
+//! The times of the answers, from which the time-outs of events are counted.
+//!
+//! The time-out of an event begins when its line is fully written, and begins anew with each answer
+//! to an event that was written before it. So a slow listener that keeps answering never times out,
+//! but an event that it skips does.
 
 use std::time::Instant;
 
-/// The answers that still matter: of all answers to events before event `e`, the last one's time.
+/// Knows for each event when the last answer came to an event written before it.
 ///
-/// Kept with rising position and rising time: an answer to an earlier event at a later time makes
-/// every entry behind it meaningless.
+/// An entry is the position of an answered event in the order of writing, and the time of its
+/// answer. Both rise from entry to entry: a later answer to an earlier event replaces every entry at
+/// its position and behind it.
 #[derive(Debug, Default)]
-pub struct AnswerTimes {
+pub(super) struct AnswerTimes {
     entries: Vec<(u64, Instant)>,
 }
 
 impl AnswerTimes {
-    /// Notes an answer to the event at `position` in the order of writing.
-    pub fn answered(&mut self, position: u64, at: Instant) {
+    /// Notes an answer to the event at `position`.
+    pub(super) fn answered(&mut self, position: u64, at: Instant) {
         while self.entries.last().is_some_and(|(p, _)| *p >= position) {
             self.entries.pop();
         }
         self.entries.push((position, at));
     }
 
-    /// When the last answer came to an event written before `position`.
-    pub fn before(&self, position: u64) -> Option<Instant> {
+    /// The time of the last answer to an event written before `position`.
+    pub(super) fn before(&self, position: u64) -> Option<Instant> {
         let end = self.entries.partition_point(|(p, _)| *p < position);
         end.checked_sub(1).map(|i| self.entries[i].1)
     }
 
-    /// Forgets what no event from `oldest` on can ask for.
-    pub fn trim(&mut self, oldest: u64) {
+    /// Drops the entries that [`AnswerTimes::before`] cannot need for positions from `oldest` on.
+    pub(super) fn trim(&mut self, oldest: u64) {
         let end = self.entries.partition_point(|(p, _)| *p < oldest);
         if end > 1 {
             self.entries.drain(..end - 1);
         }
     }
 
-    /// Forgets what neither the events at these positions (sorted) nor later ones can ask for.
-    pub fn thin(&mut self, positions: &[u64]) {
+    /// Drops the entries that [`AnswerTimes::before`] needs neither for these positions (sorted) nor
+    /// for positions to come.
+    pub(super) fn thin(&mut self, positions: &[u64]) {
         let mut kept: Vec<(u64, Instant)> = Vec::with_capacity(positions.len() + 1);
         for position in positions.iter().copied().chain([u64::MAX]) {
             let end = self.entries.partition_point(|(p, _)| *p < position);
@@ -50,18 +54,12 @@ impl AnswerTimes {
         self.entries = kept;
     }
 
-    /// Entries held.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Forgets all: another incarnation.
-    pub fn clear(&mut self) {
+    /// Drops all entries, for a new incarnation.
+    pub(super) fn clear(&mut self) {
         self.entries.clear();
     }
 }
@@ -75,7 +73,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against the definition: the maximum over all answers to earlier events.
+        /// Compares it with the definition: the latest of all answers to earlier events.
         #[test]
         fn it_is_the_last_answer_to_an_earlier_event(
             answers in proptest::collection::vec(0u64..40, 0..60),

@@ -1,17 +1,19 @@
-//! Lines from the listener: answers find their event, commands become effects, the rest is a
-//! fault.
+//! The lines that the listener writes: an answer is applied to its event, a command becomes an effect,
+//! and every other line is a fault that is logged and skipped.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::{ErrorCode, PushOutcome};
-use crate::listener::exchange::{Effect, Exchange, Requester, decision_of};
+use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, Requester};
 use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::answer;
-use crate::listener::protocol::answer::{Chosen, Command, Fields, Line, NewBody};
-use crate::listener::protocol::connid::{ConnId, resolve};
-use crate::listener::recipients::Recipients;
+use crate::listener::protocol::answer::{
+    Command, Fields, HandshakeAnswer, Line, NewBody, RecipientLists,
+};
+use crate::listener::protocol::connid::ConnId;
+use crate::listener::recipients::{Recipients, resolve_recipients};
 use crate::listener::report::Reply;
 use crate::text::escape::escape;
 use crate::text::excerpt::excerpt;
@@ -55,7 +57,7 @@ fn hint(line: &[u8]) -> &'static str {
     }
 }
 
-/// The result line of a command that sent.
+/// The result line of a `send` command with this `ref`.
 pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
     // Numbers and a list of strings always serialize.
     let outcome = serde_json::to_string(outcome).unwrap_or_default();
@@ -63,7 +65,7 @@ pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
     format!("{{\"event\":\"onResult\",\"ref\":{reference},{members}")
 }
 
-/// The result line of a command that closed.
+/// The result line of a `close` command with this `ref`.
 pub fn closed_result(reference: &str, closed: Result<(), &str>) -> String {
     match closed {
         Ok(()) => format!("{{\"event\":\"onResult\",\"ref\":{reference},\"closed\":true}}"),
@@ -77,14 +79,14 @@ fn error_result(reference: &str, error: &str) -> String {
 }
 
 impl Exchange {
-    /// The listener wrote something.
+    /// Notes that the listener wrote bytes to its stdout.
     pub fn output(&mut self, now: Instant) {
         self.last_output = now;
         self.restart.wrote_byte = true;
     }
 
-    /// A line from the listener, without its newline. `results` takes the result lines of commands
-    /// that finish later, on another shard perhaps.
+    /// Handles a line from the listener, without its newline. `results` gets the result lines of
+    /// commands that finish later, from any shard.
     pub fn line(&mut self, line: &[u8], results: &Arc<dyn Fn(String) + Send + Sync>, now: Instant) {
         self.restart.line();
         if !self.forgotten.is_empty() {
@@ -93,7 +95,7 @@ impl Exchange {
                 self.owed_since = None;
             }
         }
-        // An echo, or `{"id":N}`, needs no parser: nothing changes.
+        // An echo or `{"id":N}` changes nothing, so it does not have to be parsed.
         if let Some((id, rest)) = answer::leading_id(line)
             && let Some(asked) = self.asked.get(&id)
             && (rest == b"}" || asked.line.strip_suffix(b"\n") == Some(line))
@@ -120,8 +122,8 @@ impl Exchange {
         }
     }
 
-    /// A line that was longer than `max-line` and was thrown away.
-    pub fn over_long(&mut self, max: usize, now: Instant) {
+    /// Notes a line that was longer than `max-line` and was thrown away.
+    pub(crate) fn over_long(&mut self, max: usize, now: Instant) {
         self.metrics.faults.add("over_long", 1);
         if let Some(hidden) = self.garbage.may_show(now) {
             let more = not_shown(hidden);
@@ -154,7 +156,7 @@ impl Exchange {
                 self.answer_times.clear();
                 self.owed_since = None;
             } else if self.answer_times.len() > 4 * self.settings.window.max(256) {
-                // One forgotten event must not have all answers to later ones kept.
+                // An event that is never answered must not keep the times of all later answers.
                 let mut owed: Vec<u64> = self.asked.values().filter_map(|a| a.position).collect();
                 owed.sort_unstable();
                 self.answer_times.thin(&owed);
@@ -168,29 +170,29 @@ impl Exchange {
                 let decision = fields.handshake().and_then(|answer| decision_of(answer, &offers));
                 let decision = decision.unwrap_or_else(|why| {
                     self.metrics.faults.add("handshake", 1);
-                    tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500, for the listener's answer to onHandshake is at fault: {why}");
-                    crate::listener::exchange::HandshakeDecision::Refuse(500, "The listener's answer was at fault.\n".to_owned())
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500 because the listener's answer to onHandshake is at fault: {why}");
+                    HandshakeDecision::Refuse(500, "The listener's answer was at fault.\n".to_owned())
                 });
                 self.effects.push(Effect::Handshake { conn, decision });
             }
             Requester::Conn(conn, payload) => match fields.message(payload.is_binary()) {
                 Ok(answer) => {
                     let payload = new_payload(answer.body, payload);
-                    let (to, gone) = self.recipients(Some(conn), &answer.chosen, (None, None));
+                    let (to, gone) = self.recipients(Some(conn), &answer.lists, (None, None));
                     self.metrics.gone.add(gone.len() as u64);
                     self.effects.push(Effect::deliver(payload, to, None));
                 }
                 Err(why) => {
                     self.metrics.faults.add("answer", 1);
                     self.metrics.messages_dropped.add("fault", 1);
-                    tracing::warn!(gateway = %self.gateway, %conn, id, "message dropped, for the listener's answer is at fault: {why}");
+                    tracing::warn!(gateway = %self.gateway, %conn, id, "message dropped because the listener's answer is at fault: {why}");
                 }
             },
             Requester::Push(ask) => match fields.message(ask.push.payload().is_binary()) {
                 Ok(answer) => {
                     let payload = new_payload(answer.body, ask.push.payload().clone());
                     let own = (ask.push.connections(), ask.push.except());
-                    let (to, gone) = self.recipients(None, &answer.chosen, own);
+                    let (to, gone) = self.recipients(None, &answer.lists, own);
                     self.metrics.gone.add(gone.len() as u64);
                     let report = self.report(gone, Reply::Push(ask.reply));
                     self.effects.push(Effect::deliver(payload, to, report));
@@ -198,7 +200,7 @@ impl Exchange {
                 Err(why) => {
                     self.metrics.faults.add("answer", 1);
                     self.metrics.messages_dropped.add("fault", 1);
-                    tracing::warn!(gateway = %self.gateway, id, "push dropped, for the listener's answer is at fault: {why}");
+                    tracing::warn!(gateway = %self.gateway, id, "push dropped because the listener's answer is at fault: {why}");
                     let message = format!("the listener's answer is at fault: {why}");
                     self.fail_push(*ask, ErrorCode::ListenerFault, &message);
                 }
@@ -206,17 +208,18 @@ impl Exchange {
         }
     }
 
-    /// Recipients after an answer's choice, else the event's own, else by route; and the names that
-    /// name nobody.
+    /// The recipients that the answer or command lists, else those that the push itself lists (`own`:
+    /// its `connections` and `except`), else those that `route` chooses. The second value holds the
+    /// listed names that are not names of connections.
     fn recipients(
         &self,
         sender: Option<ConnId>,
-        chosen: &Chosen,
+        lists: &RecipientLists,
         own: (Option<&[String]>, Option<&[String]>),
     ) -> (Recipients, Vec<String>) {
-        let listed = chosen.connections.as_deref().or(own.0);
-        let except = chosen.except.as_deref().or(own.1).unwrap_or_default();
-        choose(listed, except, |except| self.routed(sender, except))
+        let listed = lists.connections.as_deref().or(own.0);
+        let except = lists.except.as_deref().or(own.1).unwrap_or_default();
+        resolve_recipients(listed, except, |except| self.routed(sender, except))
     }
 
     fn command(
@@ -228,9 +231,9 @@ impl Exchange {
     ) {
         let reference = fields.reference().filter(|_| !self.settings.hooks.is_none());
         match fields.command() {
-            Ok(Command::Send { body, chosen }) => {
+            Ok(Command::Send { body, lists }) => {
                 let payload = payload_of(body);
-                let (to, gone) = self.recipients(None, &chosen, (None, None));
+                let (to, gone) = self.recipients(None, &lists, (None, None));
                 self.metrics.gone.add(gone.len() as u64);
                 let report = reference.and_then(|reference| {
                     let results = Arc::clone(results);
@@ -261,22 +264,13 @@ impl Exchange {
     }
 }
 
-/// Recipients of `listed` or, where there is no list, of `route`, less `except`; and the names in
-/// the list that name nobody.
-pub fn choose(
-    listed: Option<&[String]>,
-    except: &[String],
-    route: impl FnOnce(&[ConnId]) -> Recipients,
-) -> (Recipients, Vec<String>) {
-    let (except, excepted) = resolve(except);
-    match listed {
-        None => (route(&except), Vec::new()),
-        Some(names) => {
-            let (mut ids, mut unknown) = resolve(names);
-            ids.retain(|id| except.binary_search(id).is_err());
-            unknown.retain(|name| excepted.binary_search(name).is_err());
-            (Recipients::Only(ids.into()), unknown)
+fn decision_of(answer: HandshakeAnswer, offers: &[String]) -> Result<HandshakeDecision, String> {
+    match answer {
+        HandshakeAnswer::Reject(status, reason) => Ok(HandshakeDecision::Refuse(status, reason)),
+        HandshakeAnswer::Accept(Some(protocol)) if !offers.contains(&protocol) => {
+            Err(format!("the subprotocol {protocol:?} was not offered"))
         }
+        HandshakeAnswer::Accept(protocol) => Ok(HandshakeDecision::Accept(protocol)),
     }
 }
 
@@ -309,7 +303,7 @@ mod tests {
 
     type Names = Option<Vec<&'static str>>;
 
-    /// Some name connections, some cannot.
+    /// Names of connections, and names that no connection can have.
     fn names() -> impl Strategy<Value = Names> {
         let name = prop::sample::select(vec!["k1", "k2", "k3", "k4", "k5", "K1", "k01", "x"]);
         prop::option::of(prop::collection::vec(name, 0..5))
@@ -323,8 +317,8 @@ mod tests {
         member("connections", connections) + &member("except", except)
     }
 
-    /// The contract's words, one by one.
-    fn by_the_contract(
+    /// The rules of the protocol, one by one.
+    fn by_the_protocol(
         route: Route,
         sender: Option<u64>,
         connections: Option<&Vec<&str>>,
@@ -363,10 +357,11 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the route, the answer's lists and a push's own: who gets it is what the
-        /// contract says, each once, and no name that names nobody is lost from the count.
+        /// For every route, and whatever lists the answer and the push have: exactly the recipients
+        /// that the protocol names get the message, each once, and every listed name that is not
+        /// the name of a connection is counted.
         #[test]
-        fn recipients_are_those_of_the_contract(
+        fn recipients_are_those_that_the_protocol_names(
             route in prop::sample::select(vec!["all", "others", "sender", "none"]),
             sender in prop::option::of(1u64..=5),
             (own_connections, own_except) in (names(), names()),
@@ -392,7 +387,7 @@ mod tests {
             };
             exchange.pump(now);
             exchange.written(exchange.unwritten().len(), now);
-            // Its id is the one behind those of the five opens.
+            // The five opens have the ids before it.
             let answer = format!("{{\"id\":6{}}}", members(&connections, &except));
             let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
             exchange.line(answer.as_bytes(), &results, now);
@@ -414,7 +409,7 @@ mod tests {
             };
             let route = exchange.settings.route;
             let expected =
-                by_the_contract(route, sender, connections.as_ref(), except.as_ref(), &open);
+                by_the_protocol(route, sender, connections.as_ref(), except.as_ref(), &open);
             prop_assert_eq!(&got, &expected.into_iter().collect::<Vec<_>>());
 
             let nobody: BTreeSet<&str> = connections

@@ -1,4 +1,5 @@
-//! Events made into lines, in their turns, and what becomes of a line on its way into the pipe.
+//! From events to lines: which event is written next, and what happens when the pipe has taken its
+//! line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,22 +9,23 @@ use bytes::Bytes;
 
 use crate::listener::exchange::peers::Notice;
 use crate::listener::exchange::pipe_buffer::Mark;
-use crate::listener::exchange::{Asked, Effect, Exchange, OWED_MAX, Party, Requester, WIRE_HIGH};
+use crate::listener::exchange::waiting::Party;
+use crate::listener::exchange::{Asked, Effect, Exchange, OWED_MAX, PIPE_BUFFER_HIGH, Requester};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::event;
 use crate::listener::protocol::event::Body;
 
 impl Exchange {
-    /// Makes lines until the wire is full or nothing may go; then [`Exchange::unwritten`] is what
-    /// the pipe gets.
+    /// Makes lines until enough bytes are ready for the pipe or no event may be sent. The caller then
+    /// writes [`Exchange::unwritten`].
     pub fn pump(&mut self, now: Instant) {
         if !self.restart.up {
             return;
         }
-        while self.wire.unwritten().len() < WIRE_HIGH {
+        while self.pipe.unwritten().len() < PIPE_BUFFER_HIGH {
             let went = self.resume_one()
                 || self.redeliver_one(now)
-                || self.tell_one()
+                || self.announce_one()
                 || self.ask_one(now);
             if !went {
                 break;
@@ -34,18 +36,18 @@ impl Exchange {
 
     /// The bytes for the listener's stdin.
     pub fn unwritten(&self) -> &[u8] {
-        self.wire.unwritten()
+        self.pipe.unwritten()
     }
 
-    /// The pipe took `n` bytes.
+    /// Notes that the pipe took `n` bytes of [`Exchange::unwritten`].
     pub fn written(&mut self, n: usize, now: Instant) {
         if n > 0 {
             self.stuck_since = None;
         }
-        self.wire.advance(n);
-        while let Some(mark) = self.wire.pop_written() {
+        self.pipe.advance(n);
+        while let Some(mark) = self.pipe.pop_written() {
             match mark {
-                Mark::Open(conn) => self.peers.open_told(conn),
+                Mark::Open(conn) => self.peers.open_announced(conn),
                 Mark::Close(conn) => self.peers.remove(conn),
                 Mark::Result => {}
                 Mark::Asked(id) => {
@@ -60,8 +62,8 @@ impl Exchange {
         }
     }
 
-    /// The pipe would not take a byte though lines wait.
-    pub fn stuck(&mut self, now: Instant) {
+    /// Notes that the pipe took no byte although lines wait.
+    pub(crate) fn stuck(&mut self, now: Instant) {
         if self.stuck_since.is_none() {
             self.stuck_since = Some(now);
             self.check_at(now + self.settings.effective_hang_timeout());
@@ -74,20 +76,21 @@ impl Exchange {
         id
     }
 
-    fn tell_one(&mut self) -> bool {
-        let Some(told) = self.fifo.pop_front() else { return false };
-        match told {
+    /// Writes the next notice; false if none waits.
+    fn announce_one(&mut self) -> bool {
+        let Some(notice) = self.notices.pop_front() else { return false };
+        match notice {
             Notice::Open(conn) => self.write_open(conn, None),
             Notice::Close(conn) => {
                 let id = self.next_id();
                 let Some((code, reason, clean)) = self.peers.closing(conn) else { return true };
-                self.wire.line(Mark::Close(conn), |out| {
+                self.pipe.line(Mark::Close(conn), |out| {
                     event::close(out, id, conn, code, &reason, clean);
                 });
             }
             Notice::Result(line) => {
                 self.results -= line.len();
-                self.wire.line(Mark::Result, |out| {
+                self.pipe.line(Mark::Result, |out| {
                     out.extend_from_slice(line.as_bytes());
                     out.push(b'\n');
                 });
@@ -96,43 +99,46 @@ impl Exchange {
         true
     }
 
+    /// Writes an `onClientOpen`; `resumed` is its `left` if an earlier incarnation was told of the
+    /// connection.
     pub(super) fn write_open(&mut self, conn: ConnId, resumed: Option<u64>) {
         let id = self.next_id();
         if let Some(peer) = self.peers.get(conn) {
             let info = Arc::clone(&peer.info);
-            self.wire.line(Mark::Open(conn), |out| {
+            self.pipe.line(Mark::Open(conn), |out| {
                 event::open(out, id, conn, &info.members, resumed);
             });
         }
     }
 
+    /// Gives the next party its turn; false if the window is full or nothing new may be asked.
     fn ask_one(&mut self, now: Instant) -> bool {
         if !self.restart.may_ask_new(self.asked.is_empty()) {
             return false;
         }
-        let room = self.asked.len() < self.settings.window
+        let has_room = self.asked.len() < self.settings.window
             && (self.asked_bytes < OWED_MAX || self.asked.is_empty());
-        if !room {
+        if !has_room {
             return false;
         }
-        let Some(party) = self.ring.pop_front() else { return false };
+        let Some(party) = self.turns.pop_front() else { return false };
         match party {
             Party::Conn(conn) => {
                 let quarter = self.quarter();
                 let Some(peer) = self.peers.get(conn) else { return true };
-                peer.in_ring = false;
+                peer.turn_queued = false;
                 let Some(message) = peer.waiting.pop_front() else { return true };
                 if peer.waiting.is_empty() && peer.waiting.capacity() > 16 {
                     peer.waiting = VecDeque::new();
                 }
                 peer.owed += 1;
                 if !peer.waiting.is_empty() && (peer.owed as usize) < quarter {
-                    peer.in_ring = true;
-                    self.ring.push_back(party);
+                    peer.turn_queued = true;
+                    self.turns.push_back(party);
                 }
-                self.peers.one_waits_less();
+                self.peers.message_dequeued();
                 let id = self.next_id();
-                let start = self.wire.line(Mark::Asked(id), |out| {
+                let start = self.pipe.line(Mark::Asked(id), |out| {
                     let body = match message.as_text() {
                         Some(text) => Body::Text(text),
                         None => Body::Binary(message.bytes()),
@@ -140,42 +146,40 @@ impl Exchange {
                     event::message(out, id, conn, body);
                 });
                 self.note_asked(id, Requester::Conn(conn, message), start, now);
-                self.settle(conn);
+                self.queue_close_if_ready(conn);
             }
             Party::Handshakes => {
-                self.handshakes_in_ring = false;
+                self.handshake_turn_queued = false;
                 let Some(waiting) = self.handshakes.pop_front() else { return true };
                 self.handshakes_owed += 1;
-                self.enter_handshakes();
+                self.queue_handshake_turn();
                 let id = self.next_id();
-                let start = self.wire.line(Mark::Asked(id), |out| {
+                let start = self.pipe.line(Mark::Asked(id), |out| {
                     event::handshake(out, id, waiting.conn, &waiting.members);
                 });
                 let requester = Requester::Handshake(waiting.conn, waiting.offers);
                 self.note_asked(id, requester, start, waiting.since);
             }
             Party::Pushes => {
-                self.pushes_in_ring = false;
+                self.push_turn_queued = false;
                 let Some(waiting) = self.pushes.pop_front() else { return true };
-                if !self.pushes.is_empty() {
-                    self.pushes_in_ring = true;
-                    self.ring.push_back(party);
-                }
-                // Its requester has gone before its line was begun: withdrawn.
+                self.queue_push_turn();
+                // The requester has gone before the line was begun, so the push is withdrawn.
                 if waiting.ask.reply.is_closed() {
                     return true;
                 }
                 let id = self.next_id();
                 let members = waiting.ask.push.members();
-                let start = self.wire.line(Mark::Asked(id), |out| event::push(out, id, members));
+                let start = self.pipe.line(Mark::Asked(id), |out| event::push(out, id, members));
                 self.note_asked(id, Requester::Push(waiting.ask), start, waiting.since);
             }
         }
         true
     }
 
+    /// Notes an event as owed; its line begins at `start` and was appended last.
     fn note_asked(&mut self, id: u64, requester: Requester, start: u64, since: Instant) {
-        let line = Bytes::copy_from_slice(self.wire.last_line(start));
+        let line = Bytes::copy_from_slice(self.pipe.last_line(start));
         self.asked_bytes += line.len();
         let position = Some(self.next_position);
         self.next_position += 1;
@@ -184,7 +188,7 @@ impl Exchange {
         self.asked.insert(id, asked);
     }
 
-    /// Takes an event out of what is owed; its party may have its turn again.
+    /// Removes an owed event. Its party may now have another turn.
     pub(super) fn take_asked(&mut self, id: u64) -> Option<Asked> {
         let asked = self.asked.remove(&id)?;
         self.asked_bytes -= asked.line.len();
@@ -197,14 +201,14 @@ impl Exchange {
                     peer.redeliver = peer.redeliver.saturating_sub(u32::from(unsent));
                 }
                 self.effects.push(Effect::Settled { conn, bytes });
-                self.enter_ring(conn);
+                self.queue_turn(conn);
                 if unsent {
-                    self.settle(conn);
+                    self.queue_close_if_ready(conn);
                 }
             }
             Requester::Handshake(..) => {
                 self.handshakes_owed = self.handshakes_owed.saturating_sub(1);
-                self.enter_handshakes();
+                self.queue_handshake_turn();
             }
             Requester::Push(_) => {}
         }
@@ -214,7 +218,7 @@ impl Exchange {
         Some(asked)
     }
 
-    /// Takes an event's line back, if no incarnation was sent a byte of it.
+    /// Takes an event's line out of the pipe's buffer; false if an incarnation was sent a byte of it.
     pub(super) fn take_back(&mut self, id: u64) -> bool {
         let Some(asked) = self.asked.get(&id) else { return false };
         if asked.sent || asked.written.is_some() {
@@ -224,13 +228,13 @@ impl Exchange {
             return true;
         }
         let start = asked.start;
-        let Some(length) = self.wire.take_back(start, Mark::Asked(id)) else { return false };
+        let Some(length) = self.pipe.take_back(start, Mark::Asked(id)) else { return false };
         for other in self.asked.values_mut() {
             if other.position.is_some() && other.start > start {
                 other.start -= length as u64;
             }
         }
-        if self.wire.unwritten().is_empty() {
+        if self.pipe.unwritten().is_empty() {
             self.stuck_since = None;
         }
         true

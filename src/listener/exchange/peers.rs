@@ -1,4 +1,5 @@
-//! The connections that the listener is told of: what it knows of each, and what waits.
+//! The connections that the listener is told of: how much it was told of each, and the messages that
+//! wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,11 +8,11 @@ use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::payload::Payload;
 
-/// Bytes kept for a connection's close line from its open on.
+/// Bytes that are reserved for a connection's close line when it is opened.
 const CLOSE_ROOM: usize = 300;
 
-/// What waits to be told.
-pub enum Notice {
+/// A line that waits for the listener and needs no answer.
+pub(super) enum Notice {
     /// `onClientOpen`.
     Open(ConnId),
     /// `onClientClose`.
@@ -20,37 +21,42 @@ pub enum Notice {
     Result(String),
 }
 
-/// One connection.
-pub struct Peer {
-    /// Its request.
-    pub info: Arc<ConnInfo>,
-    /// Whether some incarnation was told of it.
-    pub told: bool,
-    /// Messages that were not written yet.
-    pub waiting: VecDeque<Payload>,
-    /// Its events that are owed.
-    pub owed: u32,
-    /// Of those, events that this incarnation was not sent yet.
-    pub redeliver: u32,
-    /// Whether it stands in the ring.
-    pub in_ring: bool,
+/// A connection that the exchange has.
+pub(super) struct Peer {
+    pub(super) info: Arc<ConnInfo>,
+    /// Whether an incarnation was sent its `onClientOpen`.
+    pub(super) announced: bool,
+    /// Its messages that were not made into lines yet.
+    pub(super) waiting: VecDeque<Payload>,
+    /// How many of its events are owed.
+    pub(super) owed: u32,
+    /// How many of those this incarnation is still to be sent again.
+    pub(super) redeliver: u32,
+    /// Whether it is in the exchange's `turns`.
+    pub(super) turn_queued: bool,
+    /// How it ended, if it has.
     closed: Option<Closed>,
+    /// Whether its close is among the notices for this incarnation.
     close_queued: bool,
+    /// Its share of [`Peers::notice_bytes`].
     charge: usize,
 }
 
-/// All of them.
+/// The connections that the exchange has: those that are open, and those that have ended and whose
+/// close is not written yet.
 #[derive(Default)]
-pub struct Peers {
+pub(super) struct Peers {
     map: HashMap<ConnId, Peer>,
+    /// Messages that wait, of all connections.
     waiting: usize,
-    /// Bytes of notices that wait, and of the room kept for the closes to come.
+    /// Bytes of notices that wait, and of the room that is reserved for the closes to come.
     notice_bytes: usize,
 }
 
 impl Peers {
-    /// Bytes of notices that wait: past a limit the gateway takes no new connection.
-    pub fn notice_bytes(&self) -> usize {
+    /// Bytes of notices that wait or for which room is reserved. Past a limit, the gateway refuses new
+    /// connections.
+    pub(super) fn notice_bytes(&self) -> usize {
         self.notice_bytes
     }
 
@@ -64,17 +70,17 @@ impl Peers {
         peer.charge = 0;
     }
 
-    /// A new connection; `charge` says whether its open is told.
-    pub fn open(&mut self, info: Arc<ConnInfo>, charge: bool) {
+    /// Adds a connection. With `charge`, the bytes of its open and of its close to come are counted.
+    pub(super) fn open(&mut self, info: Arc<ConnInfo>, charge: bool) {
         let bytes = info.members.len() + CLOSE_ROOM;
         let conn = info.id;
         let mut peer = Peer {
             info,
-            told: false,
+            announced: false,
             waiting: VecDeque::new(),
             owed: 0,
             redeliver: 0,
-            in_ring: false,
+            turn_queued: false,
             closed: None,
             close_queued: false,
             charge: 0,
@@ -85,38 +91,37 @@ impl Peers {
         self.map.insert(conn, peer);
     }
 
-    /// One of them.
-    pub fn get(&mut self, conn: ConnId) -> Option<&mut Peer> {
+    pub(super) fn get(&mut self, conn: ConnId) -> Option<&mut Peer> {
         self.map.get_mut(&conn)
     }
 
-    /// Notes a message that waits; the caller pushed it.
-    pub fn one_waits_more(&mut self) {
+    /// Counts a message that the caller has added to a connection's queue.
+    pub(super) fn message_queued(&mut self) {
         self.waiting += 1;
     }
 
-    /// Notes that a message waits no more.
-    pub fn one_waits_less(&mut self) {
+    /// Counts a message that the caller has taken out of a connection's queue.
+    pub(super) fn message_dequeued(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// Messages that wait.
-    pub fn waiting(&self) -> usize {
+    /// The number of messages that wait.
+    pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Its open line was fully written.
-    pub fn open_told(&mut self, conn: ConnId) {
+    /// Notes that a connection's open line was fully written.
+    pub(super) fn open_announced(&mut self, conn: ConnId) {
         if let Some(peer) = self.map.get_mut(&conn) {
-            peer.told = true;
+            peer.announced = true;
             if peer.closed.is_none() {
                 Self::discharge(&mut self.notice_bytes, peer);
             }
         }
     }
 
-    /// It is gone.
-    pub fn close(&mut self, conn: ConnId, closed: Closed, charge: bool) {
+    /// Notes that a connection has ended. With `charge`, the bytes of its close are counted.
+    pub(super) fn close(&mut self, conn: ConnId, closed: Closed, charge: bool) {
         if let Some(peer) = self.map.get_mut(&conn) {
             if charge && peer.charge == 0 {
                 Self::charge(&mut self.notice_bytes, peer, CLOSE_ROOM);
@@ -125,46 +130,47 @@ impl Peers {
         }
     }
 
-    /// Whether it is gone, nothing of it waits, and its close was not queued yet.
-    pub fn ready_to_close(&self, conn: ConnId) -> bool {
+    /// Whether a connection has ended, none of its messages is still to be written, and its close was
+    /// not queued yet.
+    pub(super) fn ready_to_close(&self, conn: ConnId) -> bool {
         self.map.get(&conn).is_some_and(Peer::ready_to_close)
     }
 
-    /// Its close was queued.
-    pub fn close_queued(&mut self, conn: ConnId) {
+    /// Notes that a connection's close was queued.
+    pub(super) fn close_queued(&mut self, conn: ConnId) {
         if let Some(peer) = self.map.get_mut(&conn) {
             peer.close_queued = true;
         }
     }
 
-    /// How it ended.
-    pub fn closing(&self, conn: ConnId) -> Option<(u16, String, bool)> {
+    /// The code, the reason and the `clean` flag of a connection's close, if it has ended.
+    pub(super) fn closing(&self, conn: ConnId) -> Option<(u16, String, bool)> {
         let closed = self.map.get(&conn)?.closed.as_ref()?;
         Some((closed.code, closed.reason.clone(), closed.clean))
     }
 
-    /// Forgets it.
-    pub fn remove(&mut self, conn: ConnId) {
+    pub(super) fn remove(&mut self, conn: ConnId) {
         if let Some(mut peer) = self.map.remove(&conn) {
             self.waiting = self.waiting.saturating_sub(peer.waiting.len());
             Self::discharge(&mut self.notice_bytes, &mut peer);
         }
     }
 
-    /// Leaves room for so many at most, where there are fewer.
-    pub fn shrink(&mut self, room: usize) {
+    /// Gives back memory that more than `room` connections would need.
+    pub(super) fn shrink(&mut self, room: usize) {
         self.map.shrink_to(room);
     }
 
-    /// Takes all waiting messages away.
-    pub fn drop_waiting(&mut self) -> Vec<(ConnId, VecDeque<Payload>)> {
+    /// Takes all waiting messages out, sorted by connection. The owed messages that this incarnation was
+    /// not sent yet do not hold back a close any more.
+    pub(super) fn drop_waiting(&mut self) -> Vec<(ConnId, VecDeque<Payload>)> {
         self.waiting = 0;
         let mut all: Vec<_> = self
             .map
             .iter_mut()
             .filter(|(_, peer)| !peer.waiting.is_empty())
             .map(|(conn, peer)| {
-                peer.in_ring = false;
+                peer.turn_queued = false;
                 peer.redeliver = 0;
                 (*conn, std::mem::take(&mut peer.waiting))
             })
@@ -173,21 +179,21 @@ impl Peers {
         all
     }
 
-    /// Every connection, oldest first, and how many of them some incarnation was told of; closes
-    /// that were queued for the last incarnation are to be queued again.
-    pub fn census(&mut self) -> (Vec<ConnId>, u64) {
+    /// Prepares for a new incarnation. Returns every connection, oldest first, and how many of them
+    /// were announced to an earlier one. Closes that were queued and not written can be queued again.
+    pub(super) fn census(&mut self) -> (Vec<ConnId>, u64) {
         let mut conns: Vec<ConnId> = self.map.keys().copied().collect();
         conns.sort_unstable();
-        let mut told = 0;
+        let mut announced = 0;
         for peer in self.map.values_mut() {
             peer.close_queued = false;
-            told += u64::from(peer.told);
+            announced += u64::from(peer.announced);
         }
-        (conns, told)
+        (conns, announced)
     }
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
+    /// Removes all connections.
+    pub(super) fn clear(&mut self) {
         for (_, mut peer) in self.map.drain() {
             Self::discharge(&mut self.notice_bytes, &mut peer);
         }

@@ -1,4 +1,5 @@
-//! What one incarnation of the listener leaves to the next, and how carefully the next is treated.
+//! Restarts of the listener: what the next incarnation is told of and sent again, and how the exchange
+//! handles a listener that exits again and again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,48 +8,57 @@ use bytes::Bytes;
 
 use crate::api::ErrorCode;
 use crate::listener::exchange::pipe_buffer::Mark;
-use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, Requester, SIGN_OF_LIFE};
+use crate::listener::exchange::{Effect, Exchange, Requester};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::event;
 use crate::listener::protocol::hooks::Hook;
 
-/// Exits in a row without an answer after which events come one at a time.
-const CAREFUL_AFTER: u32 = 2;
+/// Exits in a row without an answer after which events are sent one at a time.
+const ONE_AT_A_TIME_AFTER: u32 = 2;
 
-/// Exits with a message alone in flight after which it is dropped.
+/// Exits with the same message alone in flight after which that message is dropped.
 const POISONOUS_AFTER: u32 = 3;
 
-/// Exits in a row without one line, while an answer was owed, after which the gateway gives up.
-const BARREN_MAX: u32 = 5;
+/// Exits in a row without one line, while an answer was owed, after which the listener is started
+/// clean.
+const SILENT_EXITS_MAX: u32 = 5;
 
-/// The least time from the first to the last of those.
-const BARREN_TIME: Duration = Duration::from_secs(30);
+/// The least time from the first to the last of those exits.
+const SILENT_EXITS_SPAN: Duration = Duration::from_secs(30);
+
+/// How long the first event waits for a line from the listener while events are sent one at a time.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 pub(super) struct Restart {
     /// Whether an incarnation is attached.
     pub(super) up: bool,
-    /// Whether this incarnation wrote anything.
+    /// Whether this incarnation wrote a byte to its stdout.
     pub(super) wrote_byte: bool,
     wrote_line: bool,
     attached: Instant,
-    /// Exits since the last answer.
+    /// Unwanted exits since the last answer.
     exits: u32,
-    /// The message that was alone in flight, and at how many exits.
+    /// The message or push that was alone in flight at the last exit, and at how many exits.
     alone: Option<(u64, u32)>,
-    careful: bool,
+    /// Whether the owed events are sent again one at a time.
+    one_at_a_time: bool,
+    /// Connections that this incarnation is still to be told of.
     resume: VecDeque<ConnId>,
+    /// How many of those in `resume` an earlier incarnation was told of.
     resumed_left: u64,
+    /// Owed events that this incarnation is still to be sent again.
     redeliver: VecDeque<u64>,
-    barren: Option<(u32, Instant)>,
+    /// Exits since the last line while an answer was owed, and the time of the first.
+    silent_exits: Option<(u32, Instant)>,
 }
 
-/// What an exit means.
+/// What the exchange found when an incarnation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// Whether the incarnation wrote a line.
     pub wrote_line: bool,
-    /// Close all clients with 1011 and start the listener clean.
-    pub give_up: bool,
+    /// Whether all clients are to be closed with 1011 and the listener started clean.
+    pub start_clean: bool,
 }
 
 impl Restart {
@@ -60,20 +70,20 @@ impl Restart {
             attached: now,
             exits: 0,
             alone: None,
-            careful: false,
+            one_at_a_time: false,
             resume: VecDeque::new(),
             resumed_left: 0,
             redeliver: VecDeque::new(),
-            barren: None,
+            silent_exits: None,
         }
     }
 
-    /// Whether events that were never written may go: not before those that were.
+    /// Whether new events may be written. They wait until all owed events were sent again.
     pub(super) fn may_ask_new(&mut self, nothing_owed: bool) -> bool {
-        if self.careful && self.redeliver.is_empty() && nothing_owed {
-            self.careful = false;
+        if self.one_at_a_time && self.redeliver.is_empty() && nothing_owed {
+            self.one_at_a_time = false;
         }
-        self.redeliver.is_empty() && !self.careful
+        self.redeliver.is_empty() && !self.one_at_a_time
     }
 
     pub(super) fn answered(&mut self) {
@@ -83,25 +93,26 @@ impl Restart {
 
     pub(super) fn line(&mut self) {
         self.wrote_line = true;
-        self.barren = None;
+        self.silent_exits = None;
     }
 
-    /// Whether this incarnation is still to be told that the connection is open.
+    /// Whether this incarnation is still to be told of a connection.
     pub(super) fn will_resume(&self, conn: ConnId) -> bool {
         self.resume.binary_search(&conn).is_ok()
     }
 
-    /// When a careful incarnation that has shown no sign of life may have its first event.
+    /// When the first event may be sent to an incarnation that has written no line, if events are sent
+    /// one at a time.
     pub(super) fn check_at(&self, now: Instant) -> Option<Instant> {
         let at = self.attached + SIGN_OF_LIFE;
-        (self.up && self.careful && !self.wrote_line && now < at).then_some(at)
+        (self.up && self.one_at_a_time && !self.wrote_line && now < at).then_some(at)
     }
 }
 
 impl Exchange {
-    /// A new incarnation is there.
+    /// A new incarnation was started and its pipes are ready.
     pub fn attach(&mut self, now: Instant) {
-        self.wire.reset();
+        self.pipe.reset();
         self.answer_times.clear();
         self.forgotten.clear();
         self.overdue.clear();
@@ -111,13 +122,14 @@ impl Exchange {
         self.next_position = 0;
         let mut owed: Vec<u64> = self.asked.keys().copied().collect();
         owed.sort_unstable();
-        let (conns, told) = self.peers.census();
+        let (conns, announced) = self.peers.census();
         let restart = &mut self.restart;
         restart.up = true;
         restart.wrote_byte = false;
         restart.wrote_line = false;
         restart.attached = now;
-        restart.careful = !owed.is_empty() && (restart.careful || restart.exits >= CAREFUL_AFTER);
+        restart.one_at_a_time =
+            !owed.is_empty() && (restart.one_at_a_time || restart.exits >= ONE_AT_A_TIME_AFTER);
         restart.redeliver = owed.iter().copied().collect();
         for id in owed {
             if let Some(Requester::Conn(conn, _)) = self.asked.get(&id).map(|a| &a.requester)
@@ -128,10 +140,10 @@ impl Exchange {
         }
         if self.settings.hooks.has(Hook::OnClientOpen) {
             self.restart.resume = conns.iter().copied().collect();
-            self.restart.resumed_left = told;
+            self.restart.resumed_left = announced;
         }
         for conn in conns {
-            self.settle(conn);
+            self.queue_close_if_ready(conn);
         }
         let hang = now + self.settings.effective_hang_timeout();
         self.check_at(hang);
@@ -140,10 +152,10 @@ impl Exchange {
         }
     }
 
-    /// The incarnation is gone; nothing more of it will be handled. `wanted` says that we ended it:
-    /// then no event is to blame.
+    /// The incarnation has ended and all its output was handled. `wanted` says that the gateway ended
+    /// it; then no event is blamed for the exit.
     pub fn detach(&mut self, wanted: bool, now: Instant) -> Exit {
-        let written_to = self.wire.written_to();
+        let written_to = self.pipe.written_to();
         let mut begun: Vec<u64> = Vec::new();
         let mut handshakes: Vec<u64> = Vec::new();
         for (id, asked) in &mut self.asked {
@@ -158,24 +170,20 @@ impl Exchange {
             asked.position = None;
             asked.written = None;
         }
-        self.wire.reset();
-        self.fifo.clear();
+        self.pipe.reset();
+        self.notices.clear();
         self.results = 0;
         for id in handshakes {
             if let Some(asked) = self.take_asked(id)
                 && let Requester::Handshake(conn, _) = asked.requester
             {
-                self.effects
-                    .push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
+                self.effects.push(Effect::unavailable(conn));
             }
         }
         for waiting in std::mem::take(&mut self.handshakes) {
-            self.effects.push(Effect::Handshake {
-                conn: waiting.conn,
-                decision: HandshakeDecision::Unavailable,
-            });
+            self.effects.push(Effect::unavailable(waiting.conn));
         }
-        // Those that this incarnation was never sent are counted anew when the next one attaches.
+        // Events that this incarnation was not sent again are counted anew when the next one attaches.
         for id in std::mem::take(&mut self.restart.redeliver) {
             if let Some(Requester::Conn(conn, _)) = self.asked.get(&id).map(|a| &a.requester)
                 && let Some(peer) = self.peers.get(*conn)
@@ -188,7 +196,7 @@ impl Exchange {
         restart.up = false;
         restart.resume.clear();
         if wanted {
-            return Exit { wrote_line: restart.wrote_line, give_up: false };
+            return Exit { wrote_line: restart.wrote_line, start_clean: false };
         }
         restart.exits += 1;
         if let [id] = begun[..] {
@@ -200,15 +208,15 @@ impl Exchange {
             }
         }
         let restart = &mut self.restart;
-        let mut give_up = false;
+        let mut start_clean = false;
         if owed && !restart.wrote_line {
-            let (n, first) = restart.barren.unwrap_or((0, now));
-            restart.barren = Some((n + 1, first));
-            if n + 1 >= BARREN_MAX && now.duration_since(first) >= BARREN_TIME {
-                give_up = true;
+            let (n, first) = restart.silent_exits.unwrap_or((0, now));
+            restart.silent_exits = Some((n + 1, first));
+            if n + 1 >= SILENT_EXITS_MAX && now.duration_since(first) >= SILENT_EXITS_SPAN {
+                start_clean = true;
             }
         }
-        Exit { wrote_line: restart.wrote_line, give_up }
+        Exit { wrote_line: restart.wrote_line, start_clean }
     }
 
     fn drop_poisonous(&mut self, id: u64) {
@@ -216,7 +224,7 @@ impl Exchange {
         self.metrics.messages_dropped.add("poisonous", 1);
         match asked.requester {
             Requester::Push(ask) => {
-                tracing::error!(gateway = %self.gateway, id, "the listener exited {POISONOUS_AFTER} times with this push alone in flight: dropped");
+                tracing::error!(gateway = %self.gateway, id, "the listener exited {POISONOUS_AFTER} times with this push alone in flight: push dropped");
                 self.fail_push(
                     *ask,
                     ErrorCode::ListenerFault,
@@ -230,8 +238,8 @@ impl Exchange {
         }
     }
 
-    /// After the gateway gave up: nothing is owed, nobody is known, the next incarnation starts
-    /// clean. The shard closes the clients.
+    /// Forgets all events and connections, so that the next incarnation starts clean. The caller closes
+    /// the clients.
     pub fn start_clean(&mut self) {
         let now = self.last_output;
         self.drop_all("listener_failed", ErrorCode::ListenerDown, "the listener failed");
@@ -239,42 +247,45 @@ impl Exchange {
         self.restart = Restart::new(now);
     }
 
+    /// Tells the incarnation of the next connection; false if none is left.
     pub(super) fn resume_one(&mut self) -> bool {
         let Some(conn) = self.restart.resume.pop_front() else { return false };
-        let Some(told) = self.peers.get(conn).map(|peer| peer.told) else { return true };
-        let resumed = told.then(|| {
+        let Some(announced) = self.peers.get(conn).map(|peer| peer.announced) else { return true };
+        let resumed = announced.then(|| {
             self.restart.resumed_left = self.restart.resumed_left.saturating_sub(1);
             self.restart.resumed_left
         });
         self.write_open(conn, resumed);
-        self.settle(conn);
+        self.queue_close_if_ready(conn);
         true
     }
 
+    /// Writes the next owed event again; false if none is left or it has to wait.
     pub(super) fn redeliver_one(&mut self, now: Instant) -> bool {
         let restart = &self.restart;
         let Some(&id) = restart.redeliver.front() else { return false };
-        if restart.careful {
-            let signs = restart.wrote_line || now >= restart.attached + SIGN_OF_LIFE;
+        if restart.one_at_a_time {
+            let alive = restart.wrote_line || now >= restart.attached + SIGN_OF_LIFE;
             let in_flight = self.asked.values().any(|asked| asked.position.is_some());
-            if in_flight || !signs {
+            if in_flight || !alive {
                 return false;
             }
         }
         self.restart.redeliver.pop_front();
         let Some(asked) = self.asked.get_mut(&id) else { return true };
-        // Also where the pipe had not taken it yet: its old id is below those of this incarnation.
+        // An event of which the pipe had taken nothing is marked as redelivered too, because its id is
+        // below those that this incarnation was sent before it.
         let line = Bytes::from(event::redelivered(&asked.line));
         self.asked_bytes = self.asked_bytes + line.len() - asked.line.len();
         asked.line = line.clone();
         asked.position = Some(self.next_position);
         self.next_position += 1;
-        asked.start = self.wire.line(Mark::Asked(id), |out| out.extend_from_slice(&line));
+        asked.start = self.pipe.line(Mark::Asked(id), |out| out.extend_from_slice(&line));
         if let Requester::Conn(conn, _) = asked.requester {
             if let Some(peer) = self.peers.get(conn) {
                 peer.redeliver = peer.redeliver.saturating_sub(1);
             }
-            self.settle(conn);
+            self.queue_close_if_ready(conn);
         }
         true
     }

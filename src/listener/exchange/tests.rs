@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use clap::Parser as _;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode, PushOutcome};
 use crate::cli::{Cli, Command};
+use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::exchange::*;
 
 /// An exchange, its time, and a pipe that takes what it is told.
@@ -56,7 +59,7 @@ impl Rig {
 
     fn wait(&mut self, seconds: f64) {
         self.now += Duration::from_secs_f64(seconds);
-        assert_eq!(self.exchange.check(self.now), None);
+        assert!(!self.exchange.check(self.now));
     }
 
     /// What the pipe gets if it takes so many bytes at most.
@@ -88,7 +91,7 @@ impl Rig {
 
     fn restart(&mut self, wanted: bool) {
         let exit = self.exchange.detach(wanted, self.now);
-        assert!(!exit.give_up);
+        assert!(!exit.start_clean);
         self.exchange.attach(self.now);
     }
 

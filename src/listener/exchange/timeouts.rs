@@ -1,34 +1,34 @@
-//! What time does to the exchange: events without an answer, listeners that hang, and the end of
-//! the drain at a stop.
+//! Time-outs: events without an answer, events that wait too long for their turn, and a listener that
+//! hangs. Also [`Exchange::drop_all`], which ends the drain at a stop.
 
 use std::time::Instant;
 
 use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::OnTimeout;
-use crate::listener::exchange::{
-    Effect, Exchange, HANG, HandshakeDecision, OVERDUE_MAX, PushAsk, Requester, route_recipients,
-};
+use crate::listener::exchange::{Effect, Exchange, OVERDUE_MAX, PushAsk, Requester};
 use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::recipients::Recipients;
+use crate::listener::recipients::{Recipients, route_recipients};
 use crate::ws::close;
 
 impl Exchange {
+    /// Schedules a check at `at` at the latest.
     pub(super) fn check_at(&mut self, at: Instant) {
         if self.next_check.is_none_or(|next| at < next) {
             self.next_check = Some(at);
         }
     }
 
-    /// When [`Exchange::check`] has something to do, at the earliest.
-    pub fn next_check(&self) -> Option<Instant> {
+    /// When the caller has to call [`Exchange::check`] next, if ever.
+    pub(crate) fn next_check(&self) -> Option<Instant> {
         self.next_check
     }
 
-    /// Looks for time-outs. Returns [`HANG`] if the listener has to be killed.
-    pub fn check(&mut self, now: Instant) -> Option<&'static str> {
+    /// Handles all time-outs that are due. Returns true if the listener hangs and has to be killed.
+    #[must_use]
+    pub fn check(&mut self, now: Instant) -> bool {
         if self.next_check.is_none_or(|at| now < at) {
-            return None;
+            return false;
         }
         self.next_check = None;
         self.check_waiting(now);
@@ -37,22 +37,20 @@ impl Exchange {
 
         let hang = self.settings.effective_hang_timeout();
         let since = match (self.owed_since, self.stuck_since) {
-            (Some(owed), Some(stuck)) => owed.min(stuck),
-            (owed, stuck) => owed.or(stuck)?,
+            (Some(owed), Some(stuck)) => Some(owed.min(stuck)),
+            (owed, stuck) => owed.or(stuck),
         };
-        if !self.restart.up {
-            return None;
-        }
+        let Some(since) = since.filter(|_| self.restart.up) else { return false };
         let silent_since = since.max(self.last_output);
         if now >= silent_since + hang {
             self.metrics.faults.add("hang", 1);
-            return Some(HANG);
+            return true;
         }
         self.check_at(silent_since + hang);
-        None
+        false
     }
 
-    /// Handshakes and pushes that were not made into a line within `listener-timeout`.
+    /// Refuses the handshakes and pushes that have waited for their turn for `listener-timeout`.
     fn check_waiting(&mut self, now: Instant) {
         let timeout = self.settings.listener_timeout;
         while let Some(waiting) = self.handshakes.front() {
@@ -63,7 +61,7 @@ impl Exchange {
             }
             let conn = waiting.conn;
             self.handshakes.pop_front();
-            self.effects.push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
+            self.effects.push(Effect::unavailable(conn));
         }
         while let Some(waiting) = self.pushes.front() {
             if now < waiting.since + timeout {
@@ -81,7 +79,7 @@ impl Exchange {
         }
     }
 
-    /// Events whose answer did not come in time.
+    /// Handles the owed events whose answer did not come in time.
     fn check_asked(&mut self, now: Instant) {
         let timeout = self.settings.listener_timeout;
         let mut late: Vec<(u64, bool)> = Vec::new();
@@ -94,8 +92,9 @@ impl Exchange {
                     let before = self.answer_times.before(position);
                     (before.map_or(written, |b| b.max(written)), true)
                 }
-                // A message waits for its listener; the others have somebody who waits for them.
-                // Across a restart the clock stands still until the event is written again.
+                // A line that is not fully written. The time-out of a message has not begun. That
+                // of a handshake or a push has, because somebody waits for the outcome; but
+                // across a restart it stands still until the event is written again.
                 _ if asked.sent || matches!(asked.requester, Requester::Conn(..)) => continue,
                 _ => (asked.since, false),
             };
@@ -120,7 +119,7 @@ impl Exchange {
         if written {
             self.forgotten.insert(id);
         } else {
-            // What is refused is not sent; a line that was begun is finished.
+            // A refused event is not sent, unless its line was begun: such a line is finished.
             self.take_back(id);
         }
         let Some(asked) = self.take_asked(id) else { return };
@@ -135,12 +134,11 @@ impl Exchange {
         match asked.requester {
             Requester::Handshake(conn, _) => {
                 tracing::warn!(gateway = %self.gateway, %conn, id, "no answer to onHandshake in {seconds} s: refused with 503");
-                self.effects
-                    .push(Effect::Handshake { conn, decision: HandshakeDecision::Unavailable });
+                self.effects.push(Effect::unavailable(conn));
             }
             Requester::Push(ask) => {
                 self.metrics.messages_dropped.add("timeout", 1);
-                tracing::warn!(gateway = %self.gateway, id, "no answer to a push in {seconds} s: dropped");
+                tracing::warn!(gateway = %self.gateway, id, "no answer to a push in {seconds} s: push dropped");
                 let (code, text) = if written {
                     (
                         ErrorCode::ListenerTimeout,
@@ -183,19 +181,21 @@ impl Exchange {
         }
     }
 
+    /// Reports a failed push to its requester.
     pub(super) fn fail_push(&mut self, ask: PushAsk, code: ErrorCode, message: &str) {
-        // The requester may have gone; then nobody is left to tell.
+        // An error means that the requester has gone, so nobody waits for the outcome.
         let _ = ask.reply.send(Err(ApiError::new(code, message)));
     }
 
-    /// The recipients that `route` chooses for a message of `sender`, less `except` (sorted).
+    /// The recipients that the gateway's `route` chooses for a message from `sender`, without `except`.
     pub(super) fn routed(&self, sender: Option<ConnId>, except: &[ConnId]) -> Recipients {
         route_recipients(self.settings.route, sender, except)
     }
 
-    /// Drops everything that waits or is owed; `label` counts it, `code` and `why` go to those who
-    /// pushed.
-    pub fn drop_all(&mut self, label: &'static str, code: ErrorCode, why: &str) -> usize {
+    /// Drops all events that wait or are owed, and returns how many messages and pushes were dropped
+    /// and how many owed handshakes refused. `label` is the reason under which they are counted;
+    /// `code` and `why` are the error that the requesters of pushes get.
+    pub(crate) fn drop_all(&mut self, label: &'static str, code: ErrorCode, why: &str) -> usize {
         let mut ids: Vec<u64> = self.asked.keys().copied().collect();
         ids.sort_unstable();
         let mut dropped = 0;
@@ -205,20 +205,14 @@ impl Exchange {
                 match asked.requester {
                     Requester::Conn(..) => {}
                     Requester::Handshake(conn, _) => {
-                        self.effects.push(Effect::Handshake {
-                            conn,
-                            decision: HandshakeDecision::Unavailable,
-                        });
+                        self.effects.push(Effect::unavailable(conn));
                     }
                     Requester::Push(ask) => self.fail_push(*ask, code, why),
                 }
             }
         }
         for waiting in std::mem::take(&mut self.handshakes) {
-            self.effects.push(Effect::Handshake {
-                conn: waiting.conn,
-                decision: HandshakeDecision::Unavailable,
-            });
+            self.effects.push(Effect::unavailable(waiting.conn));
         }
         for waiting in std::mem::take(&mut self.pushes) {
             dropped += 1;
@@ -229,11 +223,11 @@ impl Exchange {
                 dropped += 1;
                 self.effects.push(Effect::Settled { conn, bytes: message.cost() });
             }
-            self.settle(conn);
+            self.queue_close_if_ready(conn);
         }
-        self.ring.clear();
-        self.handshakes_in_ring = false;
-        self.pushes_in_ring = false;
+        self.turns.clear();
+        self.handshake_turn_queued = false;
+        self.push_turn_queued = false;
         self.metrics.unanswered.set(0);
         self.metrics.messages_dropped.add(label, dropped as u64);
         dropped

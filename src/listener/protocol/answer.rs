@@ -1,34 +1,32 @@
-//! The lines that a listener writes: answers and commands, read without a copy where nothing in
-//! them is escaped.
+//! Parses the lines that a listener writes: answers and commands. Strings without escapes are not
+//! copied.
 //!
-//! [`parse`] sorts a line by its kind. What an answer's keys mean depends on the event that it
-//! answers, so they stay raw until [`Fields::message`] or [`Fields::handshake`] is asked.
+//! [`parse`] finds out the kind of a line. The meaning of an answer's keys depends on the event that it
+//! answers, so their values stay raw until [`Fields::message`] or [`Fields::handshake`] reads them.
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
+use crate::listener::protocol::fields::{base64_bytes, message_text, names, present, whole_number};
 use crate::listener::protocol::json;
 use crate::listener::protocol::json::Members;
 use crate::ws::close;
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Debug)]
 pub enum Line<'a> {
     /// An answer to the event with this id.
     Answer(u64, Fields<'a>),
     /// A command.
     Command(Fields<'a>),
-    /// An echoed `onResult`.
+    /// The echo of an `onResult` line, which is ignored.
     Ignored,
-    /// Nothing that the protocol knows, and why.
+    /// A line that the protocol does not allow, and the reason.
     Fault(&'static str),
 }
 
-/// The known keys of a line; of a key that comes twice the last one counts, as in most JSON
-/// parsers.
+/// The known keys of a line. If a key comes twice, its last value counts, as in most JSON parsers.
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     message: Option<&'a RawValue>,
@@ -44,8 +42,8 @@ pub struct Fields<'a> {
     reference: Option<&'a RawValue>,
 }
 
-/// The id at the front of a line in the form that the gateway writes, and what follows it: for the
-/// answers that are an echo, which need no JSON parser.
+/// The id at the front of a line that begins as the gateway's own lines do, and the rest of the line.
+/// With it an echo is recognized without a JSON parser.
 pub fn leading_id(line: &[u8]) -> Option<(u64, &[u8])> {
     let rest = line.strip_prefix(b"{\"id\":")?;
     // 16 digits hold every id below 2^53.
@@ -58,7 +56,7 @@ pub fn leading_id(line: &[u8]) -> Option<(u64, &[u8])> {
     Some((id, rest))
 }
 
-/// Sorts a line by its kind; `line` is without its newline.
+/// Parses a line, which is given without its newline.
 pub fn parse(line: &[u8]) -> Line<'_> {
     let Ok(text) = std::str::from_utf8(line) else {
         return Line::Fault("it is not UTF-8");
@@ -102,39 +100,39 @@ pub fn parse(line: &[u8]) -> Line<'_> {
     }
 }
 
-/// A body that an answer or a command gives.
+/// The message body in an answer or a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewBody<'a> {
-    /// Text.
+    /// A text message.
     Text(Cow<'a, str>),
-    /// Binary.
+    /// A binary message.
     Binary(Vec<u8>),
 }
 
-/// `connections` and `except` of an answer or a command.
+/// The `connections` and `except` of an answer or a command; `None` if the key is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chosen {
-    /// `None`: the key is not there.
+pub struct RecipientLists {
+    /// The names of the recipients.
     pub connections: Option<Vec<String>>,
-    /// `None`: the key is not there.
+    /// The names that are taken off the recipients.
     pub except: Option<Vec<String>>,
 }
 
 /// An answer to `onMessage`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MessageAnswer<'a> {
-    /// `None`: unchanged.
+    /// The new body; `None` leaves the event's body as it is.
     pub body: Option<NewBody<'a>>,
-    /// Who gets it.
-    pub chosen: Chosen,
+    /// Who gets the message.
+    pub lists: RecipientLists,
 }
 
 /// An answer to `onHandshake`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandshakeAnswer {
-    /// Accept; with a subprotocol that the listener chose.
+    /// Accept, with the subprotocol if the listener chose one.
     Accept(Option<String>),
-    /// Refuse with this status and body.
+    /// Refuse with this status (400 to 599) and text body.
     Reject(u16, String),
 }
 
@@ -145,40 +143,40 @@ pub enum Command<'a> {
     Send {
         /// The message.
         body: NewBody<'a>,
-        /// Who gets it.
-        chosen: Chosen,
+        /// Who gets the message.
+        lists: RecipientLists,
     },
     /// Close a connection.
     Close {
-        /// Its name.
+        /// The name of the connection; it may name none.
         conn: String,
-        /// A code that may be sent.
+        /// A close code that may be sent.
         code: u16,
-        /// The reason, not cut yet.
+        /// The reason in full; the sender cuts it to the 123 bytes that fit.
         reason: String,
     },
 }
 
 impl<'a> Fields<'a> {
-    /// Reads an answer to `onMessage`; `binary` says whether the event's own body is.
+    /// Reads an answer to `onMessage`; `binary` says whether the event's message is binary.
     ///
     /// # Errors
     /// The listener's fault, for the log.
     pub fn message(&self, binary: bool) -> Result<MessageAnswer<'a>, String> {
-        let chosen = self.chosen()?;
+        let lists = self.recipient_lists()?;
         let mut body = self.body()?;
-        // The empty message beside a binary event's base64 is no text.
+        // A binary event has an empty `message` beside its `base64`. Its echo is not a text.
         let empty = matches!(&body, Some(NewBody::Text(text)) if text.is_empty());
         if binary && empty {
             body = None;
         }
-        Ok(MessageAnswer { body, chosen })
+        Ok(MessageAnswer { body, lists })
     }
 
     /// Reads an answer to `onHandshake`.
     ///
     /// # Errors
-    /// The listener's fault, for the log; it never accepts.
+    /// The listener's fault, for the log. A faulty answer never accepts.
     pub fn handshake(&self) -> Result<HandshakeAnswer, String> {
         if let Some(reject) = self.reject.filter(|r| r.get() != "null") {
             let status = whole_number(reject).filter(|s| (400..=599).contains(s));
@@ -210,7 +208,7 @@ impl<'a> Fields<'a> {
         match name.as_ref() {
             "send" => Ok(Command::Send {
                 body: self.body()?.ok_or("\"send\" needs a message or base64")?,
-                chosen: self.chosen()?,
+                lists: self.recipient_lists()?,
             }),
             "close" => {
                 let conn = present(self.conn)
@@ -232,64 +230,31 @@ impl<'a> Fields<'a> {
                 };
                 Ok(Command::Close { conn, code, reason })
             }
-            other => Err(format!("there is no command {other:?}; there are send and close")),
+            other => Err(format!("unknown command {other:?}; the commands are send and close")),
         }
     }
 
-    /// The `ref` of a command, compact; null is one too.
+    /// The `ref` of a command as compact JSON; null is a `ref` too.
     pub fn reference(&self) -> Option<String> {
         self.reference.map(|raw| json::compact(raw.get()))
     }
 
     fn body(&self) -> Result<Option<NewBody<'a>>, String> {
         if let Some(raw) = present(self.base64) {
-            let text = json::as_str(raw).ok_or("\"base64\" is not a string")?;
-            let bytes = STANDARD
-                .decode(text.as_bytes())
-                .map_err(|e| format!("\"base64\" cannot be decoded: {e}"))?;
-            return Ok(Some(NewBody::Binary(bytes)));
+            return Ok(Some(NewBody::Binary(base64_bytes(raw)?.1)));
         }
         match present(self.message) {
             None => Ok(None),
-            Some(raw) if raw.get().starts_with('"') => match json::as_str(raw) {
-                Some(text) => Ok(Some(NewBody::Text(text))),
-                None => Err("\"message\" holds a lone surrogate".to_owned()),
-            },
-            Some(raw) => Ok(Some(NewBody::Text(Cow::Owned(json::compact(raw.get()))))),
+            Some(raw) => Ok(Some(NewBody::Text(message_text(raw)?))),
         }
     }
 
-    fn chosen(&self) -> Result<Chosen, String> {
-        Ok(Chosen {
-            connections: names(self.connections, "connections")?,
-            except: names(self.except, "except")?,
+    fn recipient_lists(&self) -> Result<RecipientLists, String> {
+        Ok(RecipientLists {
+            connections: self.connections.map(|raw| names(raw, "connections")).transpose()?,
+            except: self.except.map(|raw| names(raw, "except")).transpose()?,
         })
     }
-}
-
-/// A key that is null is as good as one that is not there.
-fn present(value: Option<&RawValue>) -> Option<&RawValue> {
-    value.filter(|raw| raw.get() != "null")
-}
-
-/// An array of strings and nothing else: null too is a fault, for it is what a bug looks like.
-fn names(value: Option<&RawValue>, key: &str) -> Result<Option<Vec<String>>, String> {
-    let Some(raw) = value else { return Ok(None) };
-    match serde_json::from_str::<Vec<String>>(raw.get()) {
-        Ok(names) => Ok(Some(names)),
-        Err(_) => Err(format!("\"{key}\" is not an array of strings")),
-    }
-}
-
-/// A whole number that is not negative, also as `3.0`, which some JSON writers make of it.
-fn whole_number(raw: &RawValue) -> Option<u64> {
-    if let Ok(number) = raw.get().parse::<u64>() {
-        return Some(number);
-    }
-    let float = serde_json::from_str::<f64>(raw.get()).ok()?;
-    let whole = (0.0..9_007_199_254_740_992.0).contains(&float) && float.fract() == 0.0;
-    // In range and without a fraction, as just checked.
-    whole.then_some(float as u64)
 }
 
 #[cfg(test)]
@@ -310,11 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_the_contract() {
+    fn answers_are_parsed() {
         let (id, fields) = answer(r#"{"id":3}"#);
         assert_eq!(id, 3);
         let unchanged = fields.message(false).unwrap();
-        assert_eq!(unchanged, MessageAnswer { body: None, chosen: Chosen::default() });
+        assert_eq!(unchanged, MessageAnswer { body: None, lists: RecipientLists::default() });
 
         assert_eq!(answer(r#"{"id":3,"message":"HI"}"#).1.message(false).unwrap().body, text("HI"));
         assert_eq!(
@@ -323,8 +288,8 @@ mod tests {
         );
         let (_, fields) = answer(r#"{"id":3,"connections":["k3","k9"],"except":["k3"]}"#);
         assert_eq!(
-            fields.message(false).unwrap().chosen,
-            Chosen {
+            fields.message(false).unwrap().lists,
+            RecipientLists {
                 connections: Some(vec!["k3".into(), "k9".into()]),
                 except: Some(vec!["k3".into()])
             }
@@ -341,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_no_string_is_sent_as_compact_json() {
+    fn a_message_of_another_type_is_sent_as_compact_json() {
         for (line, sent) in [
             (r#"{"id":3,"message":{"a": [1.50, "b c"]}}"#, r#"{"a":[1.50,"b c"]}"#),
             (r#"{"id":3,"message":7}"#, "7"),
@@ -353,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_message_is_one_but_on_a_binary_event() {
+    fn an_empty_message_leaves_a_binary_event_unchanged() {
         let line = r#"{"id":3,"message":""}"#;
         assert_eq!(answer(line).1.message(false).unwrap().body, text(""));
         assert_eq!(answer(line).1.message(true).unwrap().body, None);
@@ -391,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_answer() {
+    fn lines_that_are_faults_or_ignored() {
         for bad in
             ["", "hello", "[1]", "7", "{}", r#"{"id":null}"#, r#"{"id":"3"}"#, r#"{"id":1.5}"#]
         {
@@ -407,14 +372,14 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_the_contract() {
+    fn commands_are_parsed() {
         let command = |line: &'static str| match parse(line.as_bytes()) {
             Line::Command(fields) => fields.command(),
             other => panic!("{line}: {other:?}"),
         };
         assert_eq!(
             command(r#"{"command":"send","message":"tick"}"#),
-            Ok(Command::Send { body: text("tick").unwrap(), chosen: Chosen::default() })
+            Ok(Command::Send { body: text("tick").unwrap(), lists: RecipientLists::default() })
         );
         assert_eq!(
             command(r#"{"command":"close","conn":"k3","code":4001,"reason":"kicked"}"#),
@@ -439,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ref_may_be_anything() {
+    fn a_ref_may_be_any_json_value() {
         let reference = |line: &'static str| match parse(line.as_bytes()) {
             Line::Command(fields) => fields.reference(),
             other => panic!("{line}: {other:?}"),
@@ -453,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leading_id_is_read_only_in_our_own_form() {
+    fn the_leading_id_is_read_only_in_the_form_of_the_gateway() {
         assert_eq!(leading_id(b"{\"id\":42,\"x\":1}"), Some((42, &b",\"x\":1}"[..])));
         assert_eq!(leading_id(b"{\"id\":42"), Some((42, &b""[..])));
         for other in

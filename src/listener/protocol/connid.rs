@@ -1,16 +1,16 @@
-//! The name of a connection: `k` and a number in base 36, unique among all gateways of a `serve`
-//! and never used again while it runs.
+//! The name of a connection: `k` and a number in base 36. It is unique among all gateways of a `serve`
+//! process and is not used again while that process runs.
 
 use std::fmt;
 
-/// A connection's number; shown as its name.
+/// The number of a connection, which is displayed as its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 impl ConnId {
-    /// Appends the name.
+    /// Appends the name to `out`.
     pub fn write(self, out: &mut Vec<u8>) {
         // 13 digits hold every u64 in base 36.
         let mut buffer = [0u8; 13];
@@ -28,8 +28,8 @@ impl ConnId {
         out.extend_from_slice(&buffer[at..]);
     }
 
-    /// The number behind a name, if it is one that [`ConnId::write`] makes: no other spelling
-    /// names the same connection.
+    /// Parses a name. Only the spelling that [`ConnId::write`] makes is a name, so a connection has
+    /// only one name.
     pub fn parse(name: &str) -> Option<ConnId> {
         let digits = name.strip_prefix('k')?.as_bytes();
         let canonical = !digits.is_empty() && (digits.len() == 1 || digits[0] != b'0');
@@ -57,7 +57,8 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// The connections behind `names`, each once; what names none is returned apart.
+/// The connections with these names, sorted, each once. The second value holds the strings that are
+/// not names, sorted, each once.
 pub fn resolve(names: &[String]) -> (Vec<ConnId>, Vec<String>) {
     let mut ids = Vec::with_capacity(names.len());
     let mut unknown: Vec<String> = Vec::new();
@@ -82,13 +83,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_and_its_number_are_one(number: u64) {
+        fn a_name_parses_to_its_number(number: u64) {
             let id = ConnId(number);
             prop_assert_eq!(ConnId::parse(&id.to_string()), Some(id));
         }
 
         #[test]
-        fn no_two_names_for_one_connection(name in "[k0-9a-zK]{0,15}") {
+        fn a_connection_has_one_name(name in "[k0-9a-zK]{0,15}") {
             if let Some(id) = ConnId::parse(&name) {
                 prop_assert_eq!(id.to_string(), name);
             }
@@ -96,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_none() {
+    fn other_spellings_are_not_names() {
         for name in ["", "k", "k01", "K1", "k1 ", "k-1", "x1", "kzzzzzzzzzzzzzzzz", "ké"] {
             assert_eq!(ConnId::parse(name), None, "{name:?}");
         }
     }
 
     #[test]
-    fn names_are_resolved_once_each() {
+    fn names_are_resolved_without_duplicates() {
         let names = ["k9", "k3", "k9", "bob", "k03", "bob"].map(String::from);
         assert_eq!(
             resolve(&names),

@@ -1,6 +1,7 @@
 //! The lines that the gateway writes to its listener.
 //!
-//! `id` is always the first key, `event` the second; every line ends with `\n` and holds no other.
+//! The key `id` is always the first and `event` the second. Every line ends with `\n` and contains no
+//! other newline. Each function appends one line to `out`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,9 +13,9 @@ use crate::listener::protocol::json::{push_str, push_u64};
 /// The body of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// Text.
+    /// A text message.
     Text(&'a str),
-    /// Binary.
+    /// A binary message.
     Binary(&'a [u8]),
 }
 
@@ -33,7 +34,7 @@ fn start(out: &mut Vec<u8>, id: u64, hook: Hook, conn: Option<ConnId>) {
     }
 }
 
-/// `onMessage` of a client.
+/// `onMessage` for a message of a client.
 pub fn message(out: &mut Vec<u8>, id: u64, conn: ConnId, body: Body<'_>) {
     start(out, id, Hook::OnMessage, Some(conn));
     out.extend_from_slice(b",\"message\":");
@@ -48,14 +49,14 @@ pub fn message(out: &mut Vec<u8>, id: u64, conn: ConnId, body: Body<'_>) {
     out.extend_from_slice(b"}\n");
 }
 
-/// `onMessage` of a push; `members` are its own, from [`crate::listener::protocol::push::Push`].
+/// `onMessage` for a push; `members` come from [`Push::members`](super::push::Push::members).
 pub fn push(out: &mut Vec<u8>, id: u64, members: &[u8]) {
     start(out, id, Hook::OnMessage, None);
     out.extend_from_slice(members);
     out.extend_from_slice(b"}\n");
 }
 
-/// `onHandshake`; `members` is what [`request_members`] made.
+/// `onHandshake`; `members` come from [`request_members`].
 pub fn handshake(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8]) {
     start(out, id, Hook::OnHandshake, Some(conn));
     out.extend_from_slice(b",\"message\":\"\",");
@@ -63,7 +64,8 @@ pub fn handshake(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8]) {
     out.extend_from_slice(b"}\n");
 }
 
-/// `onClientOpen`; `resumed` is the `left` of a line to a new incarnation.
+/// `onClientOpen`; `members` come from [`request_members`]. If an earlier incarnation was told of the
+/// connection, `resumed` is the `left` of the line.
 pub fn open(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8], resumed: Option<u64>) {
     start(out, id, Hook::OnClientOpen, Some(conn));
     out.extend_from_slice(b",\"message\":\"\",");
@@ -85,7 +87,7 @@ pub fn close(out: &mut Vec<u8>, id: u64, conn: ConnId, code: u16, reason: &str, 
     out.extend_from_slice(if clean { b",\"clean\":true}\n" } else { b",\"clean\":false}\n" });
 }
 
-/// The same line once more, for the next incarnation.
+/// The line of an event that the next incarnation is sent again, marked with `"redelivered":true`.
 pub fn redelivered(line: &[u8]) -> Vec<u8> {
     let mut again = Vec::with_capacity(line.len() + 20);
     again.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
@@ -96,30 +98,30 @@ pub fn redelivered(line: &[u8]) -> Vec<u8> {
     again
 }
 
-/// What `onHandshake` and `onClientOpen` say of the request, as the members of an object without
-/// its braces.
+/// The parts of an upgrade request that `onHandshake` and `onClientOpen` contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The path, without the query.
     pub path: &'a str,
     /// The query, without its `?`.
     pub query: &'a str,
-    /// `ADDR:PORT`; behind a trusted proxy the address alone.
+    /// The client's `ADDR:PORT`, or only its address if a trusted proxy named it.
     pub remote: &'a str,
-    /// Lower-case names and values, each name once, in the order of the request.
+    /// Lower-case names with their values, each name once, in the order of the request.
     pub headers: &'a [(String, String)],
 }
 
-/// Subprotocols as the two events tell them.
+/// The subprotocols that the two events contain.
 #[derive(Debug, Clone, Copy)]
 pub enum Subprotocol<'a> {
-    /// `onHandshake`: those offered.
+    /// For `onHandshake`: those that the client offers.
     Offered(&'a [String]),
-    /// `onClientOpen`: the one chosen.
+    /// For `onClientOpen`: the one that was chosen, if any.
     Chosen(Option<&'a str>),
 }
 
-/// Writes them.
+/// The members of `onHandshake` or `onClientOpen` that describe the request, without the braces of an
+/// object.
 pub fn request_members(request: Request<'_>, subprotocol: Subprotocol<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);
     out.extend_from_slice(b"\"path\":");
@@ -141,7 +143,7 @@ pub fn request_members(request: Request<'_>, subprotocol: Subprotocol<'_>) -> Ve
         }
         Subprotocol::Chosen(chosen) => {
             out.extend_from_slice(b",\"protocol\":");
-            // As in the browser's API, none is an empty string.
+            // As in the browser's API, an empty string means that there is none.
             push_str(&mut out, chosen.unwrap_or(""));
         }
     }
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_are_those_of_the_contract() {
+    fn the_lines_have_the_documented_form() {
         let headers = [("origin".to_owned(), "https://x".to_owned())];
         let request = Request {
             path: "/chat",
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn redelivering_twice_says_it_once() {
+    fn a_line_that_is_redelivered_twice_is_marked_once() {
         let first = line(|o| message(o, 3, ConnId(3), Body::Text("hi")));
         let again = redelivered(first.as_bytes());
         assert!(again.ends_with(b",\"message\":\"hi\",\"redelivered\":true}\n"));

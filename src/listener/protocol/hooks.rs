@@ -1,18 +1,18 @@
-//! The events of the listener protocol and the sets of them that a gateway's `hooks` names.
+//! The events that a listener can be sent, and the sets of them that the setting `hooks` names.
 
 use std::fmt;
 
-/// One event that a listener can be sent.
+/// A kind of event that a listener can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Hook {
-    /// Asked before the upgrade is answered.
+    /// Asks whether a connection may be opened, before the upgrade is answered.
     OnHandshake = 1,
-    /// Told of a new connection.
+    /// Announces a new connection.
     OnClientOpen = 2,
-    /// Asked what to do with a message.
+    /// Asks what to do with a message.
     OnMessage = 4,
-    /// Told of a connection's end.
+    /// Announces that a connection has ended.
     OnClientClose = 8,
 }
 
@@ -21,7 +21,7 @@ impl Hook {
     pub const ALL: [Hook; 4] =
         [Hook::OnHandshake, Hook::OnClientOpen, Hook::OnMessage, Hook::OnClientClose];
 
-    /// The name on the wire.
+    /// The name in the protocol and in the setting `hooks`.
     pub fn name(self) -> &'static str {
         match self {
             Hook::OnHandshake => "onHandshake",
@@ -37,15 +37,15 @@ impl Hook {
 pub struct Hooks(u8);
 
 impl Hooks {
-    /// No event: the listener is a pure producer, its stdin is /dev/null.
+    /// No event. The listener only produces messages, and its stdin is /dev/null.
     pub const NONE: Hooks = Hooks(0);
 
-    /// Adds one.
+    /// The set with `hook` added.
     pub fn with(self, hook: Hook) -> Hooks {
         Hooks(self.0 | hook as u8)
     }
 
-    /// Whether it is in the set.
+    /// Whether `hook` is in the set.
     pub fn has(self, hook: Hook) -> bool {
         self.0 & hook as u8 != 0
     }
@@ -55,10 +55,10 @@ impl Hooks {
         self.0 == 0
     }
 
-    /// Parses names as in `hooks` and `--hooks`; `none` alone is the empty set.
+    /// Parses the names in `hooks` or `--hooks`. The name `none` alone is the empty set.
     ///
     /// # Errors
-    /// The name that is no event, with those that are.
+    /// The name that is not a hook, with the names that are, or `none` beside other names.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Hooks, String> {
         let mut set = Hooks::NONE;
         let mut none = false;
@@ -72,14 +72,14 @@ impl Hooks {
                 Some(hook) => set = set.with(hook),
                 None => {
                     return Err(format!(
-                        "{name:?} is no hook; there are onHandshake, onClientOpen, onMessage, \
-                         onClientClose, and none"
+                        "unknown hook {name:?}; the hooks are onHandshake, onClientOpen, onMessage and \
+                         onClientClose, or none"
                     ));
                 }
             }
         }
         if none && !set.is_none() {
-            return Err("\"none\" cannot stand beside other hooks".to_owned());
+            return Err("\"none\" cannot be combined with other hooks".to_owned());
         }
         Ok(set)
     }

@@ -1,5 +1,5 @@
-//! Small JSON helpers over `serde_json`: strings appended to a buffer, an object's members in
-//! their order, white space taken out.
+//! Small JSON helpers beside `serde_json`: appending strings and numbers to a buffer, reading an
+//! object's members in their order, and removing white space.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,15 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Appends `text` as a JSON string with its quotes. What some readers of lines take for the end of
-/// one (Java's `Scanner`, Python's `splitlines`) is escaped, for it may come from a client.
+/// Appends `text` as a JSON string with its quotes.
+///
+/// U+0085, U+2028 and U+2029 are escaped: some line readers (Java's `Scanner`, Python's `splitlines`)
+/// end a line there, and the text may come from a client.
 pub fn push_str(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
-    // Writing to a Vec cannot fail, nor can serializing a str.
+    // Neither writing to a Vec nor serializing a str can fail.
     let _ = serde_json::to_writer(&mut *out, text);
-    // U+0085, U+2028 and U+2029 begin with one of these two bytes.
+    // The three characters begin with one of these two bytes.
     let Some(first) = memchr::memchr2(0xc2, 0xe2, &out[start..]) else { return };
     let rest = out.split_off(start + first);
     let mut rest = &rest[..];
@@ -32,7 +34,7 @@ pub fn push_str(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
 }
 
-/// Appends a whole number.
+/// Appends a number in decimal.
 pub fn push_u64(out: &mut Vec<u8>, number: u64) {
     let mut buffer = [0u8; 20];
     let mut at = buffer.len();
@@ -48,8 +50,8 @@ pub fn push_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&buffer[at..]);
 }
 
-/// Appends valid JSON without the white space between its tokens: what is inside strings stays,
-/// and a raw newline can only stand between tokens.
+/// Appends valid JSON without the white space between its tokens. The result holds no newline, because
+/// JSON allows a raw newline only between tokens.
 pub fn push_compact(out: &mut Vec<u8>, json: &str) {
     let mut in_string = false;
     let mut escaped = false;
@@ -70,28 +72,27 @@ pub fn push_compact(out: &mut Vec<u8>, json: &str) {
     }
 }
 
-/// A JSON text without the white space between its tokens.
+/// Valid JSON without the white space between its tokens.
 pub fn compact(json: &str) -> String {
     let mut out = Vec::with_capacity(json.len());
     push_compact(&mut out, json);
-    // Only ASCII bytes were taken out.
+    // The result is UTF-8, because only ASCII bytes were removed.
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// The string that a raw JSON value is; `None` if it is another type, or a string that no text can
-/// hold (a lone surrogate).
+/// The text of a raw JSON string; `None` if the value has another type or contains a lone surrogate.
 pub fn as_str(raw: &RawValue) -> Option<Cow<'_, str>> {
     if !raw.get().starts_with('"') {
         return None;
     }
-    // Borrowed where nothing is escaped, which is the common case.
+    // Most strings have no escape and can be borrowed.
     if let Ok(text) = serde_json::from_str::<&str>(raw.get()) {
         return Some(Cow::Borrowed(text));
     }
     serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned)
 }
 
-/// The members of an object, in their order, values untouched.
+/// The members of an object in their order, with raw values.
 #[derive(Debug)]
 pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -117,7 +118,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// A key, borrowed where nothing in it is escaped.
+/// A key, borrowed if it has no escape.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
@@ -150,12 +151,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_string_survives(text in "\\PC*|[\\x00-\\x20\u{85}\u{a0}\u{2027}-\u{202a}\"\\\\]*") {
+        fn a_string_stays_the_same_and_on_one_line(text in "\\PC*|[\\x00-\\x20\u{85}\u{a0}\u{2027}-\u{202a}\"\\\\]*") {
             let mut out = Vec::new();
             push_str(&mut out, &text);
             let line = std::str::from_utf8(&out).unwrap();
             let ends = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
-            prop_assert!(!line.contains(ends), "it would become a line");
+            prop_assert!(!line.contains(ends), "it contains the end of a line");
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
 
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_goes_only_between_tokens() {
+    fn only_white_space_between_tokens_is_removed() {
         assert_eq!(
             compact("{ \"a b\" :\n [ 1.0 ,\t\"x \\\" y\\\\\" ] }"),
             r#"{"a b":[1.0,"x \" y\\"]}"#

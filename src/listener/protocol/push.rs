@@ -1,23 +1,21 @@
-//! A push: the struct that `wsgw send` and the control port hand in, checked once.
+//! A push: the struct that a program hands in with `wsgw send` or over the control port.
 //!
-//! It must not be able to forge an answer or a command through a `cat`: the keys that mean
-//! something in an answer's envelope are refused, and so is a key that comes twice.
+//! A listener such as `cat` echoes the struct, so it must not be able to forge an answer or a command.
+//! Keys that the gateway gives a meaning there are refused, and so is a key that comes twice.
 
 use std::collections::HashSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
+use crate::listener::protocol::fields::{base64_bytes, message_text, names, present};
 use crate::listener::protocol::json;
 use crate::listener::protocol::json::Members;
 use crate::ws::payload::Payload;
 
-/// Keys that a push may not have.
+/// Keys that a push must not have.
 const RESERVED: [&str; 8] =
     ["id", "event", "conn", "command", "ref", "source", "redelivered", "resumed"];
 
-/// Bytes that the event's line has beside the members: id, event, conn, newline, and that it is
-/// redelivered.
+/// The most bytes that the event's line has beside the members: its id, event, conn and newline, and
+/// the mark of a redelivery.
 const ENVELOPE: usize = 80;
 
 /// A checked push.
@@ -33,7 +31,7 @@ impl Push {
     /// Checks a struct as it came over the control port.
     ///
     /// # Errors
-    /// What is wrong with it, for a 400.
+    /// What is wrong with the struct, as the text of a 400.
     pub fn parse(json: &[u8]) -> Result<Push, String> {
         let text = std::str::from_utf8(json).map_err(|_| "the struct is not UTF-8".to_owned())?;
         let Members(members) = serde_json::from_str::<Members<'_>>(text)
@@ -45,102 +43,83 @@ impl Push {
         let mut seen = HashSet::with_capacity(members.len());
         for (key, value) in &members {
             if RESERVED.contains(&key.as_ref()) {
-                return Err(format!("the key {key:?} is the gateway's own and cannot be pushed"));
+                return Err(format!("the key {key:?} belongs to the gateway and cannot be pushed"));
             }
             if !seen.insert(key.as_ref()) {
                 return Err(format!("the key {key:?} comes twice"));
             }
+            let present = present(Some(value));
             match key.as_ref() {
-                "message" if value.get() != "null" => {
-                    message = Some(if value.get().starts_with('"') {
-                        json::as_str(value)
-                            .ok_or("\"message\" holds a lone surrogate")?
-                            .into_owned()
-                    } else {
-                        json::compact(value.get())
-                    });
-                }
-                "base64" if value.get() != "null" => {
-                    let text = json::as_str(value).ok_or("\"base64\" is not a string")?;
-                    let bytes = STANDARD
-                        .decode(text.as_bytes())
-                        .map_err(|e| format!("\"base64\" cannot be decoded: {e}"))?;
-                    base64 = Some((text.into_owned(), bytes));
-                }
-                "message" | "base64" => {}
-                "connections" => connections = Some(names(value.get(), key)?),
-                "except" => except = Some(names(value.get(), key)?),
-                _ => {
-                    rest.push(b',');
-                    json::push_str(&mut rest, key);
-                    rest.push(b':');
-                    json::push_compact(&mut rest, value.get());
-                }
+                "message" => message = present.map(message_text).transpose()?,
+                "base64" => base64 = present.map(base64_bytes).transpose()?,
+                "connections" => connections = Some(names(value, key)?),
+                "except" => except = Some(names(value, key)?),
+                _ => push_member(&mut rest, key, |out| json::push_compact(out, value.get())),
             }
         }
         if message.is_none() && base64.is_none() {
             return Err("the struct needs a \"message\" or a \"base64\"".to_owned());
         }
 
-        let mut out = b",\"message\":".to_vec();
-        json::push_str(&mut out, message.as_deref().unwrap_or(""));
+        let message = message.unwrap_or_default();
+        let mut out = Vec::new();
+        push_member(&mut out, "message", |out| json::push_str(out, &message));
         if let Some((text, _)) = &base64 {
-            out.extend_from_slice(b",\"base64\":");
-            json::push_str(&mut out, text);
+            push_member(&mut out, "base64", |out| json::push_str(out, text));
         }
-        out.extend_from_slice(b",\"source\":\"send\"");
+        push_member(&mut out, "source", |out| json::push_str(out, "send"));
         for (key, list) in [("connections", &connections), ("except", &except)] {
             if let Some(list) = list {
-                out.push(b',');
-                json::push_str(&mut out, key);
-                out.push(b':');
-                // A list of strings always serializes.
-                let _ = serde_json::to_writer(&mut out, list);
+                // A list of strings always serializes, and writing to a Vec cannot fail.
+                push_member(&mut out, key, |out| drop(serde_json::to_writer(out, list)));
             }
         }
         out.extend_from_slice(&rest);
 
-        let payload = match (&base64, &message) {
-            (Some((_, bytes)), _) => Payload::binary(bytes),
-            (None, message) => Payload::text(message.as_deref().unwrap_or("")),
+        let payload = match &base64 {
+            Some((_, bytes)) => Payload::binary(bytes),
+            None => Payload::text(&message),
         };
         Ok(Push { payload, members: out, connections, except })
     }
 
-    /// The message.
+    /// The message as it is sent if the listener does not change it.
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
-    /// The members of its event, with a comma in front of each.
+    /// The members of its event from `message` on, with a comma in front of each.
     pub fn members(&self) -> &[u8] {
         &self.members
     }
 
-    /// Its own `connections`.
+    /// The `connections` that the struct lists.
     pub fn connections(&self) -> Option<&[String]> {
         self.connections.as_deref()
     }
 
-    /// Its own `except`.
+    /// The `except` that the struct lists.
     pub fn except(&self) -> Option<&[String]> {
         self.except.as_deref()
     }
 
-    /// Bytes that its event's line can have, counted against `max-line`.
+    /// The most bytes that its event's line can have, which count against `max-line`.
     pub fn line_size(&self) -> usize {
         self.members.len() + ENVELOPE
     }
 
-    /// Bytes of memory that it holds while it waits.
+    /// Bytes of memory that the push holds while it waits.
     pub fn size(&self) -> usize {
         self.members.len() + self.payload.cost()
     }
 }
 
-fn names(raw: &str, key: &str) -> Result<Vec<String>, String> {
-    serde_json::from_str::<Vec<String>>(raw)
-        .map_err(|_| format!("\"{key}\" is not an array of strings"))
+/// Appends a member with a comma in front; `write` appends its value.
+fn push_member(out: &mut Vec<u8>, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b',');
+    json::push_str(out, key);
+    out.push(b':');
+    write(out);
 }
 
 #[cfg(test)]
@@ -157,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_becomes_the_contracts_line() {
+    fn a_push_becomes_one_event_line() {
         assert_eq!(
             line(r#"{"message":"backup done"}"#),
             concat!(
@@ -179,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_forge_an_answer_is_refused() {
+    fn a_push_that_could_forge_an_answer_is_refused() {
         for bad in [
             r#"{"message":"x","id":1}"#,
             r#"{"message":"x","command":"close"}"#,
@@ -204,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_taken_is_one_line_within_its_size(message: String, key in "[a-z\\\\\"\n]{0,6}") {
+        fn every_accepted_push_is_one_line_within_its_size(message: String, key in "[a-z\\\\\"\n]{0,6}") {
             let json = serde_json::json!({"message": message, format!("x-{key}"): 1}).to_string();
             let push = Push::parse(json.as_bytes()).unwrap();
             let mut out = Vec::new();

@@ -11,7 +11,7 @@ use super::{About, Model, Owed};
 
 impl Model {
     /// The listener has read a line.
-    pub(super) fn heard(&mut self, line: &[u8]) {
+    pub(super) fn inbound(&mut self, line: &[u8]) {
         assert!(self.up, "a line to nobody");
         let members = members_of_line(line);
         if members[0].0 == "event" {
@@ -23,7 +23,7 @@ impl Model {
         let id = event["id"].as_u64().expect("an id");
         let redelivered = event["redelivered"] == true;
         assert!(self.here.seen.insert(id), "{id} twice");
-        assert!(!self.here.over.contains(&id), "{id} was through before this incarnation");
+        assert!(!self.here.over.contains(&id), "{id} was completed before this incarnation");
         if redelivered {
             assert!(id > self.here.redelivered, "oldest first");
             self.here.redelivered = id;
@@ -38,20 +38,20 @@ impl Model {
 
         let conn = event["conn"].as_str().map(|name| ConnId::parse(name).expect("a name"));
         match event["event"].as_str().expect("an event") {
-            "onClientOpen" => self.heard_open(conn.expect("a conn"), &event),
-            "onClientClose" => self.heard_close(conn.expect("a conn"), &event),
+            "onClientOpen" => self.inbound_open(conn.expect("a conn"), &event),
+            "onClientClose" => self.inbound_close(conn.expect("a conn"), &event),
             "onMessage" => {
                 let about = match conn {
                     Some(conn) => {
                         let text = event["message"].as_str().expect("text");
                         let number = text.parse().expect("ours");
-                        self.heard_message(conn, number, redelivered);
+                        self.inbound_message(conn, number, redelivered);
                         About::Message(number)
                     }
                     None => About::Push(event["push"].as_u64().expect("ours") as usize),
                 };
                 // Its time may have been up while its line was under way.
-                if !matches!(about, About::Push(number) if self.push_is_through(number)) {
+                if !matches!(about, About::Push(number) if self.push_is_complete(number)) {
                     self.asked(id, about);
                 }
             }
@@ -67,13 +67,13 @@ impl Model {
         }
     }
 
-    fn heard_open(&mut self, id: ConnId, event: &Value) {
+    fn inbound_open(&mut self, id: ConnId, event: &Value) {
         assert!(self.hook(Hook::OnClientOpen));
         let resumed = event["resumed"] == true;
         let conn = self.conns.get_mut(&id).expect("a connection");
-        assert_eq!(resumed, conn.opened_told, "resumed where an earlier one was told");
-        assert!(!conn.closed_told && !conn.forgotten);
-        conn.opened_told = true;
+        assert_eq!(resumed, conn.open_announced, "resumed where an earlier one was told");
+        assert!(!conn.close_announced && !conn.forgotten);
+        conn.open_announced = true;
         assert!(self.here.opened.insert(id), "opened twice");
         if resumed {
             let left = event["left"].as_u64().expect("a number");
@@ -82,12 +82,12 @@ impl Model {
         }
     }
 
-    fn heard_close(&mut self, id: ConnId, event: &Value) {
+    fn inbound_close(&mut self, id: ConnId, event: &Value) {
         assert!(self.hook(Hook::OnClientClose));
         let conn = self.conns.get_mut(&id).expect("a connection");
         assert!(conn.closed && !conn.forgotten && conn.unseen.is_empty());
-        assert!(!conn.closed_told, "closed twice");
-        conn.closed_told = true;
+        assert!(!conn.close_announced, "closed twice");
+        conn.close_announced = true;
         assert_eq!(event["reason"], id.to_string());
         let opened = !self.settings.hooks.has(Hook::OnClientOpen) || self.here.opened.contains(&id);
         assert!(opened, "closed before its open");
@@ -101,7 +101,7 @@ impl Model {
         assert!(!waits, "closed before its last message");
     }
 
-    fn heard_message(&mut self, id: ConnId, number: usize, redelivered: bool) {
+    fn inbound_message(&mut self, id: ConnId, number: usize, redelivered: bool) {
         assert_eq!(self.messages[number], id, "of its sender");
         let conn = self.conns.get_mut(&id).expect("a connection");
         match conn.unseen.front() {
@@ -117,7 +117,7 @@ impl Model {
         assert!(!self.here.closed.contains(&id), "after its close");
         // One whose end was told, or is told nobody, is known no more: its message comes alone.
         let over = conn.closed && !self.settings.hooks.has(Hook::OnClientClose);
-        let tells = self.settings.hooks.has(Hook::OnClientOpen) && !conn.closed_told && !over;
+        let tells = self.settings.hooks.has(Hook::OnClientOpen) && !conn.close_announced && !over;
         assert!(!tells || self.here.opened.contains(&id), "before its open");
     }
 
@@ -145,7 +145,7 @@ impl Model {
             let own = self.owed.values().filter(|o| party(&o.about) == Some(party_of)).count();
             assert!(own <= quarter, "{own} of a quarter of {quarter}");
         }
-        if self.here.careful && self.here.to_redeliver.contains(&id) {
+        if self.here.one_at_a_time && self.here.to_redeliver.contains(&id) {
             assert_eq!(in_flight, 1, "one at a time");
             let lived = self.here.since.is_some_and(|at| self.now >= at + Duration::from_secs(1));
             assert!(self.here.wrote_line || lived, "no sign of life yet");

@@ -13,7 +13,7 @@ use super::{About, Model};
 
 /// With a delivery, or without.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Through {
+pub(super) enum Completion {
     Sent,
     Dropped,
 }
@@ -22,7 +22,7 @@ impl Model {
     /// What a check let time out, by the contract's own words.
     pub(super) fn timeouts(&mut self) {
         let timeout = self.settings.listener_timeout;
-        let mut through = Vec::new();
+        let mut completed = Vec::new();
         let late: Vec<u64> = self
             .owed
             .iter()
@@ -41,17 +41,19 @@ impl Model {
             }
             let sent = self.settings.on_timeout == OnTimeout::Broadcast
                 && matches!(owed.about, About::Message(_));
-            through.push((owed.about, if sent { Through::Sent } else { Through::Dropped }));
+            completed.push((owed.about, if sent { Completion::Sent } else { Completion::Dropped }));
         }
-        self.expect_through(&through);
+        self.expect_completed(&completed);
     }
 
     /// Exactly these came to an end: each message once, with or without a delivery. Handshakes that
     /// waited in vain may be refused beside them.
-    pub(super) fn expect_through(&mut self, all: &[(About, Through)]) {
+    pub(super) fn expect_completed(&mut self, all: &[(About, Completion)]) {
         let mut sent = all
             .iter()
-            .filter(|(about, how)| *how == Through::Sent && !matches!(about, About::Handshake(_)))
+            .filter(|(about, how)| {
+                *how == Completion::Sent && !matches!(about, About::Handshake(_))
+            })
             .count();
         let mut messages: Vec<ConnId> = all
             .iter()
@@ -84,10 +86,10 @@ impl Model {
                 }
             }
         }
-        assert!(sent == 0 && messages.is_empty(), "{sent} and {messages:?} are not through");
+        assert!(sent == 0 && messages.is_empty(), "{sent} and {messages:?} are not completed");
         for (about, _) in all {
             if let About::Push(number) = about {
-                assert!(self.push_is_through(*number), "a push that is over");
+                assert!(self.push_is_complete(*number), "a push that is over");
             }
         }
         self.owed.retain(|_, owed| match owed.about {
@@ -109,11 +111,11 @@ impl Model {
 
     pub(super) fn done(&mut self, conn: ConnId) {
         let conn = self.conns.get_mut(&conn).expect("a connection");
-        conn.under_way = conn.under_way.checked_sub(1).expect("no message is through twice");
+        conn.under_way = conn.under_way.checked_sub(1).expect("no message is completed twice");
     }
 
     /// What holds after every step.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn check_step(&mut self) {
         self.refused_handshakes();
         for effect in std::mem::take(&mut self.exchange.effects) {
             match effect {
@@ -147,7 +149,7 @@ impl Model {
                 continue;
             };
             self.answer(id, 0);
-            self.settle();
+            self.check_step();
         }
         assert!(!self.exchange.busy() && !self.exchange.window_full(), "something waits for ever");
         assert!(self.exchange.flushed());
@@ -155,7 +157,7 @@ impl Model {
         assert_eq!(self.exchange.notice_bytes(), 0, "nothing is held");
         for conn in self.conns.values().filter(|c| !c.forgotten) {
             assert!(conn.unseen.is_empty() && conn.under_way == 0, "a message was lost");
-            assert_eq!(conn.closed_told, self.hook(Hook::OnClientClose));
+            assert_eq!(conn.close_announced, self.hook(Hook::OnClientClose));
         }
         for (receiver, ticket) in &mut self.pushes {
             let told = !matches!(receiver.try_recv(), Err(TryRecvError::Empty));
