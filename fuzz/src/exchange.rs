@@ -1,5 +1,5 @@
-//! The exchange under any sequence of events, lines, restarts and times, against a simple model of
-//! what the listener protocol promises.
+//! Runs the exchange with any sequence of events, lines, restarts and times, and compares it with a
+//! simple model of what the listener protocol promises.
 
 mod completion;
 mod inbound;
@@ -40,48 +40,48 @@ enum About {
 #[derive(Default)]
 struct Conn {
     closed: bool,
-    /// Whether an incarnation was told of its open; of its close.
+    /// Whether an incarnation was sent its open, and its close.
     open_announced: bool,
     close_announced: bool,
-    /// Its messages that no incarnation saw yet.
+    /// Its messages that no incarnation was sent yet.
     unseen: VecDeque<usize>,
-    /// Its messages that are not through.
+    /// How many of its messages are not settled.
     under_way: usize,
-    /// The gateway gave up on it.
+    /// Whether the listener was started clean after it was opened.
     forgotten: bool,
 }
 
 /// An event that the listener owes.
 struct Owed {
     about: About,
-    /// In this incarnation: its place in the order of writing, and when it was written.
+    /// Its position in the order of writing within this incarnation, and when it was written.
     written: Option<(usize, Instant)>,
 }
 
-/// What one incarnation was told.
+/// What one incarnation was sent and has answered.
 #[derive(Default)]
 struct Incarnation {
     opened: BTreeSet<ConnId>,
     closed: BTreeSet<ConnId>,
     seen: BTreeSet<u64>,
-    /// Ids that were through before it began: no line of them may come.
-    over: BTreeSet<u64>,
-    /// When the event at each place was answered.
+    /// Ids that were complete before it began. None of their lines may come.
+    completed: BTreeSet<u64>,
+    /// For each position, when its event was answered.
     answers: Vec<Option<Instant>>,
-    /// Places of events that timed out: late answers to them count as answers.
+    /// Positions of events that timed out. Late answers to them count as answers.
     overdue: BTreeMap<u64, usize>,
     left: Option<u64>,
     redelivered: u64,
     partial: Vec<u8>,
     wrote_line: bool,
     since: Option<Instant>,
-    /// Old events come one at a time.
+    /// Whether events are sent again one at a time.
     one_at_a_time: bool,
-    /// What was owed when it began and has not come.
+    /// Events that were owed when it began.
     to_redeliver: BTreeSet<u64>,
 }
 
-/// Where a push's outcome comes.
+/// Receives the outcome of a push.
 type Outcome = Receiver<Result<PushOutcome, ApiError>>;
 
 struct Model {
@@ -93,14 +93,14 @@ struct Model {
     up: bool,
     conns: BTreeMap<ConnId, Conn>,
     messages: Vec<ConnId>,
-    /// Each with its ticket, which the exchange drops when it is through.
+    /// Each with its ticket, which the exchange drops when the push is complete.
     pushes: Vec<(Outcome, Arc<()>)>,
     handshakes: BTreeSet<ConnId>,
-    /// Handshakes that there were.
+    /// The number of handshakes so far.
     asked_in: u64,
     owed: BTreeMap<u64, Owed>,
-    over: BTreeSet<u64>,
-    /// Ids that some incarnation was sent, or the beginning of their lines.
+    completed: BTreeSet<u64>,
+    /// Ids whose lines an incarnation was sent, in full or in part.
     sent: BTreeSet<u64>,
     highest: u64,
     here: Incarnation,
@@ -110,7 +110,7 @@ struct Model {
     results_given: VecDeque<String>,
 }
 
-/// Runs the bytes as a story.
+/// Runs the sequence that the bytes describe.
 pub fn exchange(data: &[u8]) {
     let mut choices = Choices(data);
     let mut model = Model::new(&mut choices);
@@ -160,7 +160,7 @@ impl Model {
             handshakes: BTreeSet::new(),
             asked_in: 0,
             owed: BTreeMap::new(),
-            over: BTreeSet::new(),
+            completed: BTreeSet::new(),
             sent: BTreeSet::new(),
             highest: 0,
             here: Incarnation::default(),
@@ -175,7 +175,7 @@ impl Model {
         self.settings.hooks.has(hook)
     }
 
-    /// A connection by a byte, newer ones more likely.
+    /// Chooses one of the newest connections.
     fn conn(&self, choices: &mut Choices<'_>) -> Option<ConnId> {
         let back = choices.below(8);
         self.conns.keys().rev().nth(back).copied()
@@ -266,7 +266,7 @@ impl Model {
     }
 
     fn handshake(&mut self) {
-        // Of connections that are never opened here: names apart from the others'.
+        // These connections are never opened here, so their names must differ from the others'.
         self.asked_in += 1;
         let id = ConnId(1_000_000 + self.asked_in);
         self.handshakes.insert(id);
@@ -290,7 +290,7 @@ impl Model {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        // The listener that hangs would be killed; here it lives on, which asks for more.
+        // The gateway would kill a listener that hangs. Here it lives on, which tests more.
         let _ = self.exchange.check(self.now);
         self.timeouts();
     }
@@ -315,9 +315,9 @@ impl Model {
         }
     }
 
-    /// The listener answers.
+    /// The listener answers an event.
     fn answer(&mut self, id: u64, how: usize) {
-        // An echo needs the line; this one is what `jq` makes of it.
+        // An answer as `jq` writes it.
         let line = match how {
             0 => format!("{{\"id\":{id}}}"),
             1 => format!("{{\"id\": {id}, \"message\":\"x\"}}"),
@@ -326,11 +326,11 @@ impl Model {
             _ => format!("{{\"id\":{id},\"base64\":\"!\"}}"),
         };
         let Some(owed) = self.owed.remove(&id).filter(|_| self.up) else { return };
-        self.over.insert(id);
-        if let Some((place, _)) = owed.written {
-            self.here.answers[place] = Some(self.now);
+        self.completed.insert(id);
+        if let Some((position, _)) = owed.written {
+            self.here.answers[position] = Some(self.now);
         }
-        // It may be one whose line was cut: then it is never seen whole.
+        // If its line was cut by a restart, no incarnation has seen the whole line.
         if let About::Message(number) = owed.about
             && let Some(conn) = self.conns.get_mut(&self.messages[number])
         {
@@ -349,16 +349,16 @@ impl Model {
         if !self.up {
             return;
         }
-        let old = self.here.overdue.keys().chain(&self.over).next().copied().unwrap_or(1);
+        let old = self.here.overdue.keys().chain(&self.completed).next().copied().unwrap_or(1);
         let late = self.metrics.late.get();
         let line = match how {
             0 => "garbage".to_owned(),
             1 => format!("{{\"id\":{}}}", self.highest + 100_000),
             2 => "{\"command\":\"close\",\"conn\":\"k1\"}".to_owned(),
             3 => "{\"event\":\"onResult\",\"id\":1}".to_owned(),
-            4 if self.over.contains(&old) => {
-                if let Some(place) = self.here.overdue.remove(&old) {
-                    self.here.answers[place] = Some(self.now);
+            4 if self.completed.contains(&old) => {
+                if let Some(position) = self.here.overdue.remove(&old) {
+                    self.here.answers[position] = Some(self.now);
                 }
                 format!("{{\"id\":{old},\"message\":\"again\"}}")
             }
@@ -382,23 +382,24 @@ impl Model {
         self.exchange.line(line.as_bytes(), &self.results, self.now);
     }
 
-    /// Starts the listener, or ends it.
+    /// Starts the listener if it is down, and ends it if it is up.
     fn toggle(&mut self, wanted: bool) {
         if !self.up {
             self.up = true;
             self.exchange.attach(self.now);
-            let one_at_a_time = self.here.one_at_a_time && !self.to_redeliver_is_over();
+            let one_at_a_time = self.here.one_at_a_time && !self.old_events_are_completed();
             let owed: BTreeSet<u64> = self.owed.keys().copied().collect();
             self.here = Incarnation {
                 one_at_a_time: !owed.is_empty() && (one_at_a_time || self.exits >= 2),
                 to_redeliver: owed,
-                over: self.over.clone(),
+                completed: self.completed.clone(),
                 since: Some(self.now),
                 ..Incarnation::default()
             };
             return;
         }
-        // What was begun: what was heard and is owed, and the line that the pipe took in part.
+        // The events that were begun are those that the listener has read and owes, and the one whose
+        // line the pipe took in part.
         let mut cut = std::mem::take(&mut self.here.partial);
         if !cut.is_empty() {
             let rest = self.exchange.unwritten();
@@ -410,7 +411,7 @@ impl Model {
                 self.highest = self.highest.max(id);
                 let completed =
                     event["push"].as_u64().is_some_and(|n| self.push_is_complete(n as usize));
-                if !completed && !self.over.contains(&id) {
+                if !completed && !self.completed.contains(&id) {
                     let about = match event["push"].as_u64() {
                         Some(push) => About::Push(push as usize),
                         None => {
@@ -427,8 +428,8 @@ impl Model {
         self.detach(wanted);
     }
 
-    fn to_redeliver_is_over(&self) -> bool {
-        self.here.to_redeliver.iter().all(|id| self.over.contains(id))
+    fn old_events_are_completed(&self) -> bool {
+        self.here.to_redeliver.iter().all(|id| self.completed.contains(id))
     }
 
     fn detach(&mut self, wanted: bool) {
@@ -452,7 +453,7 @@ impl Model {
             if before + 1 == 3 {
                 self.alone = None;
                 let owed = self.owed.remove(&id).expect("it is owed");
-                self.over.insert(id);
+                self.completed.insert(id);
                 completed.push((owed.about, Completion::Dropped));
                 if let About::Message(number) = owed.about {
                     let conn = self.conns.get_mut(&self.messages[number]).expect("a connection");
@@ -464,7 +465,7 @@ impl Model {
         assert_eq!(exit.wrote_line, wrote_line);
         self.owed.retain(|_, owed| !matches!(owed.about, About::Handshake(_)));
         self.refused_handshakes();
-        assert!(self.handshakes.is_empty(), "an end refuses all that wait");
+        assert!(self.handshakes.is_empty(), "the end of an incarnation refuses all handshakes");
         self.expect_completed(&completed);
         if exit.start_clean {
             assert!(!wrote_line);
@@ -472,7 +473,7 @@ impl Model {
         }
     }
 
-    /// The gateway starts the listener clean: all that it knew is over.
+    /// The gateway starts the listener clean and forgets all events and connections.
     fn start_clean(&mut self) {
         self.exchange.start_clean();
         for (_, conn) in self.conns.iter_mut() {
@@ -480,12 +481,12 @@ impl Model {
             conn.closed = true;
             conn.unseen.clear();
         }
-        self.over.extend(std::mem::take(&mut self.owed).into_keys());
+        self.completed.extend(std::mem::take(&mut self.owed).into_keys());
         (self.exits, self.alone) = (0, None);
         for effect in std::mem::take(&mut self.exchange.effects) {
             match effect {
                 Effect::Settled { conn, .. } => self.done(conn),
-                _ => panic!("only ends"),
+                _ => panic!("a clean start only settles messages"),
             }
         }
         assert!(self.conns.values().all(|conn| conn.under_way == 0), "nothing is under way");

@@ -1,17 +1,17 @@
-//! How events end: each once, and all of them.
+//! The completion of events: every event is completed exactly once.
 
 use std::sync::Arc;
-use wsgw::listener::op::{Delivery, Op};
 
 use tokio::sync::oneshot::error::TryRecvError;
 use wsgw::config::settings::OnTimeout;
 use wsgw::listener::exchange::Effect;
+use wsgw::listener::op::{Delivery, Op};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::hooks::Hook;
 
 use super::{About, Model};
 
-/// With a delivery, or without.
+/// Whether an event was completed with a delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completion {
     Sent,
@@ -19,7 +19,7 @@ pub(super) enum Completion {
 }
 
 impl Model {
-    /// What a check let time out, by the contract's own words.
+    /// Applies the protocol's rule for time-outs to the model after a check.
     pub(super) fn timeouts(&mut self) {
         let timeout = self.settings.listener_timeout;
         let mut completed = Vec::new();
@@ -27,17 +27,17 @@ impl Model {
             .owed
             .iter()
             .filter_map(|(id, owed)| {
-                let (place, written) = owed.written?;
-                let before = self.here.answers[..place].iter().flatten().max();
+                let (position, written) = owed.written?;
+                let before = self.here.answers[..position].iter().flatten().max();
                 let since = before.map_or(written, |at| written.max(*at));
                 (self.now >= since + timeout).then_some(*id)
             })
             .collect();
         for id in late {
             let owed = self.owed.remove(&id).expect("it is owed");
-            self.over.insert(id);
-            if let Some((place, _)) = owed.written {
-                self.here.overdue.insert(id, place);
+            self.completed.insert(id);
+            if let Some((position, _)) = owed.written {
+                self.here.overdue.insert(id, position);
             }
             let sent = self.settings.on_timeout == OnTimeout::Broadcast
                 && matches!(owed.about, About::Message(_));
@@ -46,8 +46,8 @@ impl Model {
         self.expect_completed(&completed);
     }
 
-    /// Exactly these came to an end: each message once, with or without a delivery. Handshakes that
-    /// waited in vain may be refused beside them.
+    /// Checks that exactly these events were completed, each once. Handshakes that waited too long may
+    /// be refused as well.
     pub(super) fn expect_completed(&mut self, all: &[(About, Completion)]) {
         let mut sent = all
             .iter()
@@ -79,17 +79,17 @@ impl Model {
                     assert_eq!((self.settings.on_timeout, code), (OnTimeout::Close, 1011));
                 }
                 Effect::Op(Op::Finish { .. } | Op::CloseAll { .. } | Op::CloseShare { .. }) => {
-                    panic!("the exchange never asks for this")
+                    panic!("the exchange never makes this operation")
                 }
                 Effect::Handshake { conn, .. } => {
                     assert!(self.handshakes.remove(&conn), "one decision each");
                 }
             }
         }
-        assert!(sent == 0 && messages.is_empty(), "{sent} and {messages:?} are not completed");
+        assert!(sent == 0 && messages.is_empty(), "{sent} and {messages:?} are not complete");
         for (about, _) in all {
             if let About::Push(number) = about {
-                assert!(self.push_is_complete(*number), "a push that is over");
+                assert!(self.push_is_complete(*number), "a push that is not complete");
             }
         }
         self.owed.retain(|_, owed| match owed.about {
@@ -114,21 +114,21 @@ impl Model {
         conn.under_way = conn.under_way.checked_sub(1).expect("no message is completed twice");
     }
 
-    /// What holds after every step.
+    /// Checks what must hold after every step.
     pub(super) fn check_step(&mut self) {
         self.refused_handshakes();
         for effect in std::mem::take(&mut self.exchange.effects) {
             match effect {
-                // A message of somebody that is not known any more.
+                // The message of a connection that the exchange has forgotten.
                 Effect::Settled { conn, .. } => self.done(conn),
-                _ => panic!("an effect of nothing"),
+                _ => panic!("an effect without a cause"),
             }
         }
         assert!(self.exchange.queued() < 1 << 32 && self.metrics.unanswered.get() < 1 << 32);
         assert!(self.exchange.notice_bytes() < 1 << 32);
     }
 
-    /// Everything that is still open comes to its end with a listener that answers.
+    /// Closes all connections and answers all events, and checks that nothing is left.
     pub(super) fn end(&mut self) {
         if !self.up {
             self.toggle(false);
@@ -140,7 +140,7 @@ impl Model {
         for _ in 0..10_000 {
             self.take(usize::MAX);
             let Some(id) = self.owed.keys().next().copied() else {
-                // A careful one wants a sign of life first.
+                // If events are sent one at a time, the first waits for a sign of life.
                 self.noise(0);
                 self.take(usize::MAX);
                 if self.owed.is_empty() {
@@ -151,10 +151,10 @@ impl Model {
             self.answer(id, 0);
             self.check_step();
         }
-        assert!(!self.exchange.busy() && !self.exchange.window_full(), "something waits for ever");
+        assert!(!self.exchange.busy() && !self.exchange.window_full(), "something waits forever");
         assert!(self.exchange.flushed());
         assert_eq!(self.exchange.queued(), 0);
-        assert_eq!(self.exchange.notice_bytes(), 0, "nothing is held");
+        assert_eq!(self.exchange.notice_bytes(), 0, "bytes of notices are left");
         for conn in self.conns.values().filter(|c| !c.forgotten) {
             assert!(conn.unseen.is_empty() && conn.under_way == 0, "a message was lost");
             assert_eq!(conn.close_announced, self.hook(Hook::OnClientClose));

@@ -1,4 +1,4 @@
-//! What the listener hears: order, ids, windows.
+//! The lines that come in at the listener: their order, their ids, and the window.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{About, Model, Owed};
 impl Model {
     /// The listener has read a line.
     pub(super) fn inbound(&mut self, line: &[u8]) {
-        assert!(self.up, "a line to nobody");
+        assert!(self.up, "a line although the listener is down");
         let members = members_of_line(line);
         if members[0].0 == "event" {
             let expected = self.results_given.pop_front();
@@ -23,15 +23,18 @@ impl Model {
         let id = event["id"].as_u64().expect("an id");
         let redelivered = event["redelivered"] == true;
         assert!(self.here.seen.insert(id), "{id} twice");
-        assert!(!self.here.over.contains(&id), "{id} was completed before this incarnation");
+        assert!(!self.here.completed.contains(&id), "{id} was complete before this incarnation");
         if redelivered {
             assert!(id > self.here.redelivered, "oldest first");
             self.here.redelivered = id;
         } else {
             assert!(id > self.highest, "ids rise");
-            assert!(!self.sent.contains(&id), "{id} was sent before, and that is not said");
+            assert!(
+                !self.sent.contains(&id),
+                "{id} was sent before but is not marked as redelivered"
+            );
             let mut old = self.here.to_redeliver.iter();
-            let came = old.all(|id| self.here.seen.contains(id) || self.over.contains(id));
+            let came = old.all(|id| self.here.seen.contains(id) || self.completed.contains(id));
             assert!(came || event["event"] != "onMessage", "old messages come before new ones");
         }
         self.highest = self.highest.max(id);
@@ -50,7 +53,7 @@ impl Model {
                     }
                     None => About::Push(event["push"].as_u64().expect("ours") as usize),
                 };
-                // Its time may have been up while its line was under way.
+                // The event may have timed out while its line was in the pipe.
                 if !matches!(about, About::Push(number) if self.push_is_complete(number)) {
                     self.asked(id, about);
                 }
@@ -58,7 +61,7 @@ impl Model {
             "onHandshake" => {
                 let conn = conn.expect("a conn");
                 assert!(!redelivered);
-                // Its time may have been up while its line was under way.
+                // The event may have timed out while its line was in the pipe.
                 if self.handshakes.contains(&conn) {
                     self.asked(id, About::Handshake(conn));
                 }
@@ -71,7 +74,10 @@ impl Model {
         assert!(self.hook(Hook::OnClientOpen));
         let resumed = event["resumed"] == true;
         let conn = self.conns.get_mut(&id).expect("a connection");
-        assert_eq!(resumed, conn.open_announced, "resumed where an earlier one was told");
+        assert_eq!(
+            resumed, conn.open_announced,
+            "resumed if and only if an earlier incarnation was told"
+        );
         assert!(!conn.close_announced && !conn.forgotten);
         conn.open_announced = true;
         assert!(self.here.opened.insert(id), "opened twice");
@@ -92,7 +98,7 @@ impl Model {
         let opened = !self.settings.hooks.has(Hook::OnClientOpen) || self.here.opened.contains(&id);
         assert!(opened, "closed before its open");
         self.here.closed.insert(id);
-        // Behind its last message: none of it is still to be told here.
+        // The close comes after the last message: none is still to be sent again.
         let waits = self.owed.iter().any(|(id_, owed)| {
             matches!(owed.about, About::Message(m) if self.messages[m] == id)
                 && self.here.to_redeliver.contains(id_)
@@ -102,7 +108,7 @@ impl Model {
     }
 
     fn inbound_message(&mut self, id: ConnId, number: usize, redelivered: bool) {
-        assert_eq!(self.messages[number], id, "of its sender");
+        assert_eq!(self.messages[number], id, "the message has the wrong sender");
         let conn = self.conns.get_mut(&id).expect("a connection");
         match conn.unseen.front() {
             Some(next) if *next == number => {
@@ -110,25 +116,25 @@ impl Model {
             }
             _ => assert!(
                 redelivered && !conn.unseen.contains(&number),
-                "in order, none lost: {number} of {:?}",
+                "not in order, or one was lost: {number} of {:?}",
                 conn.unseen
             ),
         }
-        assert!(!self.here.closed.contains(&id), "after its close");
-        // One whose end was told, or is told nobody, is known no more: its message comes alone.
+        assert!(!self.here.closed.contains(&id), "a message after the close");
+        // If the close was announced, or is not among the hooks, the message comes without its open.
         let over = conn.closed && !self.settings.hooks.has(Hook::OnClientClose);
         let tells = self.settings.hooks.has(Hook::OnClientOpen) && !conn.close_announced && !over;
-        assert!(!tells || self.here.opened.contains(&id), "before its open");
+        assert!(!tells || self.here.opened.contains(&id), "a message before the open");
     }
 
     fn asked(&mut self, id: u64, about: About) {
-        if self.over.contains(&id) {
-            // It was answered while its line was under way.
+        if self.completed.contains(&id) {
+            // The event was answered while its line was in the pipe.
             return;
         }
-        let place = self.here.answers.len();
+        let position = self.here.answers.len();
         self.here.answers.push(None);
-        let owed = Owed { about, written: Some((place, self.now)) };
+        let owed = Owed { about, written: Some((position, self.now)) };
         self.owed.insert(id, owed);
 
         let here = |owed: &&Owed| owed.written.is_some();
@@ -148,7 +154,7 @@ impl Model {
         if self.here.one_at_a_time && self.here.to_redeliver.contains(&id) {
             assert_eq!(in_flight, 1, "one at a time");
             let lived = self.here.since.is_some_and(|at| self.now >= at + Duration::from_secs(1));
-            assert!(self.here.wrote_line || lived, "no sign of life yet");
+            assert!(self.here.wrote_line || lived, "the incarnation has shown no sign of life yet");
         }
     }
 }

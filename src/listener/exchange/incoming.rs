@@ -26,7 +26,7 @@ const SHOWN: usize = 200;
 /// Faulty lines that the log shows in a second.
 const SHOWN_PER_SECOND: u32 = 5;
 
-/// Keeps a flood of faulty lines out of the log.
+/// Limits how many faulty lines the log shows.
 pub(super) struct FaultLog(Throttle);
 
 impl Default for FaultLog {
@@ -36,7 +36,8 @@ impl Default for FaultLog {
 }
 
 impl FaultLog {
-    /// Whether the line may be shown, and how many were not since the last one.
+    /// `None` if the log must not show the line now; else the number of lines that it did not show
+    /// since the last one.
     fn may_show(&mut self, now: Instant) -> Option<u64> {
         self.0.admit(now)
     }
@@ -46,7 +47,7 @@ fn not_shown(hidden: u64) -> String {
     if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
 }
 
-/// What to do about a line that is neither an answer nor a command.
+/// A hint for the author of a listener that writes a line which is neither an answer nor a command.
 fn hint(line: &[u8]) -> &'static str {
     let line = line.trim_ascii();
     let key = line.starts_with(b"\"") && memchr::memmem::find(line, b"\":").is_some();
@@ -113,31 +114,32 @@ impl Exchange {
                         self.answer_times.answered(position, now);
                     }
                 } else {
-                    self.garbage(line, "unknown_id", "its id was never issued", now);
+                    self.log_fault(line, "unknown_id", "its id was never issued", now);
                 }
             }
             Line::Command(fields) => self.command(line, &fields, results, now),
             Line::Ignored => {}
-            Line::Fault(why) => self.garbage(line, "garbage", why, now),
+            Line::Fault(why) => self.log_fault(line, "garbage", why, now),
         }
     }
 
     /// Notes a line that was longer than `max-line` and was thrown away.
     pub(crate) fn over_long(&mut self, max: usize, now: Instant) {
         self.metrics.faults.add("over_long", 1);
-        if let Some(hidden) = self.garbage.may_show(now) {
+        if let Some(hidden) = self.fault_log.may_show(now) {
             let more = not_shown(hidden);
             tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away{more}");
         }
     }
 
-    fn garbage(&mut self, line: &[u8], kind: &'static str, why: impl fmt::Display, now: Instant) {
+    /// Counts a faulty line under `kind` and logs it.
+    fn log_fault(&mut self, line: &[u8], kind: &'static str, why: impl fmt::Display, now: Instant) {
         self.metrics.faults.add(kind, 1);
-        if let Some(hidden) = self.garbage.may_show(now) {
-            // One byte more, for it to be seen that there is more.
+        if let Some(hidden) = self.fault_log.may_show(now) {
+            // One byte more than is shown, so that the excerpt is marked as cut.
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN + 1)]);
             let more = not_shown(hidden);
-            // A wrong command was meant for us.
+            // A faulty command was meant for the gateway, so it gets no hint.
             let hint = if kind == "command" { "" } else { hint(line) };
             tracing::warn!(
                 gateway = %self.gateway,
@@ -147,6 +149,7 @@ impl Exchange {
         }
     }
 
+    /// Applies an answer to the owed event with this id.
     fn answer(&mut self, id: u64, fields: &Fields<'_>, now: Instant) {
         let Some(asked) = self.take_asked(id) else { return };
         self.restart.answered();
@@ -222,6 +225,7 @@ impl Exchange {
         resolve_recipients(listed, except, |except| self.routed(sender, except))
     }
 
+    /// Carries out a command.
     fn command(
         &mut self,
         line: &[u8],
@@ -258,7 +262,7 @@ impl Exchange {
                 if let Some(reference) = reference {
                     self.result(error_result(&reference, &why));
                 }
-                self.garbage(line, "command", why, now);
+                self.log_fault(line, "command", why, now);
             }
         }
     }

@@ -211,7 +211,7 @@ pub struct Exchange {
     /// Whether the log said that the listener's stdout may be buffered.
     hinted: bool,
     restart: Restart,
-    garbage: FaultLog,
+    fault_log: FaultLog,
 }
 
 impl Exchange {
@@ -252,7 +252,7 @@ impl Exchange {
             next_check: None,
             hinted: false,
             restart: Restart::new(now),
-            garbage: FaultLog::default(),
+            fault_log: FaultLog::default(),
         }
     }
 
