@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Every message goes to everybody, in upper case.
+// Sends each message to all clients, in upper case.
 const lines = require("node:readline").createInterface({ input: process.stdin });
 
 lines.on("line", (line) => {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every message goes to everybody, in upper case."""
+"""Sends each message to all clients, in upper case."""
 import json
 import sys
 

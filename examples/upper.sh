@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every message goes to everybody, in upper case: bash reads the lines, jq the JSON.
+# Sends each message to all clients, in upper case. bash reads the lines, and jq edits the JSON.
 while IFS= read -r line; do
   jq -c '.message |= ascii_upcase' <<<"$line"
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A pure producer, for `--hooks none`: a line of vmstat to every client each second.
+# Sends a line of vmstat to all clients each second. Run it with `--hooks none`, because it reads no events.
 vmstat -n 1 | while IFS= read -r line; do
   jq -cn --arg message "$line" '{command: "send", message: $message}'
 done

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A chat with rooms and nicknames: the listener keeps them and picks who gets what.
+"""A chat with rooms and nicknames. This listener keeps both and chooses the recipients of each message.
 
-A client connects to /ROOM?nick=NAME and sends plain text; /nick NAME renames it.
-Everybody in the room gets {"from": …, "text": …} or {"info": …}.
+A client connects to /ROOM?nick=NAME and sends plain text. The text /nick NAME changes its nickname.
+All clients in the room get {"from": …, "text": …} or {"info": …}.
 """
 import json
 import sys
@@ -17,7 +17,7 @@ def write(thing):
 
 
 def tell(path, info):
-    """Says something to a room, unasked."""
+    """Sends a notice to a room."""
     members = list(rooms.get(path, {}))
     text = json.dumps({"info": info, "here": sorted(rooms.get(path, {}).values())})
     write({"command": "send", "message": text, "connections": members})
@@ -28,7 +28,7 @@ def opened(event):
     nick = parse_qs(event["query"]).get("nick", [conn])[0][:30]
     rooms.setdefault(path, {})[conn] = nick
     room_of[conn] = path
-    # After a restart of this program the gateway tells it of everybody once more: not news.
+    # After a restart of this program, the gateway repeats the opens of all clients with `resumed`.
     if not event.get("resumed"):
         tell(path, f"{nick} came")
 
@@ -45,10 +45,10 @@ def closed(event):
 
 
 def message(event):
-    if event["conn"] is None:  # a push (`wsgw send`) goes to everybody
+    if event["conn"] is None:  # a push (`wsgw send`) goes to all clients
         return write({"id": event["id"], "message": json.dumps({"info": event["message"]})})
     path = room_of.get(event["conn"])
-    if path is None:  # after a restart: its sender had left before
+    if path is None:  # after a restart: the sender has already left
         return write({"id": event["id"], "connections": []})
     nick = rooms[path][event["conn"]]
     text = event["message"]
