@@ -9,10 +9,11 @@
 //! 1. One shard of each gateway is its *primary* ([`gateway::primary`]). It accepts a socket and
 //!    hands it to a shard ([`gateway::shard`]), which keeps it for life, in the gateway's part of that
 //!    shard ([`gateway::hub`]). `hub/admission.rs` decides about the request; `hub/opening.rs` asks the
-//!    listener if it wants to be asked, sends the 101, and announces the connection.
+//!    listener, where the hook `onHandshake` is set; it sends the 101 and announces the connection.
 //! 2. `hub/read.rs` reads into a buffer that all connections of the shard share, and [`ws::decoder`]
 //!    takes it apart. A whole message becomes one [`ws::payload::Payload`], encoded once, and goes to
-//!    the primary.
+//!    the primary. Where the listener is not asked about messages, it goes to all shards at once, as in
+//!    step 4.
 //! 3. The [`listener::exchange`] there turns it into an event with an id ([`listener::protocol::event`]).
 //!    Connections take turns within the window. The event is kept until it is answered. The primary
 //!    writes it to the listener's stdin; `listener::supervisor` owns the listener's process.
@@ -30,14 +31,14 @@
 //!
 //! # What always holds
 //!
-//! - Sending to clients never waits. Backpressure runs from the listener's stdin back to the clients'
-//!   sockets ([`gateway::pressure`]), and ends at the outbox, where a slow consumer is closed. So a
-//!   gateway and its listener cannot wait for each other.
+//! - No shard waits for a client. A client that reads slowly fills its own outbox, and is closed as a
+//!   slow consumer when that is full. A listener that reads slowly makes the gateway read its clients
+//!   slowly ([`gateway::pressure`]). So a gateway and its listener cannot wait for each other.
 //! - All recipients see one order. A message reaches no connection twice, none before its 101, and
 //!   none after the gateway's Close.
 //! - The listener is told of each connection in this order: its open, its messages, one close. A
-//!   restart of the listener does not change that. No message is lost but one that makes the listener
-//!   exit each time it is delivered.
+//!   restart of the listener does not change that, and loses no message but one that was alone with the
+//!   listener at three exits.
 //! - Whatever can grow has a bound in bytes, a default, and a documented consequence.
 //! - No bytes from outside can make the program panic, become a second line to the listener or in the
 //!   log, or act on a terminal.
@@ -52,8 +53,8 @@
 //! microseconds that a million idle connections, and a fan-out to all of them, would pay each time. A
 //! shard is a thread with its own event loop over an array of connections of a few hundred bytes each,
 //! which no other thread touches. Shards send each other messages. Readiness is edge-triggered and
-//! registered once, so a delivery is one write at most, and a message for everybody is one entry for
-//! each shard. The control port, processes and signals are few, and wait for many things at once: they
+//! registered once, so a delivery is one write at most, and a message for everybody is one entry in
+//! each shard's inbox. The control port, processes and signals are few, and wait for many things at once: they
 //! run on tokio.
 //!
 //! # What to read first
