@@ -22,7 +22,7 @@ pub struct ConnInfo {
 
 impl ConnInfo {
     /// The path as a JSON string.
-    pub fn path_json(&self) -> &str {
+    pub(crate) fn path_json(&self) -> &str {
         let start = b"\"path\":".len();
         let bytes = self.members.get(start..start + self.path_len).unwrap_or(b"\"\"");
         std::str::from_utf8(bytes).unwrap_or("\"\"")

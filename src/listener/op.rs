@@ -64,13 +64,17 @@ pub struct Delivery {
 
 impl Delivery {
     /// A delivery that does not count against its sender.
-    pub fn new(payload: Payload, to: Recipients, report: Option<Arc<DeliveryReport>>) -> Delivery {
+    pub(crate) fn new(
+        payload: Payload,
+        to: Recipients,
+        report: Option<Arc<DeliveryReport>>,
+    ) -> Delivery {
         Delivery { payload, to, from: None, report }
     }
 
     /// The same delivery for another shard. The message is not copied.
     #[must_use]
-    pub fn share(&self) -> Delivery {
+    pub(crate) fn share(&self) -> Delivery {
         Delivery {
             payload: self.payload.clone(),
             to: self.to.clone(),

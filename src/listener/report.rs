@@ -34,7 +34,7 @@ pub struct DeliveryReport {
 impl DeliveryReport {
     /// A report that is complete when `shards` shards have finished. `gone` holds the listed names that
     /// are not names of connections.
-    pub fn new(shards: usize, gone: Vec<String>, reply: Reply) -> DeliveryReport {
+    pub(crate) fn new(shards: usize, gone: Vec<String>, reply: Reply) -> DeliveryReport {
         DeliveryReport {
             shards: AtomicUsize::new(shards),
             delivered: AtomicU64::new(0),
@@ -44,13 +44,13 @@ impl DeliveryReport {
     }
 
     /// Adds the recipients that a shard has delivered to, and those for which it dropped the message.
-    pub fn add(&self, delivered: u64, dropped: u64) {
+    pub(crate) fn add(&self, delivered: u64, dropped: u64) {
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
     /// Adds a recipient that is closed or unknown.
-    pub fn gone(&self, conn: ConnId) {
+    pub(crate) fn gone(&self, conn: ConnId) {
         self.rest.lock().0.push(conn.to_string());
     }
 

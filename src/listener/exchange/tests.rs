@@ -8,7 +8,7 @@ use crate::cli::{Cli, Command};
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::exchange::*;
 
-/// An exchange, its time, and a pipe that takes what it is told.
+/// An exchange with a clock, and a pipe that takes as many bytes as a test wants.
 struct Rig {
     exchange: Exchange,
     now: Instant,
@@ -62,7 +62,7 @@ impl Rig {
         assert!(!self.exchange.check(self.now));
     }
 
-    /// What the pipe gets if it takes so many bytes at most.
+    /// What the pipe gets if it takes `most` bytes at most.
     fn written(&mut self, most: usize) -> String {
         let mut out = Vec::new();
         loop {
@@ -77,7 +77,7 @@ impl Rig {
         }
     }
 
-    /// All lines for the listener, parsed.
+    /// Lets the pipe take everything, and returns the parsed lines.
     fn lines(&mut self) -> Vec<serde_json::Value> {
         let text = self.written(usize::MAX);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -95,7 +95,7 @@ impl Rig {
         self.exchange.attach(self.now);
     }
 
-    /// Texts of the frames that go out since the last look.
+    /// The texts that were delivered since the last call.
     fn sent(&mut self) -> Vec<String> {
         let sent = self.exchange.effects.drain(..).filter_map(|effect| match effect {
             Effect::Op(Op::Deliver(delivery)) => delivery.payload.as_text().map(str::to_owned),
@@ -119,23 +119,23 @@ fn kinds(lines: &[serde_json::Value]) -> Vec<String> {
 }
 
 #[test]
-fn left_counts_down_to_zero_though_a_close_is_not_told() {
+fn left_counts_down_to_zero_without_the_close_hook() {
     let mut rig = Rig::new(&["--hooks", "onClientOpen,onMessage"]);
     rig.exchange.attach(rig.now);
     (1..=3).for_each(|conn| rig.open(conn));
     assert_eq!(rig.lines().len(), 3);
     rig.restart(false);
-    // It goes before the new incarnation was told of it.
+    // The connection ends before the new incarnation was told of it.
     rig.close(2);
     let left: Vec<_> = rig.lines().iter().map(|line| line["left"].clone()).collect();
     assert_eq!(left, [2, 1, 0]);
     rig.restart(false);
     let left: Vec<_> = rig.lines().iter().map(|line| line["left"].clone()).collect();
-    assert_eq!(left, [1, 0], "what is gone is told of no more");
+    assert_eq!(left, [1, 0], "a connection that has ended is not announced again");
 }
 
 #[test]
-fn an_id_below_those_before_it_is_always_called_redelivered() {
+fn an_event_with_an_old_id_is_marked_as_redelivered() {
     let mut rig = Rig::new(&[]);
     rig.exchange.attach(rig.now);
     rig.open(1);
@@ -155,7 +155,7 @@ fn an_id_below_those_before_it_is_always_called_redelivered() {
 }
 
 #[test]
-fn an_answer_before_the_redelivery_does_not_lose_the_close() {
+fn an_answer_before_the_redelivery_does_not_hold_back_the_close() {
     let mut rig = Rig::new(&["--hooks", "onMessage,onClientClose"]);
     rig.exchange.attach(rig.now);
     rig.open(1);
@@ -163,27 +163,27 @@ fn an_answer_before_the_redelivery_does_not_lose_the_close() {
     let id = rig.lines()[0]["id"].clone();
     rig.restart(false);
     rig.close(1);
-    // It remembers what it was asked, and answers before it is asked again.
+    // The listener remembers the event and answers it before it is sent again.
     rig.answer(&format!("{{\"id\":{id}}}"));
     assert_eq!(rig.sent(), ["one"]);
     assert_eq!(kinds(&rig.lines()), ["onClientClose \"k1\""]);
 }
 
 #[test]
-fn an_end_that_was_wanted_is_no_exit_of_its_messages_doing() {
+fn a_wanted_exit_is_not_blamed_on_a_message() {
     let mut rig = Rig::new(&["--hooks", "onMessage"]);
     rig.exchange.attach(rig.now);
     rig.open(1);
     rig.say(1, "slow");
     for _ in 0..5 {
-        assert_eq!(rig.lines().len(), 1, "it is not dropped, and waits for no sign of life");
+        assert_eq!(rig.lines().len(), 1, "the message is sent at once and not dropped");
         rig.restart(true);
     }
     for _ in 0..2 {
         rig.lines();
         rig.restart(false);
     }
-    assert!(rig.lines().is_empty(), "it waits for a sign of life now");
+    assert!(rig.lines().is_empty(), "the message waits for a sign of life now");
     rig.wait(1.0);
     assert_eq!(rig.lines().len(), 1);
     rig.restart(false);
@@ -191,7 +191,7 @@ fn an_end_that_was_wanted_is_no_exit_of_its_messages_doing() {
 }
 
 #[test]
-fn a_late_answer_is_one_to_an_earlier_event() {
+fn a_late_answer_restarts_the_time_out_of_later_events() {
     let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s"]);
     rig.exchange.attach(rig.now);
     rig.open(1);
@@ -204,7 +204,7 @@ fn a_late_answer_is_one_to_an_earlier_event() {
     assert_eq!(rig.dropped(), [("timeout".to_owned(), 1)]);
     rig.wait(4.0);
     rig.answer(&format!("{{\"id\":{first}}}"));
-    // Ten seconds after it was written, but one after that answer.
+    // This is ten seconds after the second event was written, but one second after that answer.
     rig.wait(1.5);
     rig.wait(8.4);
     assert_eq!(rig.dropped(), [("timeout".to_owned(), 1)]);
@@ -213,7 +213,7 @@ fn a_late_answer_is_one_to_an_earlier_event() {
 }
 
 #[test]
-fn a_push_that_is_refused_is_not_sent() {
+fn a_push_that_timed_out_is_not_sent() {
     let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s"]);
     rig.exchange.attach(rig.now);
     let mut begun = rig.push(r#"{"message":"begun"}"#);
@@ -233,21 +233,21 @@ fn a_push_that_is_refused_is_not_sent() {
     let mut after = rig.push(r#"{"message":"after"}"#);
     let text = rig.written(usize::MAX);
     let (rest, last) = text.trim_end().split_once('\n').unwrap();
-    assert!(rest.contains("begun"), "one that was begun is finished: {text}");
+    assert!(rest.contains("begun"), "the line that was begun is finished: {text}");
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["message"], "after");
     rig.answer(&format!("{{\"id\":{}}}", last["id"]));
     let Some(Effect::Op(Op::Deliver(Delivery { report: Some(report), .. }))) =
         rig.exchange.effects.pop()
     else {
-        panic!("it is delivered")
+        panic!("the push was not delivered")
     };
     report.finish();
     assert!(after.try_recv().unwrap().is_ok());
 }
 
 #[test]
-fn the_clock_of_a_push_begins_when_it_comes() {
+fn the_time_out_of_a_push_begins_when_it_comes() {
     let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s", "--window", "1"]);
     rig.exchange.attach(rig.now);
     rig.open(1);
@@ -255,7 +255,7 @@ fn the_clock_of_a_push_begins_when_it_comes() {
     let id = rig.lines()[0]["id"].clone();
     let mut waits = rig.push(r#"{"message":"waits"}"#);
     rig.wait(8.0);
-    // Its line is made, but the pipe does not take it.
+    // The push is made into a line, but the pipe does not take it.
     rig.answer(&format!("{{\"id\":{id}}}"));
     rig.exchange.pump(rig.now);
     rig.wait(2.1);
@@ -264,7 +264,7 @@ fn the_clock_of_a_push_begins_when_it_comes() {
 }
 
 #[test]
-fn the_clock_of_a_begun_push_stands_still_across_a_restart() {
+fn the_time_out_of_a_begun_push_stands_still_across_a_restart() {
     let mut rig = Rig::new(&["--hooks", "onMessage", "--listener-timeout", "10s"]);
     rig.exchange.attach(rig.now);
     let mut outcome = rig.push(r#"{"message":"x"}"#);
@@ -274,7 +274,7 @@ fn the_clock_of_a_begun_push_stands_still_across_a_restart() {
     rig.exchange.attach(rig.now);
     rig.exchange.pump(rig.now);
     rig.wait(12.0);
-    assert!(outcome.try_recv().is_err(), "it was not written again yet");
+    assert!(outcome.try_recv().is_err(), "the push was not written again yet");
     assert_eq!(rig.lines()[0]["redelivered"], true);
     rig.wait(9.9);
     assert!(outcome.try_recv().is_err());
@@ -283,7 +283,7 @@ fn the_clock_of_a_begun_push_stands_still_across_a_restart() {
 }
 
 #[test]
-fn a_reload_that_asks_no_more_sends_on_what_waits() {
+fn a_reload_without_the_message_hook_sends_waiting_messages() {
     let mut rig = Rig::new(&["--hooks", "onHandshake,onMessage", "--window", "1"]);
     rig.exchange.attach(rig.now);
     rig.open(1);
@@ -299,7 +299,7 @@ fn a_reload_that_asks_no_more_sends_on_what_waits() {
     assert_eq!(rig.sent(), ["asked", "push", "waits 1", "waits 2"]);
     assert!(!rig.exchange.busy() && !rig.exchange.window_full());
     assert_eq!(rig.exchange.queued(), 0);
-    // What a shard sends that has not heard of it yet.
+    // Another shard may not know the new settings yet and still send a message.
     rig.say(1, "later");
     assert_eq!(rig.sent(), ["later"]);
     rig.close(1);
@@ -308,7 +308,7 @@ fn a_reload_that_asks_no_more_sends_on_what_waits() {
 }
 
 #[test]
-fn a_hook_that_is_gone_refuses_no_handshake() {
+fn a_reload_without_the_handshake_hook_accepts_handshakes() {
     let mut rig = Rig::new(&["--hooks", "onHandshake"]);
     rig.exchange.attach(rig.now);
     for conn in [1, 2] {
@@ -323,14 +323,14 @@ fn a_hook_that_is_gone_refuses_no_handshake() {
 }
 
 #[test]
-fn what_a_producer_was_told_before_is_forgotten() {
+fn connections_are_forgotten_when_the_listener_becomes_a_producer() {
     let mut rig = Rig::new(&[]);
     rig.exchange.attach(rig.now);
     rig.open(1);
     rig.lines();
     rig.exchange.detach(true, rig.now);
     rig.exchange.set_settings(settings(&["--hooks", "none"]));
-    // Its end is not announced now.
+    // The connection's end is not announced now.
     rig.exchange.attach(rig.now);
     rig.exchange.detach(true, rig.now);
     rig.exchange.set_settings(settings(&[]));
@@ -339,7 +339,7 @@ fn what_a_producer_was_told_before_is_forgotten() {
 }
 
 #[test]
-fn a_forgotten_event_does_not_have_all_later_answers_kept() {
+fn an_unanswered_event_does_not_keep_the_times_of_all_later_answers() {
     let mut rig = Rig::new(&["--hooks", "onMessage"]);
     rig.exchange.attach(rig.now);
     rig.open(1);

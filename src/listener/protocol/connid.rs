@@ -11,7 +11,7 @@ const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 impl ConnId {
     /// Appends the name to `out`.
-    pub fn write(self, out: &mut Vec<u8>) {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
         // 13 digits hold every u64 in base 36.
         let mut buffer = [0u8; 13];
         let mut at = buffer.len();

@@ -78,7 +78,14 @@ pub fn open(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8], resumed: O
 }
 
 /// `onClientClose`.
-pub fn close(out: &mut Vec<u8>, id: u64, conn: ConnId, code: u16, reason: &str, clean: bool) {
+pub(crate) fn close(
+    out: &mut Vec<u8>,
+    id: u64,
+    conn: ConnId,
+    code: u16,
+    reason: &str,
+    clean: bool,
+) {
     start(out, id, Hook::OnClientClose, Some(conn));
     out.extend_from_slice(b",\"message\":\"\",\"code\":");
     push_u64(out, u64::from(code));

@@ -18,11 +18,11 @@ pub enum Hook {
 
 impl Hook {
     /// All of them, in the order of a connection's life.
-    pub const ALL: [Hook; 4] =
+    pub(crate) const ALL: [Hook; 4] =
         [Hook::OnHandshake, Hook::OnClientOpen, Hook::OnMessage, Hook::OnClientClose];
 
     /// The name in the protocol and in the setting `hooks`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Hook::OnHandshake => "onHandshake",
             Hook::OnClientOpen => "onClientOpen",
@@ -38,10 +38,10 @@ pub struct Hooks(u8);
 
 impl Hooks {
     /// No event. The listener only produces messages, and its stdin is /dev/null.
-    pub const NONE: Hooks = Hooks(0);
+    pub(crate) const NONE: Hooks = Hooks(0);
 
     /// The set with `hook` added.
-    pub fn with(self, hook: Hook) -> Hooks {
+    pub(crate) fn with(self, hook: Hook) -> Hooks {
         Hooks(self.0 | hook as u8)
     }
 
@@ -51,7 +51,7 @@ impl Hooks {
     }
 
     /// Whether the set is empty.
-    pub fn is_none(self) -> bool {
+    pub(crate) fn is_none(self) -> bool {
         self.0 == 0
     }
 

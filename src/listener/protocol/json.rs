@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 ///
 /// U+0085, U+2028 and U+2029 are escaped: some line readers (Java's `Scanner`, Python's `splitlines`)
 /// end a line there, and the text may come from a client.
-pub fn push_str(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_str(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
     // Neither writing to a Vec nor serializing a str can fail.
     let _ = serde_json::to_writer(&mut *out, text);
@@ -35,7 +35,7 @@ pub fn push_str(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends a number in decimal.
-pub fn push_u64(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_u64(out: &mut Vec<u8>, number: u64) {
     let mut buffer = [0u8; 20];
     let mut at = buffer.len();
     let mut rest = number;
@@ -52,7 +52,7 @@ pub fn push_u64(out: &mut Vec<u8>, number: u64) {
 
 /// Appends valid JSON without the white space between its tokens. The result holds no newline, because
 /// JSON allows a raw newline only between tokens.
-pub fn push_compact(out: &mut Vec<u8>, json: &str) {
+pub(crate) fn push_compact(out: &mut Vec<u8>, json: &str) {
     let mut in_string = false;
     let mut escaped = false;
     for &byte in json.as_bytes() {
@@ -73,7 +73,7 @@ pub fn push_compact(out: &mut Vec<u8>, json: &str) {
 }
 
 /// Valid JSON without the white space between its tokens.
-pub fn compact(json: &str) -> String {
+pub(crate) fn compact(json: &str) -> String {
     let mut out = Vec::with_capacity(json.len());
     push_compact(&mut out, json);
     // The result is UTF-8, because only ASCII bytes were removed.
@@ -81,7 +81,7 @@ pub fn compact(json: &str) -> String {
 }
 
 /// The text of a raw JSON string; `None` if the value has another type or contains a lone surrogate.
-pub fn as_str(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub(crate) fn as_str(raw: &RawValue) -> Option<Cow<'_, str>> {
     if !raw.get().starts_with('"') {
         return None;
     }

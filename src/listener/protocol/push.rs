@@ -109,7 +109,7 @@ impl Push {
     }
 
     /// Bytes of memory that the push holds while it waits.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.members.len() + self.payload.cost()
     }
 }
