@@ -14,9 +14,9 @@ use crate::paths;
 #[command(
     name = "wsgw",
     version,
-    about = "A WebSocket gateway for people who live in the shell",
-    long_about = "A WebSocket gateway for people who live in the shell: any program that reads and \
-                  writes lines becomes the brain of a WebSocket server.\n\nTry:\n  wsgw serve -- cat\n  \
+    about = "A WebSocket gateway for programs that read and write lines",
+    long_about = "A WebSocket gateway. It holds the client connections, and a program that reads and \
+                  writes JSON lines decides what happens to each message.\n\nTry:\n  wsgw serve -- cat\n  \
                   wsgw connect\n  wsgw send 'hello, all'",
     propagate_version = true
 )]
@@ -31,25 +31,25 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run gateways until SIGINT or SIGTERM
     Serve(Box<ServeArgs>),
-    /// Push a message to the connected clients
+    /// Send a message to the connected clients
     Send(Box<SendArgs>),
-    /// Connect to a WebSocket server, by hand or from a pipe
+    /// Connect to a WebSocket server, at a terminal or in a pipe
     Connect(Box<ConnectArgs>),
-    /// Show every gateway, or one: state, address, connections, listener, messages
+    /// Show state, address, connections, listener and messages of all gateways, or of one
     Status(StatusArgs),
     /// Start a gateway
     Start(VerbArgs),
-    /// Stop a gateway; its connections are closed with 1001
+    /// Stop a gateway and close its connections with code 1001
     Stop(VerbArgs),
-    /// Stop and start a gateway, or replace its listener alone
+    /// Restart a gateway, or only its listener
     Restart(RestartArgs),
-    /// Re-read the config file; an invalid one changes nothing
+    /// Read the config file again; an invalid file changes nothing
     Reload(ReloadArgs),
-    /// List the open connections, of all gateways or of one
+    /// List the open connections of all gateways, or of one
     Connections(StatusArgs),
     /// Close one connection
     Close(CloseArgs),
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     Completions(CompletionsArgs),
 }
 
@@ -73,40 +73,40 @@ pub(crate) struct SendArgs {
     /// The gateway; may be left out when only one runs
     #[arg(short, long, value_name = "ID")]
     pub gateway: Option<String>,
-    /// The message; - or nothing for stdin
+    /// The message; without one, or with -, it is read from stdin
     #[arg(value_name = "MESSAGE", allow_negative_numbers = true, conflicts_with = "data")]
     pub message: Option<String>,
-    /// Only to this connection (repeatable)
+    /// Send only to this connection (repeatable)
     #[arg(long, value_name = "CONN")]
     pub to: Vec<String>,
-    /// To all but this connection (repeatable)
+    /// Do not send to this connection (repeatable)
     #[arg(long, value_name = "CONN")]
     pub except: Vec<String>,
-    /// The whole struct as JSON; holds message or base64
+    /// Send this JSON object, which has the key message or base64
     #[arg(long, value_name = "JSON", conflicts_with_all = ["base64", "binary", "lines"])]
     pub data: Option<String>,
-    /// The message is base64 of a binary one
+    /// Read the message as base64 and send it as binary
     #[arg(long, conflicts_with = "binary")]
     pub base64: bool,
-    /// Stdin is one binary message
+    /// Send stdin as one binary message
     #[arg(long, conflicts_with = "lines")]
     pub binary: bool,
-    /// Each line of stdin is one message, sent as it comes
+    /// Send each line of stdin as one message, as soon as it arrives
     #[arg(long)]
     pub lines: bool,
-    /// Skip the listener
+    /// Do not pass the message through the listener
     #[arg(long)]
     pub no_hook: bool,
-    /// Fail (exit 4) if nobody got it
+    /// Fail (exit code 4) if no client got the message
     #[arg(long)]
     pub require_one: bool,
-    /// How long to keep trying while the control port cannot be reached: seconds, or 1m30s
+    /// Keep trying for this time if the control port cannot be reached: seconds, or 1m30s
     #[arg(long, value_name = "SECONDS")]
     pub retry: Option<String>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(short, long)]
     pub quiet: bool,
     /// Where the control port is.
@@ -117,52 +117,52 @@ pub(crate) struct SendArgs {
 /// `wsgw connect`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConnectArgs {
-    /// The server; without a scheme it is ws://
+    /// The server; a URL without a scheme gets ws://
     #[arg(value_name = "URL", default_value = "ws://127.0.0.1:10125/")]
     pub url: String,
-    /// Add a request header, or those of a file, one a line (repeatable)
+    /// Add a request header, or all headers in a file, one per line (repeatable)
     #[arg(short = 'H', long, value_name = "K: V|@FILE")]
     pub header: Vec<String>,
     /// Offer a subprotocol (repeatable)
     #[arg(short, long, value_name = "NAME")]
     pub subprotocol: Vec<String>,
-    /// Origin of the request
+    /// Send this Origin header
     #[arg(short, long, value_name = "ORIGIN")]
     pub origin: Option<String>,
-    /// Basic authentication; NAME alone asks for the password at the terminal
+    /// Use basic authentication; with NAME alone, ask for the password at the terminal
     #[arg(short, long, value_name = "NAME[:PASSWORD]")]
     pub user: Option<String>,
-    /// Basic authentication with the NAME:PASSWORD in this file
+    /// Use basic authentication with the NAME:PASSWORD in this file
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     pub user_file: Option<PathBuf>,
-    /// Send this message after connecting (repeatable); stdin is not read, but with -w -1 on a terminal
+    /// Send this message after connecting (repeatable); stdin is not read, except with -w -1 at a terminal
     #[arg(short = 'x', long, value_name = "MSG", allow_hyphen_values = true)]
     pub execute: Vec<String>,
-    /// Leave after N messages
+    /// Leave after N received messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
-    /// At the end of stdin, leave after so many seconds of silence; -1 stays [default: 1, with -n or --echo none]
+    /// After the end of stdin, leave if no message arrives for this time; -1 stays [default: 1; with -n or --echo: -1]
     #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub wait: Option<String>,
-    /// Send lines as binary messages, write received ones raw
+    /// Send lines as binary messages, and write received messages raw, without a newline
     #[arg(short, long)]
     pub binary: bool,
-    /// Send a ping every so many seconds
+    /// Send a ping at this interval
     #[arg(long, value_name = "SECONDS")]
     pub ping: Option<String>,
-    /// Seconds for the whole handshake
+    /// Time for the whole handshake
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     pub timeout: String,
-    /// Connect again when the connection is lost or refused, with growing delays
+    /// Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000
     #[arg(long)]
     pub reconnect: bool,
-    /// Send each message back
+    /// Send each received message back
     #[arg(long)]
     pub echo: bool,
     /// Indent JSON messages
     #[arg(long)]
     pub pretty: bool,
-    /// Put the time before each message
+    /// Print the time before each message
     #[arg(long)]
     pub timestamps: bool,
     /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never
@@ -171,13 +171,13 @@ pub struct ConnectArgs {
     /// Do not check the server's certificate
     #[arg(long)]
     pub insecure: bool,
-    /// Trust the certificates of this file (PEM)
+    /// Trust the certificates in this file (PEM)
     #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub cacert: Option<PathBuf>,
-    /// Client certificate (PEM)
+    /// Use this client certificate (PEM)
     #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub cert: Option<PathBuf>,
-    /// Key of the client certificate (PEM)
+    /// Use this key for the client certificate (PEM)
     #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub key: Option<PathBuf>,
     /// Show the handshake
@@ -203,7 +203,7 @@ pub enum ColorWhen {
 /// `wsgw status`, `wsgw connections`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StatusArgs {
-    /// One gateway alone
+    /// Show only this gateway
     #[arg(value_name = "ID")]
     pub id: Option<String>,
     /// Print JSON
@@ -234,7 +234,7 @@ pub(crate) struct RestartArgs {
     /// The gateway
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Replace the listener alone; the clients stay
+    /// Restart only the listener; the clients stay connected
     #[arg(long)]
     pub listener: bool,
     /// Print JSON
@@ -265,10 +265,10 @@ pub(crate) struct CloseArgs {
     /// The connection
     #[arg(value_name = "CONN")]
     pub conn: String,
-    /// Close code
+    /// Send this close code
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub code: u16,
-    /// Close reason
+    /// Send this close reason
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
     /// Where the control port is.

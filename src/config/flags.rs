@@ -18,7 +18,7 @@ pub(crate) struct ServeArgs {
     /// Config file (TOML) [default: wsgw/wsgw.toml in the user's config directory, then /etc/wsgw/wsgw.toml]
     #[arg(long, value_name = "FILE", value_parser = paths::parser())]
     pub(super) config: Option<PathBuf>,
-    /// The gateway that the flags are about [default: default]
+    /// Id of the gateway that the flags apply to [default: default]
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<String>,
     /// The control port.
@@ -33,7 +33,7 @@ pub(crate) struct ServeArgs {
     /// The gateway's settings.
     #[command(flatten)]
     pub(super) gateway: GatewayOptions,
-    /// The listener: a program that reads events and writes answers, a JSON line each
+    /// The listener: a program that reads events and writes answers, one JSON object per line
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }

@@ -30,43 +30,43 @@ options! {
         pub id: String,
     }
 
-    /// Address to bind, or a name; of a name with several addresses one is bound, IPv4 first
+    /// Address or name to bind; if a name has several addresses, one is bound, IPv4 first
     #[key("host": Host = Is("127.0.0.1"), Named("host", "ADDR"))]
     pub host: String,
 
-    /// Port to bind, 0 for a free one
+    /// Port to bind; 0 takes a free port
     #[key("port": Whole<u16, 0, 65_535> = Is("10125"), Named("port", "PORT"))]
     pub port: u16,
 
-    /// automatic, manual or disabled
+    /// When the gateway starts: automatic (with serve), manual (by wsgw start) or disabled
     #[key("startup": Choice<Startup> = Is("automatic"), Named("startup", "MODE"))]
     pub startup: Startup,
 
-    /// The listener as one string for `sh -c`
+    /// Command line of the listener, run by `sh -c`
     #[key("listener": Maybe<CommandLine> = Nothing, Named("listener", "CMD LINE"))]
     pub listener: Option<ListenerCommand>,
 
-    /// Events the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none
+    /// Events that the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none
     #[key("hooks": List<HookNames> = Is("onClientOpen,onClientClose,onMessage"), Named("hooks", "LIST"))]
     pub hooks: Hooks,
 
-    /// Who gets a message when the answer names nobody: all, others, sender or none
+    /// Recipients of a message if the answer names none: all, others, sender or none
     #[key("route": Choice<Route> = Is("all"), Named("route", "ROUTE"))]
     pub route: Route,
 
-    /// Request headers that the listener sees, * for all
+    /// Request headers that the listener sees; * for all
     #[key("headers": List<Headers> = Is("origin, cookie, authorization, user-agent, x-forwarded-for, x-*"), Named("headers", "NAME"))]
     pub headers: Vec<HeaderRule>,
 
-    /// Subprotocol to accept (repeatable), * for the client's first offer
+    /// Subprotocol to accept (repeatable); * accepts the client's first offer
     #[key("protocols": List<Protocols> = Is("*"), Named("protocol", "NAME"))]
     pub protocols: Option<Vec<String>>,
 
-    /// Path that accepts connections, * spans any characters (repeatable)
+    /// Path that accepts connections (repeatable); * spans any characters
     #[key("path": List<Paths> = Called("any"), Named("path", "PATH"))]
     pub path: Vec<String>,
 
-    /// Most unanswered events at a time
+    /// Maximum number of unanswered events
     #[key("window": Whole<usize, 1, 1_048_576> = Is("256"), Named("window", "N"))]
     pub window: usize,
 
@@ -74,15 +74,15 @@ options! {
     #[key("listener-timeout": PositiveTime = Is("10s"), Named("listener-timeout", "DURATION"))]
     pub listener_timeout: Duration,
 
-    /// What happens to a message that got no answer: drop, broadcast or close
+    /// What happens to a message without an answer: drop, broadcast or close
     #[key("on-timeout": Choice<OnTimeout> = Is("drop"), Named("on-timeout", "WHAT"))]
     pub on_timeout: OnTimeout,
 
-    /// Silence after which a listener that owes an answer is killed; at least twice listener-timeout
+    /// Time without output after which a listener that owes an answer is killed; at least twice listener-timeout
     #[key("hang-timeout": PositiveTime = Is("30s"), Named("hang-timeout", "DURATION"))]
     pub hang_timeout: Duration,
 
-    /// Longest pause before a listener is started again
+    /// Longest delay before a listener is restarted
     #[key("restart-delay-max": Time = Is("30s"), Named("restart-delay-max", "DURATION"))]
     pub restart_delay_max: Duration,
 
@@ -90,23 +90,23 @@ options! {
     #[key("drain": Time = Is("1s"), Named("drain", "DURATION"))]
     pub drain: Duration,
 
-    /// Time over which a stop spreads the closes, so that the clients do not all come back at once
+    /// Time over which a stop closes the clients, so that they do not all reconnect at once
     #[key("close-spread": Time = Is("0"), Named("close-spread", "DURATION"))]
     pub close_spread: Duration,
 
-    /// How long a stream of messages waits in all for one client that is slow but still reading
+    /// How long a stream of messages waits in total for one client that is slow but still reading
     #[key("producer-wait": Time = Is("10s"), Named("producer-wait", "DURATION"))]
     pub producer_wait: Duration,
 
-    /// Most connections at a time
+    /// Maximum number of connections
     #[key("max-connections": Whole<usize, 1, 4_294_967_295> = Is("1000000"), Named("max-connections", "N"))]
     pub max_connections: usize,
 
-    /// Most connections from one address (IPv6: one /64), 0 for no limit
+    /// Maximum number of connections from one address (IPv6: one /64); 0 means no limit
     #[key("max-connections-per-ip": Whole<usize, 0, 4_294_967_295> = Is("0"), Named("max-connections-per-ip", "N"))]
     pub max_connections_per_ip: usize,
 
-    /// Time to receive the handshake's request
+    /// Time to receive the request of a handshake
     #[key("handshake-timeout": PositiveTime = Is("10s"), Named("handshake-timeout", "DURATION"))]
     pub handshake_timeout: Duration,
 
@@ -114,11 +114,11 @@ options! {
     #[key("max-message": Size<1> = Is("1MiB"), Named("max-message", "SIZE"))]
     pub max_message: usize,
 
-    /// Most bytes that may wait for one slow client
+    /// Maximum number of bytes that wait for one slow client
     #[key("max-queue": Size<1> = Is("4MiB"), Named("max-queue", "SIZE"))]
     pub max_queue: usize,
 
-    /// Time between pings, 0 for none
+    /// Time between pings; 0 means no pings
     #[key("ping-interval": Time = Is("30s"), Named("ping-interval", "DURATION"))]
     pub ping_interval: Duration,
 
@@ -126,23 +126,23 @@ options! {
     #[key("pong-timeout": PositiveTime = Is("30s"), Named("pong-timeout", "DURATION"))]
     pub pong_timeout: Duration,
 
-    /// Time without a message either way after which a connection is closed, 0 for never
+    /// Time without a message in either direction after which a connection is closed; 0 means never
     #[key("idle-timeout": Time = Is("0"), Named("idle-timeout", "DURATION"))]
     pub idle_timeout: Duration,
 
-    /// Origin that may connect, scheme://host or scheme://host:port, * as a wildcard (repeatable)
+    /// Origin that may connect (repeatable): scheme://host or scheme://host:port, with * as a wildcard
     #[key("allow-origin": Maybe<List<Origins>> = Called("localhost on a loopback address, else the same host"), Named("allow-origin", "ORIGIN"))]
     pub allow_origin: Option<Vec<String>>,
 
-    /// Proxy (address or CIDR) whose X-Forwarded-For is believed (repeatable)
+    /// Proxy (address or CIDR) whose X-Forwarded-For is trusted (repeatable)
     #[key("trusted-proxies": List<Networks> = Nothing, Named("trusted-proxies", "CIDR"))]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// Messages per second from one connection, 0 for no limit
+    /// Maximum number of messages per second from one connection; 0 means no limit
     #[key("max-rate": Whole<u32, 0, 1_000_000> = Is("0"), Named("max-rate", "N"))]
     pub max_rate: u32,
 
-    /// Longest line from the listener; at least six times max-message and 64KiB
+    /// Longest line from the listener; at least six times max-message plus 64KiB
     #[key("max-line": Size<1> = Is("16MiB"), Named("max-line", "SIZE"))]
     pub max_line: usize,
 
@@ -163,19 +163,19 @@ options! {
     #[key("listen": At<ControlAddress> = Is("127.0.0.1:10124"), Named("control", "ADDR:PORT|unix:PATH|off"))]
     pub listen: ControlListen,
 
-    /// Directory of control-PORT.json; the state directory if there is none
+    /// Directory of control-PORT.json; by default the state directory
     #[key("directory": Maybe<At<AnyPath>> = Nothing, Flag::None)]
     pub directory: Option<PathBuf>,
 
-    /// Take the control token from this file instead of making one
+    /// Read the control token from this file instead of making a new one
     #[key("token-file": Maybe<At<AnyPath>> = Nothing, Named("control-token-file", "FILE"))]
     pub token_file: Option<PathBuf>,
 
-    /// Further names that a request's Host may have
+    /// Additional names that the Host of a request may have
     #[key("hosts": List<HostNames> = Nothing, Flag::None)]
     pub hosts: Vec<String>,
 
-    /// Lets an address that is not loopback go without TLS
+    /// Allows an address that is not loopback without TLS
     #[key("insecure": Switch = Is("false"), Flag::None)]
     pub insecure: bool,
 
@@ -204,11 +204,11 @@ options! {
         pub quiet: bool,
     }
 
-    /// Directory of WebSocket.log; a given one that cannot be written is fatal
+    /// Directory of WebSocket.log; it must be writable
     #[key("directory": Maybe<At<AnyPath>> = Called("logs in the user's state directory"), Named("log-dir", "DIR"))]
     pub directory: Option<PathBuf>,
 
-    /// error, warn, info, debug, trace, or a filter as in RUST_LOG
+    /// Log level: error, warn, info, debug, trace, or a filter as in RUST_LOG
     #[key("level": Maybe<Filter> = Called("info"), Named("log-level", "LEVEL"))]
     pub level: Option<String>,
 }
