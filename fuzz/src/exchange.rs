@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tokio::sync::oneshot::{self, Receiver};
 use wsgw::api::{ApiError, PushOutcome};
+use wsgw::config::hooks::Hook;
 use wsgw::config::settings::GatewaySettings;
 use wsgw::listener::connection::{Closed, ConnInfo};
 use wsgw::listener::exchange::{Effect, Exchange, PushAsk};
@@ -19,7 +20,6 @@ use wsgw::listener::op::{Delivery, Op};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::{Request, Subprotocol};
-use wsgw::listener::protocol::hooks::Hook;
 use wsgw::listener::protocol::push::Push;
 use wsgw::ws::payload::Payload;
 
@@ -137,7 +137,7 @@ impl Model {
         ];
         let bits = choices.below(hooks.len());
         let names: Vec<&str> = hooks[bits].split(',').collect();
-        settings.hooks = wsgw::listener::protocol::hooks::Hooks::parse(&names).expect("hooks");
+        settings.hooks = wsgw::config::hooks::Hooks::parse(&names).expect("hooks");
         settings.listener_timeout = Duration::from_secs(10);
         let (settings, metrics) = (Arc::new(settings), Arc::new(ListenerMetrics::default()));
         let now = Instant::now();

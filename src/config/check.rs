@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::config::hooks::Hook;
 use crate::config::settings::{ControlListen, ControlSettings, GatewaySettings, Startup};
 use crate::config::tables::{ControlOptions, GatewayOptions};
-use crate::listener::protocol::hooks::Hook;
 
 /// Settings of a gateway that cannot go together.
 pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {

@@ -2,9 +2,9 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::config::hooks::Hooks;
 use crate::config::kinds::Items;
 use crate::config::values::HeaderRule;
-use crate::listener::protocol::hooks::Hooks;
 use crate::ws::handshake::is_token;
 
 /// The events that a listener is sent.

@@ -8,6 +8,7 @@ mod check;
 mod file;
 pub(crate) mod filter;
 mod flags;
+pub mod hooks;
 pub mod id;
 mod kinds;
 mod lists;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::config::addresses::{ControlAddress, Group, Host, HostNames, Networks, Origins};
 use crate::config::filter::Filter;
+use crate::config::hooks::{Hook, Hooks};
 use crate::config::kinds::{
     AnyPath, At, Choice, CommandLine, List, Maybe, Mode, PositiveTime, Size, Switch, Time, Whole,
 };
@@ -19,7 +20,6 @@ use crate::config::options::options;
 use crate::config::values::{
     ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
 };
-use crate::listener::protocol::hooks::{Hook, Hooks};
 
 options! {
     /// The settings of one gateway, `[gateways.ID]`; sizes are in bytes. The first sentence of each

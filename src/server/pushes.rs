@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode, PushOutcome};
+use crate::config::hooks::Hook;
 use crate::gateway::msg::PrimaryMsg;
 use crate::gateway::shared::Shared;
 use crate::listener::exchange::PushAsk;
 use crate::listener::op::{Delivery, Op};
-use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::{resolve_recipients, route_recipients};
 use crate::listener::report::{DeliveryReport, Reply};

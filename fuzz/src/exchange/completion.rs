@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot::error::TryRecvError;
+use wsgw::config::hooks::Hook;
 use wsgw::config::settings::OnTimeout;
 use wsgw::listener::exchange::Effect;
 use wsgw::listener::op::{Delivery, Op};
 use wsgw::listener::protocol::connid::ConnId;
-use wsgw::listener::protocol::hooks::Hook;
 
 use super::{About, Model};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use wsgw::config::hooks::Hook;
 use wsgw::listener::protocol::connid::ConnId;
-use wsgw::listener::protocol::hooks::Hook;
 
 use super::super::members_of_line;
 use super::{About, Model, Owed};

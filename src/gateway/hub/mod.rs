@@ -31,6 +31,7 @@ use std::time::Duration;
 use mio::event::Event;
 use tokio::sync::oneshot;
 
+use crate::config::hooks::Hook;
 use crate::config::settings::GatewaySettings;
 use crate::gateway::context::{Context, Kind};
 use crate::gateway::hub::connection::{Connection, State};
@@ -49,7 +50,6 @@ use crate::listener::connection::ConnectionRow;
 use crate::listener::exchange::Effect;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::hooks::Hook;
 
 /// Sends of one gateway before the event loop has its turn.
 const SENDS: usize = 1024;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use mio::Interest;
 use mio::net::TcpStream;
 
+use crate::config::hooks::Hook;
 use crate::gateway::context::{Context, Kind, token};
 use crate::gateway::hub::admission::{self, Admitted, Decision};
 use crate::gateway::hub::connection::{Allowance, Asking, Connection, State};
@@ -19,7 +20,6 @@ use crate::gateway::occupancy::AddressBlock;
 use crate::listener::connection::ConnInfo;
 use crate::listener::exchange::HandshakeDecision;
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::hooks::Hook;
 use crate::text::escape::escape;
 use crate::ws::response::Response;
 

@@ -8,13 +8,13 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
+use crate::config::hooks::Hook;
 use crate::gateway::context::Context;
 use crate::gateway::hub::connection::{Connection, Paused, State};
 use crate::gateway::hub::flow::{Flow, Removal, stay};
 use crate::gateway::hub::{Hub, Lent, gate, may_read};
 use crate::gateway::msg::PrimaryMsg;
 use crate::listener::op::Delivery;
-use crate::listener::protocol::hooks::Hook;
 use crate::listener::recipients::{Recipients, route_recipients};
 use crate::text::escape::escape;
 use crate::ws::decoder::{self, Item, Step};

@@ -60,6 +60,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::config::hooks::Hook;
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::answer_times::AnswerTimes;
 use crate::listener::exchange::incoming::FaultLog;
@@ -70,7 +71,6 @@ use crate::listener::exchange::waiting::{Party, WaitingHandshake, WaitingPush};
 use crate::listener::metrics::ListenerMetrics;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::{DeliveryReport, PushReply, Reply};

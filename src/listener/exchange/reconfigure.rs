@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::config::hooks::{Hook, Hooks};
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::waiting::Party;
 use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, PushAsk, Requester};
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::hooks::{Hook, Hooks};
 use crate::listener::recipients::{resolve_recipients, route_recipients};
 use crate::listener::report::Reply;
 use crate::ws::payload::Payload;

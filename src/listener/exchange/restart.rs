@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::api::ErrorCode;
+use crate::config::hooks::Hook;
 use crate::listener::exchange::pipe_buffer::Mark;
 use crate::listener::exchange::{Effect, Exchange, Requester};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::event;
-use crate::listener::protocol::hooks::Hook;
 
 /// Exits in a row without an answer after which events are sent one at a time.
 const ONE_AT_A_TIME_AFTER: u32 = 2;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::hooks::Hook;
 use crate::listener::connection::{Closed, ConnInfo};
 use crate::listener::exchange::peers::Notice;
 use crate::listener::exchange::{
     Effect, Exchange, HandshakeDecision, PushAsk, RESULTS_MAX, Requester,
 };
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::hooks::Hook;
 use crate::ws::payload::Payload;
 
 pub(super) struct WaitingHandshake {

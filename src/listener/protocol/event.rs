@@ -6,8 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::config::hooks::Hook;
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::hooks::Hook;
 use crate::listener::protocol::json::{push_str, push_u64};
 
 /// The body of a message.

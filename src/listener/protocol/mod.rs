@@ -2,13 +2,13 @@
 //!
 //! - [`event`] writes the lines that go to the listener; [`answer`] parses those that come back.
 //! - [`push`] checks the structs that programs push with `wsgw send` or over the control port.
-//! - [`hooks`] has the kinds of events; [`connid`] has the names of connections.
+//! - [`connid`] has the names of connections; the kinds of events are a setting's values
+//!   ([`crate::config::hooks`]).
 //! - [`json`] and `fields` have what the others share.
 
 pub mod answer;
 pub mod connid;
 pub mod event;
 mod fields;
-pub mod hooks;
 pub mod json;
 pub mod push;
