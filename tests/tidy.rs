@@ -177,22 +177,26 @@ fn the_map_of_the_design_leads_to_files() {
     let mut missing = Vec::new();
     let mut count = 0;
     for line in design.lines().filter(|line| line.starts_with("| ") || line.starts_with("- ")) {
-        // A path is followed by names of files beside it.
-        let mut beside = PathBuf::new();
-        for word in line.split('`').skip(1).step_by(2) {
-            let path = Path::new(word);
-            let is_file = word.ends_with(".rs") || word.ends_with('/') || word.ends_with(".sh");
-            if !is_file {
-                continue;
-            }
-            count += 1;
-            let src = root().join("src");
-            let found = [root().join(path), src.join(path), beside.join(path)]
-                .into_iter()
-                .find(|path| path.exists());
-            match found {
-                Some(found) => beside = found.parent().map(Path::to_path_buf).unwrap_or_default(),
-                None => missing.push(word.to_owned()),
+        // A path is followed by names of files beside it, and of functions in it.
+        let mut at = PathBuf::new();
+        let mut text = String::new();
+        let row = line.starts_with("| ");
+        let cells: Vec<&str> = line.split('|').collect();
+        let places = if row { cells.get(2).copied().unwrap_or_default() } else { line };
+        for word in places.split('`').skip(1).step_by(2) {
+            if word.ends_with(".rs") || word.ends_with('/') || word.ends_with(".sh") {
+                count += 1;
+                let beside = at.parent().map(Path::to_path_buf).unwrap_or_default();
+                let roots = [root(), root().join("src"), beside];
+                match roots.iter().map(|root| root.join(word)).find(|path| path.exists()) {
+                    Some(path) => {
+                        text = std::fs::read_to_string(&path).unwrap_or_default();
+                        at = path;
+                    }
+                    None => missing.push(word.to_owned()),
+                }
+            } else if row && !text.is_empty() && !text.contains(&format!("fn {word}")) {
+                missing.push(format!("{word} in {}", at.display()));
             }
         }
     }
