@@ -65,6 +65,7 @@
 
 // The links in these docs lead to private modules too; see them with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
+#![warn(unreachable_pub)]
 
 pub mod api;
 pub mod cli;

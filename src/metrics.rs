@@ -53,6 +53,8 @@ macro_rules! metrics {
         }
     ) => {
         $(#[$outer])*
+        // Some of these structs are the crate's alone.
+        #[allow(unreachable_pub)]
         #[derive(Debug, Default)]
         pub struct $name {
             $(

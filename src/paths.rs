@@ -9,7 +9,7 @@ use directories::BaseDirs;
 /// `wsgw serve`'s state directory: `$STATE_DIRECTORY` (systemd), else `wsgw` in `$XDG_STATE_HOME`,
 /// else `~/.local/state/wsgw`; on macOS `wsgw` in the data directory. The home comes from the user
 /// database where `HOME` is unset, so that cron finds it. `None` where there is no home at all.
-pub fn state_dir() -> Option<PathBuf> {
+pub(crate) fn state_dir() -> Option<PathBuf> {
     // systemd gives a list with colons when the unit has several.
     let from_systemd = std::env::var_os("STATE_DIRECTORY")
         .and_then(|v| std::env::split_paths(&v).next())
@@ -18,13 +18,13 @@ pub fn state_dir() -> Option<PathBuf> {
 }
 
 /// The state directory of this user, whatever systemd says.
-pub fn user_state_dir() -> Option<PathBuf> {
+pub(crate) fn user_state_dir() -> Option<PathBuf> {
     let base = BaseDirs::new()?;
     Some(base.state_dir().unwrap_or_else(|| base.data_dir()).join("wsgw"))
 }
 
 /// Every directory in which a client looks for `control-*.json`, most specific first, each once.
-pub fn control_dirs() -> Vec<PathBuf> {
+pub(crate) fn control_dirs() -> Vec<PathBuf> {
     let home_default = BaseDirs::new().map(|b| b.home_dir().join(".local/state/wsgw"));
     let mut dirs: Vec<PathBuf> = Vec::new();
     let candidates = [state_dir(), user_state_dir(), home_default]
@@ -40,7 +40,7 @@ pub fn control_dirs() -> Vec<PathBuf> {
 }
 
 /// The config files that `serve` looks for without `--config`, first one wins.
-pub fn config_files() -> Vec<PathBuf> {
+pub(crate) fn config_files() -> Vec<PathBuf> {
     BaseDirs::new()
         .map(|b| b.config_dir().join("wsgw/wsgw.toml"))
         .into_iter()
@@ -55,7 +55,7 @@ pub fn config_files() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// There is no home directory, or the path names another user's (`~name`), which is not supported.
-pub fn expand_home(path: &Path) -> Result<PathBuf, String> {
+pub(crate) fn expand_home(path: &Path) -> Result<PathBuf, String> {
     let mut parts = path.components();
     let first = parts.next().map(|part| part.as_os_str().to_owned()).unwrap_or_default();
     if first == "~" {
@@ -74,7 +74,7 @@ pub fn expand_home(path: &Path) -> Result<PathBuf, String> {
 }
 
 /// For flags that take a path: as [`expand_home`].
-pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
+pub(crate) fn parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expand_home(&path))
 }
 

@@ -15,12 +15,12 @@ use crate::config::settings::GatewaySettings;
 use crate::net::host;
 
 /// Tells the service manager that everything has started.
-pub fn ready() {
+pub(crate) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
 /// Tells it that the configuration is being read again; [`ready`] ends that.
-pub fn reloading() {
+pub(crate) fn reloading() {
     // Without the time a newer systemd takes the message for a mistake.
     if let Ok(time) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, time]);
@@ -28,7 +28,7 @@ pub fn reloading() {
 }
 
 /// Tells it that the stop has begun.
-pub fn stopping() {
+pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
@@ -40,7 +40,7 @@ fn notify(state: &[NotifyState<'_>]) {
 
 /// Listening sockets that were handed over.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub(crate) struct Inherited {
     sockets: Vec<Passed>,
     /// What is wrong with those that cannot be used, for the log.
     pub notices: Vec<String>,
@@ -56,7 +56,7 @@ struct Passed {
 impl Inherited {
     /// Takes what this process was handed (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`). To be
     /// called once, before there are other threads: the environment is changed.
-    pub fn take() -> Inherited {
+    pub(crate) fn take() -> Inherited {
         let ours = std::env::var("LISTEN_PID")
             .is_ok_and(|pid| pid.trim().parse() == Ok(std::process::id()));
         if !ours {
@@ -90,7 +90,7 @@ impl Inherited {
     }
 
     /// The socket of a gateway: that with its id as a name, else that with its address.
-    pub fn socket_of(&self, settings: &GatewaySettings) -> Option<io::Result<TcpListener>> {
+    pub(crate) fn socket_of(&self, settings: &GatewaySettings) -> Option<io::Result<TcpListener>> {
         self.of(settings).map(|passed| passed.socket.try_clone())
     }
 
@@ -108,7 +108,10 @@ impl Inherited {
     }
 
     /// What to say of sockets that no gateway uses: who connects to them waits in vain.
-    pub fn unused<'a>(&self, gateways: impl Iterator<Item = &'a GatewaySettings>) -> Vec<String> {
+    pub(crate) fn unused<'a>(
+        &self,
+        gateways: impl Iterator<Item = &'a GatewaySettings>,
+    ) -> Vec<String> {
         let used: Vec<SocketAddr> =
             gateways.filter_map(|g| self.of(g)).map(|passed| passed.address).collect();
         let unused = self.sockets.iter().filter(|p| !used.contains(&p.address));

@@ -5,6 +5,6 @@ use crate::connect;
 use crate::error::Failure;
 
 /// Runs the test client.
-pub fn run(args: &ConnectArgs) -> Result<u8, Failure> {
+pub(super) fn run(args: &ConnectArgs) -> Result<u8, Failure> {
     connect::run(args)
 }

@@ -205,7 +205,7 @@ fn read_table<O: Options>(table: &Table<'_>, options: &mut O, place: &mut Place<
     }
 }
 
-/// Defines a table's keys. See the module's documentation; `config::gateway` shows how.
+/// Defines a table's keys. See the module's documentation; `config::tables` shows how.
 macro_rules! options {
     (
         $(#[doc = $about:literal])+
@@ -218,6 +218,8 @@ macro_rules! options {
         )+
     ) => {
         $(#[doc = $about])+
+        // Some of these tables are the crate's alone.
+        #[allow(unreachable_pub)]
         #[derive(Debug, Clone, PartialEq)]
         pub struct $settings {
             $( $( $(#[doc = $also_doc])+ pub $also: $also_type, )+ )?

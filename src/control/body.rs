@@ -27,10 +27,10 @@ const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// A response of the control port.
-pub type Reply = Response<ReplyBody>;
+pub(super) type Reply = Response<ReplyBody>;
 
 /// The body of a response.
-pub enum ReplyBody {
+pub(super) enum ReplyBody {
     /// All of it.
     Full(Bytes),
     /// The results of an NDJSON stream as they come.
@@ -65,7 +65,7 @@ impl Body for ReplyBody {
 }
 
 /// A response with this content type.
-pub fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
+pub(super) fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
@@ -75,7 +75,7 @@ pub fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) ->
 }
 
 /// 200 with JSON and a newline, for terminals.
-pub fn json(value: &impl Serialize) -> Reply {
+pub(super) fn json(value: &impl Serialize) -> Reply {
     with_json(StatusCode::OK, value)
 }
 
@@ -87,12 +87,12 @@ fn with_json(status: StatusCode, value: &impl Serialize) -> Reply {
 }
 
 /// Plain text.
-pub fn text(status: StatusCode, content_type: &'static str, text: String) -> Reply {
+pub(super) fn text(status: StatusCode, content_type: &'static str, text: String) -> Reply {
     reply(status, content_type, ReplyBody::Full(Bytes::from(text)))
 }
 
 /// An error with its status.
-pub fn error(error: &ApiError) -> Reply {
+pub(super) fn error(error: &ApiError) -> Reply {
     let status =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = with_json(status, &ErrorBody { error });
@@ -103,7 +103,7 @@ pub fn error(error: &ApiError) -> Reply {
 }
 
 /// 405, with what is allowed.
-pub fn method_not_allowed(method: &hyper::Method, path: &str, allow: &'static str) -> Reply {
+pub(super) fn method_not_allowed(method: &hyper::Method, path: &str, allow: &'static str) -> Reply {
     let message = format!("{method} is not for {path}, which takes {allow}");
     let mut reply = error(&ApiError::new(ErrorCode::MethodNotAllowed, message));
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -154,12 +154,12 @@ impl Drop for Share {
 }
 
 /// The refusal of a struct that is too large.
-pub fn too_large() -> ApiError {
+pub(super) fn too_large() -> ApiError {
     ApiError::new(ErrorCode::TooLarge, format!("a struct is {} MiB at most", MAX_STRUCT >> 20))
 }
 
 /// The refusal when the [`Budget`] is used up.
-pub fn no_memory() -> ApiError {
+pub(super) fn no_memory() -> ApiError {
     ApiError::new(
         ErrorCode::Busy,
         format!("structs of {} MiB are being received already; try again", MAX_HELD >> 20),
@@ -167,7 +167,10 @@ pub fn no_memory() -> ApiError {
 }
 
 /// Reads the body of one struct.
-pub async fn read_struct(body: &mut Incoming, share: &mut Share) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn read_struct(
+    body: &mut Incoming,
+    share: &mut Share,
+) -> Result<Vec<u8>, ApiError> {
     let announced = body.size_hint().exact().unwrap_or(0);
     if announced > MAX_STRUCT as u64 {
         return Err(too_large());
@@ -195,13 +198,13 @@ pub async fn read_struct(body: &mut Incoming, share: &mut Share) -> Result<Vec<u
 }
 
 /// The refusal of a body that ended early or is not well chunked.
-pub fn broken(error: &hyper::Error) -> ApiError {
+pub(super) fn broken(error: &hyper::Error) -> ApiError {
     ApiError::new(ErrorCode::BadRequest, format!("the body is incomplete: {error}"))
 }
 
 /// Reads on and throws away, within bounds: a socket closed with unread bytes would be reset, and
 /// the answer with it.
-pub async fn drain(mut body: Incoming) {
+pub(super) async fn drain(mut body: Incoming) {
     let all = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {

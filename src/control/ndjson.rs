@@ -39,7 +39,7 @@ enum Pending<R> {
 ///
 /// # Errors
 /// The body broke off. The receipts that were still out are dropped, which withdraws their pushes.
-pub async fn run<B: Backend, S: Sink>(
+pub(super) async fn run<B: Backend, S: Sink>(
     backend: &B,
     id: &str,
     hook: bool,

@@ -16,7 +16,7 @@ use crate::gateway::io::uring::{LARGEST, Ring};
 use crate::gateway::time::Millis;
 
 /// The waker's token.
-pub const WAKER: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX);
 
 /// Bytes of the buffer that all connections of a shard are read into.
 const READ_BUFFER: usize = 64 * 1024;
@@ -38,7 +38,7 @@ const TRIM_AFTER: u64 = 2_000;
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A connection.
     Connection,
     /// The acceptor.
@@ -50,12 +50,12 @@ pub enum Kind {
 }
 
 /// The token of something of a gateway: the gateway's place, the kind, the connection's slot.
-pub fn token(gateway: u32, kind: Kind, slot: u32) -> Token {
+pub(crate) fn token(gateway: u32, kind: Kind, slot: u32) -> Token {
     Token((gateway as usize) << 40 | (kind as usize) << 36 | slot as usize)
 }
 
 /// The parts of a token.
-pub fn untoken(token: Token) -> (u32, Kind, u32) {
+pub(crate) fn untoken(token: Token) -> (u32, Kind, u32) {
     let kind = match (token.0 >> 36) & 0xf {
         0 => Kind::Connection,
         1 => Kind::Acceptor,
@@ -67,7 +67,7 @@ pub fn untoken(token: Token) -> (u32, Kind, u32) {
 }
 
 /// What the gateways of a shard have in common.
-pub struct Context {
+pub(crate) struct Context {
     /// Which shard this is.
     pub index: usize,
     /// What all shards share.
@@ -124,7 +124,7 @@ impl Context {
     ///
     /// # Errors
     /// The connection's end.
-    pub fn write(&self, socket: &mut Transport, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&self, socket: &mut Transport, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         while taken < bytes.len() {
             match socket.write(&bytes[taken..]) {
@@ -139,13 +139,13 @@ impl Context {
     }
 
     /// Whether so many bytes go to so many connections with one system call for many.
-    pub fn batches(&self, connections: usize, bytes: &[u8]) -> bool {
+    pub(crate) fn batches(&self, connections: usize, bytes: &[u8]) -> bool {
         connections >= WORTH_A_RING && bytes.len() <= LARGEST && self.ring.is_some()
     }
 
     /// So many connections have left a gateway: what they used is given back to the system a little
     /// later, when the listener has been told of them too.
-    pub fn crowd_left(&mut self, connections: usize) {
+    pub(crate) fn crowd_left(&mut self, connections: usize) {
         if connections >= CROWD {
             self.trim_at = Some(self.now.after(TRIM_AFTER));
         }
@@ -166,22 +166,22 @@ impl Context {
     }
 
     /// Somebody is on the way in, and ought not to wait for long turns.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.hurry_until = self.now.after(HURRY);
     }
 
     /// Whether turns are to be short.
-    pub fn hurries(&self) -> bool {
+    pub(crate) fn hurries(&self) -> bool {
         self.now < self.hurry_until
     }
 
     /// An empty outbox.
-    pub fn spare(&mut self) -> Box<Outbox> {
+    pub(crate) fn spare(&mut self) -> Box<Outbox> {
         self.spares.pop().unwrap_or_default()
     }
 
     /// An outbox that is needed no more.
-    pub fn give_back(&mut self, outbox: Option<Box<Outbox>>) {
+    pub(crate) fn give_back(&mut self, outbox: Option<Box<Outbox>>) {
         if let Some(mut outbox) = outbox
             && self.spares.len() < SPARES
         {

@@ -25,7 +25,7 @@ use crate::listener::op::{Delivery, Op};
 const INBOX: usize = 1024;
 
 /// One thread's work.
-pub struct Shard {
+pub(crate) struct Shard {
     poll: Poll,
     hubs: Vec<Option<Box<Hub>>>,
     ctx: Context,
@@ -36,13 +36,13 @@ impl Shard {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(index: usize, poll: Poll, core: Arc<Core>) -> io::Result<Shard> {
+    pub(crate) fn new(index: usize, poll: Poll, core: Arc<Core>) -> io::Result<Shard> {
         let registry = poll.registry().try_clone()?;
         Ok(Shard { poll, hubs: Vec::new(), ctx: Context::new(index, registry, core) })
     }
 
     /// Works until it is told to quit.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         // Made here, because it belongs to the thread that makes it.
         let ring = Ring::new().inspect_err(|error| tracing::debug!(%error, "no io_uring"));
         self.ctx.ring = ring.ok();

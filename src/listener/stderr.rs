@@ -31,7 +31,7 @@ const KEPT: usize = 10;
 
 /// The last lines of one incarnation.
 #[derive(Debug, Default)]
-pub struct Tail {
+pub(super) struct Tail {
     lines: VecDeque<String>,
     ended: bool,
 }
@@ -45,12 +45,12 @@ impl Tail {
     }
 
     /// The lines, oldest first.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
     }
 
     /// Whether stderr has come to its end.
-    pub fn ended(&self) -> bool {
+    pub(super) fn ended(&self) -> bool {
         self.ended
     }
 }

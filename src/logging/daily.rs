@@ -39,19 +39,19 @@ const KEPT_UP_TO_TODAY: usize = KEPT / 2;
 const MAX_STEP: u64 = 7;
 
 /// The newest file's name.
-pub const LINK: &str = "WebSocket.log";
+pub(super) const LINK: &str = "WebSocket.log";
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
 /// How often it is looked whether the file is still in its place.
-pub const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// Says that the log cannot be written, and why; never waits.
-pub type Complain = Box<dyn FnMut(&str) + Send>;
+pub(super) type Complain = Box<dyn FnMut(&str) + Send>;
 
 /// The current file, and another one when the day changes or the file has gone.
-pub struct Daily {
+pub(super) struct Daily {
     directory: PathBuf,
     file: File,
     /// The day of `file`, counted from 1970 on.
@@ -76,7 +76,7 @@ impl Daily {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(
+    pub(super) fn open(
         directory: &Path,
         look_now: Arc<AtomicBool>,
         complain: Complain,
@@ -108,7 +108,7 @@ impl Daily {
     }
 
     /// Looks whether the file and the link are in their places, and makes them anew if not.
-    pub fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.looked = Instant::now();
         if self.in_place() {
             self.misplaced = false;
@@ -204,7 +204,7 @@ impl Write for Daily {
 ///
 /// # Errors
 /// There can be no further thread.
-pub fn watch(file: &Arc<Mutex<Daily>>) -> io::Result<Thread> {
+pub(super) fn watch(file: &Arc<Mutex<Daily>>) -> io::Result<Thread> {
     let file = Arc::downgrade(file);
     let look = move || {
         while let Some(file) = file.upgrade() {

@@ -35,14 +35,14 @@ use crate::paths;
 const QUEUE: usize = 65_536;
 
 /// Keeps the log's threads; its drop writes what waits.
-pub struct Guard {
+pub(crate) struct Guard {
     _workers: Vec<WorkerGuard>,
     controls: Controls,
 }
 
 /// What can be changed while the log is written.
 #[derive(Clone)]
-pub struct Controls {
+pub(crate) struct Controls {
     level: reload::Handle<EnvFilter, Registry>,
     /// Where there is a file.
     watcher: Option<Watcher>,
@@ -59,7 +59,7 @@ struct Watcher {
 ///
 /// # Errors
 /// A filter that cannot be read (2), or a given directory that cannot be written (1).
-pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
+pub(crate) fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     let filter = filter(settings)?;
     let (filter, level) = reload::Layer::new(filter);
     let mut workers = Vec::new();
@@ -98,7 +98,7 @@ pub fn init(settings: &LogSettings) -> Result<Guard, Failure> {
 
 impl Guard {
     /// For changes while the log is written.
-    pub fn controls(&self) -> Controls {
+    pub(crate) fn controls(&self) -> Controls {
         self.controls.clone()
     }
 }
@@ -108,13 +108,13 @@ impl Controls {
     ///
     /// # Errors
     /// A filter that cannot be read.
-    pub fn set_level(&self, settings: &LogSettings) -> Result<(), Failure> {
+    pub(crate) fn set_level(&self, settings: &LogSettings) -> Result<(), Failure> {
         let filter = filter(settings)?;
         self.level.reload(filter).map_err(|e| Failure::other(format!("the log's level: {e}")))
     }
 
     /// Makes the log's file anew at once if it was moved or removed. Returns at once.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         if let Some(watcher) = &self.watcher {
             watcher.look_now.store(true, Ordering::Release);
             watcher.thread.unpark();

@@ -17,7 +17,7 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// # Errors
 /// The name has no address; or the error of the address: one that is taken is not passed over, for
 /// who uses it would get the clients that are meant for us.
-pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+pub(crate) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let name = host::to_ascii(host::unbracketed(host));
     let name = name.ok_or_else(|| io::Error::other("it is not a host name"))?;
     // A name is looked up on a thread of its own: a slow answer holds nobody else up.

@@ -38,7 +38,7 @@ def test_its_own_keys_pass_through_and_no_newline_becomes_a_line(scripted):
 
 
 @pytest.mark.parametrize("key", ["id", "event", "conn", "command", "ref", "source", "redelivered",
-                                 "resumed"])
+                                 "resumed", "join", "leave", "since", "channels"])
 def test_a_push_cannot_forge(scripted, key):
     server = scripted()
     a = server.connect()

@@ -12,7 +12,7 @@ use crate::listener::protocol::json;
 
 /// One message.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Payload {
+pub(super) enum Payload {
     /// Text.
     Text(String),
     /// Base64 of a binary message.
@@ -21,7 +21,7 @@ pub enum Payload {
 
 impl Payload {
     /// The message given on the command line.
-    pub fn from_text(args: &SendArgs, text: &str) -> Result<Payload, Failure> {
+    pub(super) fn from_text(args: &SendArgs, text: &str) -> Result<Payload, Failure> {
         Ok(if args.base64 {
             Payload::Base64(without_white_space(text))
         } else {
@@ -30,7 +30,7 @@ impl Payload {
     }
 
     /// The message on stdin; `explicit` (a `-`) may be empty, and typed at a terminal.
-    pub fn from_stdin(args: &SendArgs, explicit: bool) -> Result<Payload, Failure> {
+    pub(super) fn from_stdin(args: &SendArgs, explicit: bool) -> Result<Payload, Failure> {
         let stdin = std::io::stdin();
         if stdin.is_terminal() && !explicit {
             return Err(Failure::usage(
@@ -72,7 +72,7 @@ impl Payload {
     }
 
     /// Appends the start of the struct; its end is the caller's.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         let (key, text) = match self {
             Payload::Text(text) => ("message", text),
             Payload::Base64(text) => ("base64", text),
@@ -82,7 +82,7 @@ impl Payload {
 }
 
 /// Appends `{"KEY":"TEXT"`.
-pub fn write_start(out: &mut Vec<u8>, key: &str, text: &str) {
+pub(super) fn write_start(out: &mut Vec<u8>, key: &str, text: &str) {
     out.push(b'{');
     json::push_str(out, key);
     out.push(b':');

@@ -6,7 +6,7 @@
 //! given to another process.
 
 mod exec;
-pub mod orphans;
+pub(crate) mod orphans;
 mod wait;
 
 use std::io;
@@ -20,7 +20,7 @@ use crate::config::settings::ListenerCommand;
 use crate::listener::process::wait::Which;
 
 /// A listener that was started. The pipes are nonblocking.
-pub struct Spawned {
+pub(crate) struct Spawned {
     /// Its process.
     pub process: Process,
     /// Its stdin; none where it reads /dev/null.
@@ -32,7 +32,7 @@ pub struct Spawned {
 }
 
 /// A process and its group. Where it is dropped before it was waited for, the group is killed.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     /// Tells that some child may have exited.
     child_signals: tokio::signal::unix::Signal,
@@ -41,12 +41,12 @@ pub struct Process {
 
 impl Process {
     /// Its process id, and that of its group.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until it has exited, and leaves it to the kernel: its number stays its own.
-    pub async fn exited(&mut self) {
+    pub(crate) async fn exited(&mut self) {
         while !self.reaped && matches!(wait::exited(Which::One(self.pid())), Ok(None)) {
             self.child_signals.recv().await;
         }
@@ -56,7 +56,7 @@ impl Process {
     ///
     /// # Errors
     /// The kernel's; how it ended is not known then.
-    pub async fn kill(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) async fn kill(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {
             self.signal_group(Signal::KILL);
         }
@@ -69,7 +69,7 @@ impl Process {
     ///
     /// # Errors
     /// The kernel's; how it ended is not known then.
-    pub fn reap(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn reap(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait();
         self.reaped = true;
         orphans::leave_own(self.pid());
@@ -78,7 +78,7 @@ impl Process {
 
     /// Signals its group. After [`reap`](Process::reap) only where
     /// [`group_exists`](Process::group_exists) holds.
-    pub fn signal_group(&self, signal: Signal) {
+    pub(crate) fn signal_group(&self, signal: Signal) {
         if let Some(group) = group(self.pid()) {
             // ESRCH: all of it is gone. EPERM: it changed its user, and we may not signal it.
             let _ = kill_process_group(group, signal);
@@ -86,7 +86,7 @@ impl Process {
     }
 
     /// Whether anything of its group is left; before [`reap`](Process::reap) always.
-    pub fn group_exists(&self) -> bool {
+    pub(crate) fn group_exists(&self) -> bool {
         group(self.pid()).is_some_and(|group| test_kill_process_group(group).is_ok())
     }
 }
@@ -116,7 +116,7 @@ const PRIVATE_PREFIXES: [&str; 2] = ["WATCHDOG_", "LISTEN_"];
 ///
 /// # Errors
 /// The kernel's; [`explain`] makes them readable.
-pub fn spawn(
+pub(crate) fn spawn(
     command: &ListenerCommand,
     gateway: &str,
     control_url: Option<&str>,
@@ -166,7 +166,7 @@ pub fn spawn(
 }
 
 /// What a failed [`spawn`] means, for a person.
-pub fn explain(error: &io::Error, command: &ListenerCommand) -> String {
+pub(crate) fn explain(error: &io::Error, command: &ListenerCommand) -> String {
     let program = command.argv.first().map(|p| p.to_string_lossy().into_owned());
     let program = program.unwrap_or_default();
     let directory = command.directory.display();

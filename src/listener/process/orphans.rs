@@ -37,7 +37,7 @@ fn is_own(pid: u32) -> bool {
 
 /// Waits for orphans, if any become ours; else returns at once. To be spawned on the runtime that
 /// starts the listeners.
-pub async fn reap() {
+pub(crate) async fn reap() {
     if !wait::inherits_orphans() {
         return;
     }

@@ -11,8 +11,20 @@ use crate::listener::protocol::json::Members;
 use crate::ws::payload::Payload;
 
 /// Keys that a push must not have.
-const RESERVED: [&str; 8] =
-    ["id", "event", "conn", "command", "ref", "source", "redelivered", "resumed"];
+const RESERVED: [&str; 12] = [
+    "id",
+    "event",
+    "conn",
+    "command",
+    "ref",
+    "source",
+    "redelivered",
+    "resumed",
+    "join",
+    "leave",
+    "since",
+    "channels",
+];
 
 /// The most bytes that the event's line has beside the members: its id, event, conn and newline, and
 /// the mark of a redelivery.

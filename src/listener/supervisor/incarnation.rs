@@ -21,7 +21,7 @@ use crate::listener::supervisor::SupervisorContext;
 pub(super) const UP_AFTER: Duration = Duration::from_millis(200);
 
 /// One process and what its stderr said last.
-pub struct Incarnation {
+pub(crate) struct Incarnation {
     pub(super) spawned: Spawned,
     pub(super) tail: Arc<Mutex<Tail>>,
     pub(super) started: Instant,
@@ -61,7 +61,7 @@ pub(super) fn spawn(
 ///
 /// # Errors
 /// Why it does not.
-pub async fn try_out(
+pub(crate) async fn try_out(
     context: &SupervisorContext,
     settings: &GatewaySettings,
 ) -> Result<Incarnation, String> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use incarnation::{Incarnation, try_out};
+pub(crate) use incarnation::{Incarnation, try_out};
 use task::Task;
 
 use crate::config::settings::GatewaySettings;
@@ -24,7 +24,7 @@ use crate::listener::exchange::restart::Exit;
 use crate::listener::metrics::ListenerMetrics;
 
 /// The gateway of a listener, as the supervisor sees it. No method blocks.
-pub trait ListenerHost: Send + Sync {
+pub(crate) trait ListenerHost: Send + Sync {
     /// The gateway's id.
     fn id(&self) -> &Arc<str>;
 
@@ -63,7 +63,7 @@ pub enum Report {
 
 /// How the listener stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Life {
+pub(crate) enum Life {
     /// The first incarnation has not shown yet that it lives.
     Starting,
     /// Up, with its process id.
@@ -86,7 +86,7 @@ enum Order {
 
 /// What a supervisor needs of the world around it.
 #[derive(Clone)]
-pub struct SupervisorContext {
+pub(crate) struct SupervisorContext {
     /// The gateway.
     pub host: Arc<dyn ListenerHost>,
     /// The control port's URL, for the listener's environment.
@@ -99,7 +99,7 @@ pub struct SupervisorContext {
 
 /// The handle of a gateway's supervisor. The supervisor kills the listener and ends when its
 /// handle is dropped.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     orders: mpsc::Sender<Order>,
     life: watch::Receiver<Life>,
 }
@@ -107,7 +107,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts the listener of a gateway, or takes over a `first` incarnation that was started
     /// already. To be called within the control runtime.
-    pub fn start(
+    pub(crate) fn start(
         context: SupervisorContext,
         reports: mpsc::UnboundedReceiver<Report>,
         first: Option<Incarnation>,
@@ -120,13 +120,13 @@ impl Supervisor {
     }
 
     /// How the listener stands, now and later.
-    pub fn life(&self) -> watch::Receiver<Life> {
+    pub(crate) fn life(&self) -> watch::Receiver<Life> {
         self.life.clone()
     }
 
     /// Stops the listener: its stdin is closed, then it gets SIGTERM, then SIGKILL. Cancelling
     /// `cut` skips the waits.
-    pub async fn stop(&self, cut: CancellationToken) {
+    pub(crate) async fn stop(&self, cut: CancellationToken) {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Stop(cut, done)).await.is_ok() {
             // It answers or has ended already.
@@ -138,7 +138,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Why the new one does not come up; the old one stays then.
-    pub async fn replace(&self, settings: Arc<GatewaySettings>) -> Result<(), String> {
+    pub(crate) async fn replace(&self, settings: Arc<GatewaySettings>) -> Result<(), String> {
         let (done, wait) = oneshot::channel();
         let ended = || "the listener is stopped".to_owned();
         self.orders.send(Order::Replace(settings, done)).await.map_err(|_| ended())?;
