@@ -12,6 +12,10 @@ impl Hub {
     /// Takes a burst on through the connections.
     pub(super) fn run_burst(&mut self, mut burst: Burst, budget: &mut usize, ctx: &mut Context) {
         let first = burst.first();
+        if burst.is_for_all() {
+            // In each of its turns: a timer may go off between two of them.
+            self.fanout.note_broadcast(ctx.now);
+        }
         let batched = ctx.batches(self.conns.len(), &burst.bytes);
         while burst.cursor < self.conns.hot().len() {
             if *budget == 0 {
@@ -65,9 +69,6 @@ impl Hub {
 
     /// A burst went to all connections: it is counted, and whoever waits for that is told.
     fn burst_sent(&mut self, burst: Burst, ctx: &mut Context) {
-        if burst.is_for_all() {
-            self.fanout.note_broadcast(ctx.now);
-        }
         let messages = burst.messages();
         let mut reports = Vec::new();
         let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);

@@ -240,8 +240,14 @@ impl Connection {
 
     /// After bytes left its outbox.
     pub(super) fn flushed(&mut self, lent: &mut Lent<'_>) -> Flow {
-        if self.over_half_since.is_some() && self.queue_cost() <= lent.settings.max_queue / 2 {
+        if self.queue_cost() <= lent.settings.max_queue / 2 {
             self.over_half_since = None;
+            if let Some(paused) = self.reading.paused.as_mut().filter(|paused| paused.by_own_queue)
+            {
+                // What keeps it from being read from now on is not its own doing.
+                paused.by_own_queue = false;
+                paused.since = lent.ctx.now;
+            }
         }
         if self.all_out() && !self.cuts() && !lent.shared.is_stopping() {
             // All is on its way: what the client has to do about it takes its time from now on.

@@ -236,18 +236,19 @@ impl Connection {
 
     /// While it was not read because of backpressure its clocks stood still, and it could send what
     /// its rate allows. Not so if its own queue kept it: it does not read what it is sent.
-    pub(super) fn account_for_pause(&mut self, now: Millis, max_rate: u32) {
+    pub(super) fn account_for_pause(&mut self, lent: &Lent<'_>) {
+        let now = lent.ctx.now;
         let Some(paused) = &mut self.reading.paused else { return };
         let stood = now.since(paused.since);
         paused.since = now;
         if paused.by_own_queue {
             return;
         }
-        self.last_message = self.last_message.after(stood).min(now);
+        self.last_message = self.idle_since(lent).after(stood).min(now);
         if let Some(deadline) = &mut self.pong_deadline {
             *deadline = deadline.after(stood);
         }
-        self.allowance.tokens += max_rate as f32 * stood as f32 / 1_000.0;
+        self.allowance.tokens += lent.settings.max_rate as f32 * stood as f32 / 1_000.0;
         self.allowance.at = now;
     }
 

@@ -50,7 +50,7 @@ impl Connection {
     }
 
     /// The last message either way.
-    fn idle_since(&self, lent: &Lent<'_>) -> Millis {
+    pub(super) fn idle_since(&self, lent: &Lent<'_>) -> Millis {
         self.last_message.max(lent.last_broadcast())
     }
 
@@ -119,12 +119,12 @@ impl Connection {
         let now = lent.ctx.now;
         // While backpressure keeps it from being read, its clocks stand still; not so when it is its
         // own queue that does.
+        self.account_for_pause(lent);
+        let over_half = self.queue_cost() > lent.settings.max_queue / 2;
         if let Some(paused) = &mut self.reading.paused {
-            paused.by_own_queue = self.outbox.as_ref().map_or(0, |outbox| outbox.cost())
-                > lent.settings.max_queue / 2;
+            paused.by_own_queue = over_half;
         }
-        let stands = self.reading.paused.is_some_and(|paused| !paused.by_own_queue);
-        self.account_for_pause(now, lent.settings.max_rate);
+        let stands = self.reading.paused.is_some() && !over_half;
         let pong_timeout = lent.settings.pong_timeout.as_millis() as u64;
         if let (Some(deadline), Some(drained)) = (&mut self.pong_deadline, self.last_drained_at) {
             // The ping may have waited behind what the client has only just taken.

@@ -61,7 +61,7 @@ impl Hub {
                 if conn.reading.paused.is_none() {
                     return stay();
                 }
-                conn.account_for_pause(lent.ctx.now, lent.settings.max_rate);
+                conn.account_for_pause(lent);
                 conn.reading.paused = None;
                 conn.take(TURN, lent)
             });

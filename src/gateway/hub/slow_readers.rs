@@ -34,6 +34,8 @@ pub(crate) struct SlowReaders {
 struct SlowReader {
     slot: u32,
     id: ConnId,
+    /// Since when: one that was back under half meanwhile has another entry.
+    since: Millis,
     /// Bytes that its kernel had not acknowledged at the last look.
     unacknowledged: usize,
     /// When that became less.
@@ -43,9 +45,14 @@ struct SlowReader {
 impl SlowReaders {
     /// A client has more than half of its queue waiting from now on.
     pub(super) fn add(&mut self, slot: u32, id: ConnId, now: Millis) {
-        self.all.push(SlowReader { slot, id, unacknowledged: usize::MAX, progress_at: now });
+        self.all.push(SlowReader {
+            slot,
+            id,
+            since: now,
+            unacknowledged: usize::MAX,
+            progress_at: now,
+        });
         self.holds = true;
-        self.next_look = None;
     }
 
     /// How long the shard may sleep before they are looked at again.
@@ -57,7 +64,9 @@ impl SlowReaders {
 impl SlowReader {
     /// Whether it holds producers up.
     fn holds(&mut self, conn: &Connection, producer_wait: u64, now: Millis) -> bool {
-        let Some(since) = conn.over_half_since else { return false };
+        if now >= self.since.after(producer_wait) {
+            return false;
+        }
         let waiting = send_queue::unacknowledged(conn.stream.socket());
         if waiting < self.unacknowledged {
             self.progress_at = now;
@@ -66,7 +75,7 @@ impl SlowReader {
         if let Some(drained) = conn.last_drained_at {
             self.progress_at = self.progress_at.max(drained);
         }
-        now < since.after(producer_wait) && now < self.progress_at.after(TAKING)
+        now < self.progress_at.after(TAKING)
     }
 }
 
@@ -78,14 +87,13 @@ impl Hub {
         if slow_readers.all.is_empty() && !slow_readers.holds {
             return;
         }
-        // Those that are back under half, or gone, hold nobody up any more: that is seen at once.
-        let before = slow_readers.all.len();
+        // Those that are back under half, or gone, hold nobody up any more.
         slow_readers.all.retain(|slow| {
             let conn = conns.get(slow.slot).filter(|conn| conn.id == slow.id);
-            conn.is_some_and(|conn| conn.over_half_since.is_some())
+            conn.is_some_and(|conn| conn.over_half_since == Some(slow.since))
         });
         let due = slow_readers.next_look.is_none_or(|at| at <= now);
-        if !due && slow_readers.all.len() == before {
+        if !due && !slow_readers.all.is_empty() {
             return;
         }
         let wait = settings.producer_wait.as_millis() as u64;

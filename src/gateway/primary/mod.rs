@@ -216,7 +216,7 @@ impl Primary {
                 self.pipes.attach(stdin, stdout, shared, ctx);
                 exchange.attach(ctx.instant);
             }
-            PrimaryMsg::Exited { wanted } => self.pipes.exited(wanted, ctx),
+            PrimaryMsg::Exited { wanted } => self.pipes.exited(wanted, shared, ctx),
             PrimaryMsg::CloseStdin => self.pipes.close_stdin(),
             PrimaryMsg::WhenIdle(sender) => self.when_idle.push(sender),
             PrimaryMsg::WhenFlushed(sender) => self.when_flushed.push(sender),
@@ -246,7 +246,7 @@ impl Primary {
             // The same.
             PrimaryMsg::DropAll(sender) => drop(sender.send(0)),
             PrimaryMsg::Attach(stdin, stdout) => self.pipes.attach(stdin, stdout, shared, ctx),
-            PrimaryMsg::Exited { wanted } => self.pipes.exited(wanted, ctx),
+            PrimaryMsg::Exited { wanted } => self.pipes.exited(wanted, shared, ctx),
             PrimaryMsg::CloseStdin => self.pipes.close_stdin(),
             PrimaryMsg::WhenIdle(sender) => self.when_idle.push(sender),
             PrimaryMsg::WhenFlushed(sender) => self.when_flushed.push(sender),

@@ -45,6 +45,8 @@ pub(super) struct Pipes {
     wrote: bool,
     /// Until when the stdout of an incarnation that exited is read.
     exited: Option<Millis>,
+    /// The same at most, however long recipients are slow.
+    exited_most: Option<Millis>,
     /// Whether we ended it.
     wanted: bool,
     /// When a pause of reading the stdout is over.
@@ -121,9 +123,13 @@ impl Pipes {
     }
 
     /// The incarnation's process has exited; `wanted` says whether we ended it.
-    pub(super) fn exited(&mut self, wanted: bool, ctx: &Context) {
+    pub(super) fn exited(&mut self, wanted: bool, shared: &Shared, ctx: &Context) {
         if self.attached {
-            self.exited = Some(ctx.now.after(LEFTOVER));
+            let leftover = ctx.now.after(LEFTOVER);
+            self.exited = Some(leftover);
+            // Whoever replaces a listener does not wait for slow clients.
+            let wait = if wanted { 0 } else { shared.settings().producer_wait.as_millis() as u64 };
+            self.exited_most = Some(leftover.after(wait));
             self.wanted = wanted;
             self.stdout_ready = self.stdout.is_some();
         }
@@ -168,10 +174,10 @@ impl Pipes {
             || producer && (self.ahead >= step || shared.pressure.any_slow_reader())
         {
             self.paused = Some(ctx.now.after(PAUSE));
-            if let Some(until) = &mut self.exited {
-                // Its last output is not lost because recipients are slow; how long they may be so
-                // is bounded by `producer-wait`.
-                *until = (*until).max(ctx.now.after(LEFTOVER));
+            if let (Some(until), Some(most)) = (&mut self.exited, self.exited_most) {
+                // Its last output is not lost because recipients are slow. There may always be one
+                // that has just become so: the next incarnation waits for `producer-wait` at most.
+                *until = (*until).max(ctx.now.after(LEFTOVER)).min(most);
             }
             return;
         }
