@@ -3,6 +3,7 @@
 mod control_support;
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
 use control_support::{Answer, Port, ok};
@@ -104,21 +105,21 @@ fn who_writes_all_and_reads_then_does_not_hang() {
     assert_eq!(totals["delivered"], 2 * count);
 }
 
+/// A connection on which all of a stream was written.
+fn stream(port: &Port, body: &str) -> TcpStream {
+    let mut socket = port.connect();
+    let head = port.head("POST", MESSAGES);
+    let length = body.len();
+    let request =
+        format!("{head}Connection: close\r\n{NDJSON}Content-Length: {length}\r\n\r\n{body}");
+    socket.write_all(request.as_bytes()).unwrap();
+    socket
+}
+
 #[test]
 fn a_stream_keeps_a_bounded_number_of_receipts_open() {
     let port = Port::start();
-    let mut socket = port.connect();
-    let body = "{\"message\":\"hold\"}\n".repeat(1000);
-    let head = port.head("POST", MESSAGES);
-    socket
-        .write_all(
-            format!(
-                "{head}Connection: close\r\n{NDJSON}Content-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        )
-        .unwrap();
+    let mut socket = stream(&port, &"{\"message\":\"hold\"}\n".repeat(1000));
     let mut released = 0;
     while released < 1000 {
         let now = 256.min(1000 - released);
@@ -134,18 +135,7 @@ fn a_stream_keeps_a_bounded_number_of_receipts_open() {
 fn a_busy_server_makes_a_stream_wait_not_fail() {
     let port = Port::start();
     port.fake.limit.store(2, Ordering::Relaxed);
-    let mut socket = port.connect();
-    let body = "{\"message\":\"hold\"}\n".repeat(6);
-    let head = port.head("POST", MESSAGES);
-    socket
-        .write_all(
-            format!(
-                "{head}Connection: close\r\n{NDJSON}Content-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        )
-        .unwrap();
+    let mut socket = stream(&port, &"{\"message\":\"hold\"}\n".repeat(6));
     for _ in 0..3 {
         port.fake.wait_held(2);
         let refused = port.push(r#"{"message":"hold"}"#);

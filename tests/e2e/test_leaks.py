@@ -32,6 +32,14 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def await_upgrades(socks):
+    for sock in socks:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += sock.recv(4096)
+        assert data.startswith(b"HTTP/1.1 101 ")
+
+
 def arrive(port, count):
     """Clients that have sent their request, or something else, and those of them that are open."""
     crowd, opened = [], []
@@ -46,11 +54,7 @@ def arrive(port, count):
             sock.sendall(HEAD)
             opened.append(sock)
         crowd.append(sock)
-    for sock in opened:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += sock.recv(4096)
-        assert data.startswith(b"HTTP/1.1 101 ")
+    await_upgrades(opened)
     return crowd, opened
 
 
@@ -119,11 +123,7 @@ def test_a_crowd_comes_back_after_a_kill(serve, crowd_size, tmp_path):
             sock.setblocking(True)
             sock.settimeout(PATIENCE)
             sock.sendall(HEAD)
-        for sock in socks:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += sock.recv(4096)
-            assert data.startswith(b"HTTP/1.1 101 ")
+        await_upgrades(socks)
         return socks
 
     socks = crowd()

@@ -7,6 +7,8 @@ import re
 import resource
 import subprocess
 
+import pytest
+
 from harness import WSGW, private_env, wait_until
 
 
@@ -136,9 +138,11 @@ def test_what_the_listener_says_is_marked(serve):
     assert "\x1b" not in server.err()
 
 
-def test_a_colour_only_on_a_terminal(tmp_path):
+def shown_on_a_terminal(directory, term):
+    """What a `serve` that starts and stops shows on a terminal with this TERM (None: unset)."""
     main, side = pty.openpty()
-    env = {**private_env(tmp_path), "TERM": "xterm"}
+    env = {**private_env(directory), "TERM": term}
+    env = {name: value for name, value in env.items() if value is not None}
     command = [WSGW, "serve", "--port", "0", "--control", "off"]
     with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=side) as proc:
@@ -147,18 +151,26 @@ def test_a_colour_only_on_a_terminal(tmp_path):
         assert proc.wait(20) == 0
     os.close(side)
     shown = b""
-    while True:
-        try:
-            data = os.read(main, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        shown += data
+    try:
+        while data := os.read(main, 65536):
+            shown += data
+    except OSError:
+        # The other side is closed.
+        pass
     os.close(main)
-    assert b"\x1b[32m INFO\x1b[0m" in shown
+    return shown
+
+
+def test_a_colour_only_on_a_terminal(tmp_path):
+    assert b"\x1b[32m INFO\x1b[0m" in shown_on_a_terminal(tmp_path, "xterm")
     log = (tmp_path / "state/wsgw/logs/WebSocket.log").read_text()
     assert "\x1b" not in log and "gateway stopped" in log
+
+
+@pytest.mark.parametrize("term", ["dumb", "", None])
+def test_no_colour_on_a_terminal_without_abilities(tmp_path, term):
+    shown = shown_on_a_terminal(tmp_path, term)
+    assert b"gateway stopped" in shown and b"\x1b" not in shown
 
 
 def test_the_log(scripted):

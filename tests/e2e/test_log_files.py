@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import pty
 import resource
 import shutil
 import signal
@@ -10,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import WSGW, private_env, wait_until
+from harness import wait_until
 
 QUIET = ("-q",)
 
@@ -182,25 +181,3 @@ def test_what_a_client_sends_is_cut_in_the_log(serve):
     assert refused.response()[0] == 403
     server.await_log("refused")
     assert max(map(len, server.log().splitlines())) < 9500
-
-
-@pytest.mark.parametrize("term", ["dumb", "", None])
-def test_no_colour_on_a_terminal_without_abilities(tmp_path, term):
-    main, side = pty.openpty()
-    env = {**private_env(tmp_path), "TERM": term}
-    env = {name: value for name, value in env.items() if value is not None}
-    command = [WSGW, "serve", "--port", "0", "--control", "off"]
-    with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=side) as proc:
-        proc.stdout.readline()
-        proc.terminate()
-        assert proc.wait(20) == 0
-    os.close(side)
-    shown = b""
-    try:
-        while data := os.read(main, 65536):
-            shown += data
-    except OSError:
-        pass
-    os.close(main)
-    assert b"gateway stopped" in shown and b"\x1b" not in shown
