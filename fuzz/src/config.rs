@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use wsgw::config::from_text;
 use wsgw::config::id::gateway_id;
-use wsgw::config::{from_text, units};
+use wsgw::text::units;
 
 /// A config file: settings that fit together, or errors with a line each.
 pub fn config(data: &[u8]) {

@@ -238,13 +238,16 @@ impl Model {
         let headers = [("x-a".to_owned(), "b".to_owned())];
         let request = Request { path: "/", query: "", remote: "127.0.0.1:1", headers: &headers };
         let members = event::request_members(request, Subprotocol::Chosen(None));
-        self.exchange.opened(Arc::new(ConnInfo {
-            id,
-            opened_at: SystemTime::UNIX_EPOCH,
-            remote: "127.0.0.1:1".into(),
-            members: members.into(),
-            path_len: 3,
-        }));
+        self.exchange.opened(
+            Arc::new(ConnInfo {
+                id,
+                opened_at: SystemTime::UNIX_EPOCH,
+                remote: "127.0.0.1:1".into(),
+                members: members.into(),
+                path_len: 3,
+            }),
+            &[],
+        );
         self.conns.insert(id, Conn::default());
     }
 

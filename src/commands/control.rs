@@ -5,10 +5,10 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::ControlArgs;
-use crate::config::units;
 use crate::control_client::Client;
 use crate::control_client::discovery::Wanted;
 use crate::error::Failure;
+use crate::text::units;
 
 /// Connects to the control port that the flags, the environment or the files name.
 pub(super) fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failure> {

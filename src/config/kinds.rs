@@ -11,9 +11,9 @@ use toml::de::{DeFloat, DeInteger, DeValue};
 
 use crate::config::options::Kind;
 use crate::config::place::{Place, Value, found};
-use crate::config::units;
 use crate::config::values::{ListenerCommand, NamedValues};
 use crate::paths;
+use crate::text::units;
 
 /// A kind whose value is one piece of text, as a flag and in the file.
 pub(crate) trait Scalar {

@@ -16,7 +16,6 @@ mod options;
 mod place;
 pub mod settings;
 mod tables;
-pub mod units;
 mod values;
 
 use std::path::{Path, PathBuf};

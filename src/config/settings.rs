@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 pub use crate::config::tables::{ControlSettings, GatewaySettings, LogSettings};
 pub use crate::config::values::{
-    ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
+    ChannelSource, ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
 };
 
 /// Everything that the file and the flags of `wsgw serve` say.

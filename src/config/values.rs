@@ -38,8 +38,21 @@ pub enum Route {
     Others,
     /// The sender alone.
     Sender,
+    /// The members of all the sender's channels, the sender too.
+    Channels,
     /// Nobody.
     None,
+}
+
+/// Where the first channels of a connection come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelSource {
+    /// The listener alone.
+    Off,
+    /// The path of the URL.
+    Path,
+    /// The `channel` parameters of its query.
+    Query,
 }
 
 /// What becomes of a message whose answer did not come in time.
@@ -86,7 +99,16 @@ impl NamedValues for Route {
         ("all", Route::All),
         ("others", Route::Others),
         ("sender", Route::Sender),
+        ("channels", Route::Channels),
         ("none", Route::None),
+    ];
+}
+
+impl NamedValues for ChannelSource {
+    const NAMES: &'static [(&'static str, ChannelSource)] = &[
+        ("off", ChannelSource::Off),
+        ("path", ChannelSource::Path),
+        ("query", ChannelSource::Query),
     ];
 }
 

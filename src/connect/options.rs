@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::{ColorWhen, ConnectArgs};
-use crate::config::units;
 use crate::connect::screen::is_dumb;
 use crate::connect::target::Target;
 use crate::error::Failure;
+use crate::text::units;
 
 /// How long it stays after the end of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! An inbox is a vector under a lock that is held for a push or a swap alone; a wake-up is sent only
 //! when the shard has not been woken already.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -144,6 +145,16 @@ impl Core {
             Op::Deliver(delivery) => self.deliver(gateway, delivery),
             Op::Close { conn, .. } | Op::Finish { conn } => {
                 self.post_hub(self.shard_of(conn), gateway, HubMsg::Op(op));
+            }
+            Op::Enter(ref entry) => {
+                self.post_hub(self.shard_of(entry.conn), gateway, HubMsg::Op(op));
+            }
+            Op::Membership(ref change) => {
+                self.post_hub(self.shard_of(change.conn), gateway, HubMsg::Op(op));
+            }
+            Op::Members(report) => {
+                let _order = gateway.order();
+                self.post_all(gateway, || HubMsg::Op(Op::Members(Arc::clone(&report))));
             }
             Op::CloseAll { closing } => {
                 let _order = gateway.order();

@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::listener::connection::{Closed, ConnInfo, ConnectionRow};
 use crate::listener::exchange::{HandshakeDecision, PushAsk};
+use crate::listener::membership::LeaveReason;
 use crate::listener::op::Op;
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::payload::Payload;
 
@@ -56,8 +58,12 @@ pub enum HubMsg {
 
 /// A message to the primary of a gateway.
 pub enum PrimaryMsg {
-    /// A connection on another shard was opened.
-    Opened(Arc<ConnInfo>),
+    /// A connection on another shard was opened, with these first channels.
+    Opened(Arc<ConnInfo>, Box<[Channel]>),
+    /// It joined a channel, which has so many members now.
+    Joined(ConnId, Channel, u64),
+    /// It left a channel, which has so many members now.
+    Left(ConnId, Channel, u64, LeaveReason),
     /// It sent a message.
     Message(ConnId, Payload),
     /// It is gone.

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod exchange;
+pub mod membership;
 pub mod metrics;
 pub mod op;
 pub(crate) mod process;

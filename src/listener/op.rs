@@ -9,9 +9,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::listener::connection::ConnectionRow;
+use crate::listener::membership::{MembersReport, MembershipReply};
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::DeliveryReport;
+use crate::text::position::{Position, Since};
 use crate::ws::close::Closing;
 use crate::ws::payload::Payload;
 
@@ -35,6 +38,13 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
+    /// Take a new connection in: from here on it receives. It is a member of its first channels, and
+    /// gets its hello and what it missed in front of everything else.
+    Enter(Box<Entry>),
+    /// Change the channels of a connection.
+    Membership(Box<Membership>),
+    /// Collect the members of a channel.
+    Members(Arc<MembersReport>),
     /// Close every connection that is open now.
     CloseAll {
         /// The close code and reason that the clients get.
@@ -49,6 +59,34 @@ pub enum Op {
     },
 }
 
+/// A connection that enters.
+pub struct Entry {
+    /// The connection.
+    pub conn: ConnId,
+    /// Its first channels, sorted.
+    pub channels: Box<[Channel]>,
+    /// What it asks to be sent of the history; `None` where it asks for nothing.
+    pub since: Option<Since>,
+    /// The number of the newest kept message in front of this operation.
+    pub newest: u64,
+}
+
+/// A change of a connection's channels. It leaves first, then it joins.
+pub struct Membership {
+    /// The connection.
+    pub conn: ConnId,
+    /// The channels that it leaves.
+    pub leave: Vec<Channel>,
+    /// The channels that it joins.
+    pub join: Vec<Channel>,
+    /// What it is sent of the history of those that it joins.
+    pub since: Option<Since>,
+    /// The number of the newest kept message in front of this operation.
+    pub newest: u64,
+    /// Who is told what came of it.
+    pub reply: Option<MembershipReply>,
+}
+
 /// A message and its recipients.
 pub struct Delivery {
     /// The message.
@@ -60,6 +98,8 @@ pub struct Delivery {
     pub from: Option<ConnId>,
     /// Counts the outcome, if somebody waits for it.
     pub report: Option<Arc<DeliveryReport>>,
+    /// Its position in the history, once it was kept.
+    pub at: Option<Position>,
 }
 
 impl Delivery {
@@ -69,7 +109,7 @@ impl Delivery {
         to: Recipients,
         report: Option<Arc<DeliveryReport>>,
     ) -> Delivery {
-        Delivery { payload, to, from: None, report }
+        Delivery { payload, to, from: None, report, at: None }
     }
 
     /// The same delivery for another shard. The message is not copied.
@@ -80,6 +120,7 @@ impl Delivery {
             to: self.to.clone(),
             from: self.from,
             report: self.report.clone(),
+            at: self.at,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::settings::Route;
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::{ConnId, resolve};
 
 /// Who gets a message.
@@ -14,13 +15,41 @@ pub enum Recipients {
     AllBut(Arc<[ConnId]>),
     /// These connections, sorted, each listed once.
     Only(Arc<[ConnId]>),
+    /// The members of channels.
+    Members(Arc<ChannelTarget>),
+}
+
+/// The members of channels, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelTarget {
+    /// The channels, each listed once, in the order of the one who named them.
+    pub channels: Box<[Channel]>,
+    /// Members that do not get it, sorted.
+    pub except: Box<[ConnId]>,
+}
+
+impl ChannelTarget {
+    /// The recipients: the members of `channels`, which may be listed twice, without `except`. No
+    /// channel is nobody.
+    pub fn recipients(channels: Vec<Channel>, mut except: Vec<ConnId>) -> Recipients {
+        let mut seen = std::collections::HashSet::with_capacity(channels.len());
+        let channels: Box<[Channel]> =
+            channels.into_iter().filter(|channel| seen.insert(channel.clone())).collect();
+        if channels.is_empty() {
+            return Recipients::Only(Arc::from([]));
+        }
+        except.sort_unstable();
+        except.dedup();
+        Recipients::Members(Arc::new(ChannelTarget { channels, except: except.into() }))
+    }
 }
 
 /// The recipients that `route` chooses for a message from `sender`, without those in `except`. A
-/// push or a command has no sender and goes to all.
+/// push or a command has no sender and goes to all. `channels` are the sender's.
 pub(crate) fn route_recipients(
     route: Route,
     sender: Option<ConnId>,
+    channels: &[Channel],
     except: &[ConnId],
 ) -> Recipients {
     let all_but = |mut but: Vec<ConnId>| {
@@ -38,6 +67,7 @@ pub(crate) fn route_recipients(
         (Route::Sender, Some(sender)) if !except.contains(&sender) => {
             Recipients::Only(Arc::from([sender]))
         }
+        (Route::Channels, Some(_)) => ChannelTarget::recipients(channels.to_vec(), except.to_vec()),
         (Route::Sender | Route::None, Some(_)) => Recipients::Only(Arc::from([])),
     }
 }

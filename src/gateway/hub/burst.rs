@@ -37,7 +37,7 @@ impl Entry {
     fn new(number: u64, delivery: Delivery) -> Entry {
         let except = match delivery.to {
             Recipients::AllBut(except) => Some(except),
-            Recipients::All | Recipients::Only(_) => None,
+            Recipients::All | Recipients::Only(_) | Recipients::Members(_) => None,
         };
         Entry {
             frame: delivery.payload.websocket().clone(),

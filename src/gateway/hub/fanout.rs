@@ -204,6 +204,7 @@ impl Hub {
                         self.release_sender(&delivery, ctx);
                         self.frames_sent(1, ctx);
                     }
+                    Recipients::Members(_) => {}
                     Recipients::All | Recipients::AllBut(_) => {
                         self.flush_dirty(ctx);
                         let fanout = &mut self.fanout;
@@ -216,6 +217,7 @@ impl Hub {
                     self.close_asked(conn, (code, &reason), reply, ctx);
                 }
                 Op::Finish { conn } => self.with_id(conn, ctx, Connection::finish),
+                Op::Enter(_) | Op::Membership(_) | Op::Members(_) => {}
                 Op::CloseAll { closing } => {
                     let all = self.conns.all().into();
                     self.fanout.work = Some(Work::CloseAll(closing, all));

@@ -124,8 +124,10 @@ impl Connection {
     pub(super) fn decided(&mut self, decision: HandshakeDecision, lent: &mut Lent<'_>) -> Flow {
         let State::Asking(asking) = &self.state else { return stay() };
         match decision {
-            HandshakeDecision::Accept(_) if lent.shared.is_refusing() => self.refuse_stopping(lent),
-            HandshakeDecision::Accept(protocol) => {
+            HandshakeDecision::Accept { .. } if lent.shared.is_refusing() => {
+                self.refuse_stopping(lent)
+            }
+            HandshakeDecision::Accept { protocol, join: _ } => {
                 // Its place in the state is taken by what comes of it.
                 let admitted = Arc::clone(&asking.admitted);
                 let protocol = protocol.as_deref().or(admitted.chosen.as_deref());
@@ -181,7 +183,7 @@ impl Connection {
             path = info.path_json(), "opened"
         );
         if lent.settings.tells() {
-            lent.tell_primary(PrimaryMsg::Opened(info));
+            lent.tell_primary(PrimaryMsg::Opened(info, Box::default()));
         }
         self.set_ping(lent);
         self.arm(lent);

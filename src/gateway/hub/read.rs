@@ -324,7 +324,7 @@ impl Connection {
             lent.tell_primary(PrimaryMsg::Message(self.id, message));
             return stay();
         }
-        let to = route_recipients(lent.settings.route, Some(self.id), &[]);
+        let to = route_recipients(lent.settings.route, Some(self.id), &[], &[]);
         if !matches!(&to, Recipients::Only(nobody) if nobody.is_empty()) {
             self.unanswered_bytes += message.cost();
             lent.deliver(Delivery { from: Some(self.id), ..Delivery::new(message, to, None) });

@@ -45,7 +45,7 @@ impl Hub {
         for (_, slot) in slots {
             self.with(slot, ctx, |conn, lent| {
                 if let Some(info) = conn.info() {
-                    lent.tell_primary(PrimaryMsg::Opened(Arc::clone(info)));
+                    lent.tell_primary(PrimaryMsg::Opened(Arc::clone(info), Box::default()));
                 }
                 stay()
             });

@@ -190,9 +190,9 @@ impl Primary {
         }
         let Some(exchange) = &mut self.exchange else { return self.msg_alone(msg, shared, ctx) };
         match msg {
-            PrimaryMsg::Opened(info) => {
+            PrimaryMsg::Opened(info, channels) => {
                 if !exchange.knows(info.id) {
-                    exchange.opened(info);
+                    exchange.opened(info, &channels);
                     shared.pressure.set_notice_bytes(exchange.notice_bytes());
                 }
             }
@@ -201,6 +201,10 @@ impl Primary {
                 shared.pressure.message_taken(exchange.queued());
             }
             PrimaryMsg::Closed(conn, closed) => exchange.closed(conn, closed),
+            PrimaryMsg::Joined(conn, channel, members) => exchange.joined(conn, channel, members),
+            PrimaryMsg::Left(conn, channel, members, reason) => {
+                exchange.left(conn, channel, members, reason);
+            }
             PrimaryMsg::Ask(conn, members, offers) => {
                 exchange.handshake(conn, members, offers, ctx.instant);
             }
@@ -230,12 +234,12 @@ impl Primary {
             PrimaryMsg::Message(conn, message) => {
                 shared.pressure.message_taken(0);
                 let bytes = message.cost();
-                let to = route_recipients(shared.settings().route, Some(conn), &[]);
+                let to = route_recipients(shared.settings().route, Some(conn), &[], &[]);
                 self.effects.push(Effect::Op(Op::Deliver(Delivery::new(message, to, None))));
                 self.effects.push(Effect::Settled { conn, bytes });
             }
             PrimaryMsg::Ask(conn, ..) => {
-                let decision = HandshakeDecision::Accept(None);
+                let decision = HandshakeDecision::UNCHANGED;
                 self.effects.push(Effect::Handshake { conn, decision });
             }
             PrimaryMsg::Push(ask) => {
@@ -250,7 +254,9 @@ impl Primary {
             PrimaryMsg::CloseStdin => self.pipes.close_stdin(),
             PrimaryMsg::WhenIdle(sender) => self.when_idle.push(sender),
             PrimaryMsg::WhenFlushed(sender) => self.when_flushed.push(sender),
-            PrimaryMsg::Opened(_)
+            PrimaryMsg::Opened(..)
+            | PrimaryMsg::Joined(..)
+            | PrimaryMsg::Left(..)
             | PrimaryMsg::Closed(..)
             | PrimaryMsg::Result(_)
             | PrimaryMsg::Withdrawn => {}

@@ -274,7 +274,7 @@ fn decision_of(answer: HandshakeAnswer, offers: &[String]) -> Result<HandshakeDe
         HandshakeAnswer::Accept(Some(protocol)) if !offers.contains(&protocol) => {
             Err(format!("the subprotocol {protocol:?} was not offered"))
         }
-        HandshakeAnswer::Accept(protocol) => Ok(HandshakeDecision::Accept(protocol)),
+        HandshakeAnswer::Accept(protocol) => Ok(HandshakeDecision::Accept { protocol, join: None }),
     }
 }
 
@@ -337,7 +337,7 @@ mod tests {
             (None, _, None) | (None, Route::All, _) => true,
             (None, Route::Others, Some(sender)) => *id != sender,
             (None, Route::Sender, Some(sender)) => *id == sender,
-            (None, Route::None, Some(_)) => false,
+            (None, Route::None | Route::Channels, Some(_)) => false,
         };
         open.iter().copied().filter(|id| chosen(id) && but(id)).collect()
     }
@@ -349,13 +349,16 @@ mod tests {
         let mut exchange = Exchange::new("g".into(), Arc::new(settings), Arc::default(), 1, now);
         exchange.attach(now);
         for id in 1..=5 {
-            exchange.opened(Arc::new(ConnInfo {
-                id: ConnId(id),
-                opened_at: std::time::SystemTime::UNIX_EPOCH,
-                remote: "".into(),
-                members: (*b"\"path\":\"/\"").into(),
-                path_len: 3,
-            }));
+            exchange.opened(
+                Arc::new(ConnInfo {
+                    id: ConnId(id),
+                    opened_at: std::time::SystemTime::UNIX_EPOCH,
+                    remote: "".into(),
+                    members: (*b"\"path\":\"/\"").into(),
+                    path_len: 3,
+                }),
+                &[],
+            );
         }
         exchange
     }
@@ -404,6 +407,7 @@ mod tests {
             let except = except.or(own.1);
             let got: Vec<u64> = match to.unwrap() {
                 Recipients::All => open.iter().copied().collect(),
+                Recipients::Members(_) => Vec::new(),
                 Recipients::AllBut(but) => {
                     open.iter().copied().filter(|id| !but.contains(&ConnId(*id))).collect()
                 }

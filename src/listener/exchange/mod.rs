@@ -70,6 +70,7 @@ use crate::listener::exchange::restart::Restart;
 use crate::listener::exchange::waiting::{Party, WaitingHandshake, WaitingPush};
 use crate::listener::metrics::ListenerMetrics;
 use crate::listener::op::{Delivery, Op};
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
@@ -109,6 +110,12 @@ pub enum Effect {
     },
 }
 
+impl HandshakeDecision {
+    /// 101, where the listener chose nothing.
+    pub const UNCHANGED: HandshakeDecision =
+        HandshakeDecision::Accept { protocol: None, join: None };
+}
+
 impl Effect {
     fn deliver(payload: Payload, to: Recipients, report: Option<Arc<DeliveryReport>>) -> Effect {
         Effect::Op(Op::Deliver(Delivery::new(payload, to, report)))
@@ -122,8 +129,13 @@ impl Effect {
 /// The answer to a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandshakeDecision {
-    /// 101, with the subprotocol if the listener chose one.
-    Accept(Option<String>),
+    /// 101.
+    Accept {
+        /// The subprotocol, if the listener chose one.
+        protocol: Option<String>,
+        /// The first channels, if the listener chose them; else those that the URL asks for.
+        join: Option<Vec<Channel>>,
+    },
     /// A refusal by the listener or by the gateway: an HTTP status and a text body.
     Refuse(u16, String),
     /// 503 with `Retry-After`: the listener is down or did not answer.

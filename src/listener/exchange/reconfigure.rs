@@ -43,7 +43,7 @@ impl Exchange {
 
     /// Accepts every handshake that waits or is owed.
     fn accept_all_handshakes(&mut self) {
-        let accept = |conn| Effect::Handshake { conn, decision: HandshakeDecision::Accept(None) };
+        let accept = |conn| Effect::Handshake { conn, decision: HandshakeDecision::UNCHANGED };
         for id in self.asked_ids(|requester| matches!(requester, Requester::Handshake(..))) {
             if let Some(Requester::Handshake(conn, _)) = self.take_asked(id).map(|a| a.requester) {
                 self.effects.push(accept(conn));
@@ -63,7 +63,7 @@ impl Exchange {
             let Some(asked) = self.asked.get(&id) else { continue };
             if let Requester::Conn(conn, payload) = &asked.requester {
                 let (conn, payload) = (*conn, payload.clone());
-                let to = route_recipients(self.settings.route, Some(conn), &[]);
+                let to = route_recipients(self.settings.route, Some(conn), &[], &[]);
                 self.effects.push(Effect::deliver(payload, to, None));
             }
             if let Some(Requester::Push(ask)) = self.take_asked(id).map(|asked| asked.requester) {
@@ -87,7 +87,7 @@ impl Exchange {
     /// Sends a message on without asking the listener.
     pub(super) fn send_unasked(&mut self, conn: ConnId, message: Payload) {
         let bytes = message.cost();
-        let to = route_recipients(self.settings.route, Some(conn), &[]);
+        let to = route_recipients(self.settings.route, Some(conn), &[], &[]);
         self.effects.push(Effect::deliver(message, to, None));
         self.effects.push(Effect::Settled { conn, bytes });
     }

@@ -31,13 +31,16 @@ impl Rig {
     }
 
     fn open(&mut self, conn: u64) {
-        self.exchange.opened(Arc::new(ConnInfo {
-            id: ConnId(conn),
-            opened_at: std::time::SystemTime::UNIX_EPOCH,
-            remote: "127.0.0.1:1".into(),
-            members: (*b"\"path\":\"/\"").into(),
-            path_len: 3,
-        }));
+        self.exchange.opened(
+            Arc::new(ConnInfo {
+                id: ConnId(conn),
+                opened_at: std::time::SystemTime::UNIX_EPOCH,
+                remote: "127.0.0.1:1".into(),
+                members: (*b"\"path\":\"/\"").into(),
+                path_len: 3,
+            }),
+            &[],
+        );
     }
 
     fn say(&mut self, conn: u64, text: &str) {
@@ -317,7 +320,7 @@ fn a_reload_without_the_handshake_hook_accepts_handshakes() {
     }
     rig.exchange.set_settings(settings(&["--hooks", "onMessage"]));
     let accepted = rig.exchange.effects.iter().filter(|effect| {
-        matches!(effect, Effect::Handshake { decision: HandshakeDecision::Accept(None), .. })
+        matches!(effect, Effect::Handshake { decision: HandshakeDecision::UNCHANGED, .. })
     });
     assert_eq!(accepted.count(), 2);
 }

@@ -189,7 +189,7 @@ impl Exchange {
 
     /// The recipients that the gateway's `route` chooses for a message from `sender`, without `except`.
     pub(super) fn routed(&self, sender: Option<ConnId>, except: &[ConnId]) -> Recipients {
-        route_recipients(self.settings.route, sender, except)
+        route_recipients(self.settings.route, sender, &[], except)
     }
 
     /// Drops all events that wait or are owed, and returns how many messages and pushes were dropped

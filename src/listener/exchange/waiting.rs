@@ -9,6 +9,8 @@ use crate::listener::exchange::peers::Notice;
 use crate::listener::exchange::{
     Effect, Exchange, HandshakeDecision, PushAsk, RESULTS_MAX, Requester,
 };
+use crate::listener::membership::LeaveReason;
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::payload::Payload;
 
@@ -38,14 +40,28 @@ impl Exchange {
         (self.settings.window / 4).max(1)
     }
 
-    /// A connection was opened.
-    pub fn opened(&mut self, info: Arc<ConnInfo>) {
+    /// A connection was opened; `channels` are its first, sorted.
+    pub fn opened(&mut self, info: Arc<ConnInfo>, channels: &[Channel]) {
+        let _ = channels;
         let conn = info.id;
         let announce = self.hook(Hook::OnClientOpen);
         self.peers.open(info, announce);
         if announce && self.restart.up {
             self.notices.push_back(Notice::Open(conn));
         }
+    }
+
+    /// A connection has joined a channel, which has so many members now.
+    pub(crate) fn joined(&mut self, _conn: ConnId, _channel: Channel, _members: u64) {}
+
+    /// A connection has left a channel, which has so many members now.
+    pub(crate) fn left(
+        &mut self,
+        _conn: ConnId,
+        _channel: Channel,
+        _members: u64,
+        _reason: LeaveReason,
+    ) {
     }
 
     /// Whether the exchange has a connection: it was opened, and its close is not written yet.
@@ -81,8 +97,7 @@ impl Exchange {
     /// subprotocols that the client offers. The decision comes as an effect.
     pub fn handshake(&mut self, conn: ConnId, members: Vec<u8>, offers: Vec<String>, now: Instant) {
         if !self.hook(Hook::OnHandshake) {
-            self.effects
-                .push(Effect::Handshake { conn, decision: HandshakeDecision::Accept(None) });
+            self.effects.push(Effect::Handshake { conn, decision: HandshakeDecision::UNCHANGED });
             return;
         }
         if !self.restart.up {

@@ -7,6 +7,7 @@
 //! - [`json`] and `fields` have what the others share.
 
 pub mod answer;
+pub mod channel;
 pub mod connid;
 pub mod event;
 mod fields;
