@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::config::from_text;
+use crate::config::history::HistoryOptions;
 use crate::config::options::Key;
-use crate::config::settings::{ControlSettings, GatewaySettings};
+use crate::config::settings::{ControlSettings, GatewaySettings, HistorySettings};
 use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
 use crate::config::tests::keys;
 
@@ -18,11 +19,13 @@ fn the_documents_table_of_settings_is_that_of_the_program() {
             Some((key, rest.split_once(" |")?.0))
         })
         .collect();
-    for key in keys::<GatewayOptions>() {
-        let row = rows.iter().find(|(name, _)| *name == key.name);
-        let (_, default) = row.unwrap_or_else(|| panic!("{} is not in the table", key.name));
-        assert_eq!(default.trim_matches('`'), key.default(), "{}", key.name);
-    }
+    let check = |full: &str, key: &Key| {
+        let row = rows.iter().find(|(name, _)| *name == full);
+        let (_, default) = row.unwrap_or_else(|| panic!("{full} is not in the table"));
+        assert_eq!(default.trim_matches('`'), key.default(), "{full}");
+    };
+    keys::<GatewayOptions>().for_each(|key| check(key.name, key));
+    keys::<HistoryOptions>().for_each(|key| check(&format!("history.{}", key.name), key));
 }
 
 #[test]
@@ -33,7 +36,14 @@ fn the_example_has_every_key_with_its_default() {
     let (mut table, mut example, mut found) = (String::new(), false, Vec::new());
     let mut defaults = String::new();
     for line in text.lines() {
-        if let Some(name) = line.strip_prefix('[') {
+        if let Some(name) = line.strip_prefix("#[") {
+            // A table within a table, which is a key as well.
+            table = name.trim_end_matches(']').to_owned();
+            if let Some((outer, key)) = table.rsplit_once('.') {
+                found.push((outer.to_owned(), key.to_owned()));
+            }
+            defaults.push_str(&format!("[{table}]\n"));
+        } else if let Some(name) = line.strip_prefix('[') {
             table = name.trim_end_matches(']').to_owned();
             defaults.push_str(&format!("{line}\n"));
         } else if line.starts_with("# ") {
@@ -56,10 +66,13 @@ fn the_example_has_every_key_with_its_default() {
         assert!(there, "[{table}] {} is not in the example", key.name);
     };
     keys::<GatewayOptions>().for_each(|key| check("gateways.chat", key));
+    keys::<HistoryOptions>().for_each(|key| check("gateways.chat.history", key));
     keys::<ControlOptions>().for_each(|key| check("control", key));
     keys::<LogOptions>().for_each(|key| check("log", key));
     let spelt_out = from_text(Path::new("/wsgw.toml"), &defaults).unwrap();
-    assert_eq!(spelt_out.gateways, [GatewaySettings::new("chat")]);
+    let mut chat = GatewaySettings::new("chat");
+    chat.history = Some(HistorySettings::default());
+    assert_eq!(spelt_out.gateways, [chat]);
     assert_eq!(spelt_out.control, ControlSettings::default());
     assert_eq!(spelt_out.log.directory, None);
 }

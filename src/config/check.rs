@@ -1,11 +1,17 @@
 //! What no single key shows: settings that contradict each other are errors, settings without an
 //! effect are warnings.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::hooks::Hook;
-use crate::config::settings::{ControlListen, ControlSettings, GatewaySettings, Startup};
+use crate::config::settings::{
+    ChannelSource, ControlListen, ControlSettings, GatewaySettings, Route, Startup,
+};
 use crate::config::tables::{ControlOptions, GatewayOptions};
+
+/// The subprotocol of clients that are sent frames, presence among them.
+const FRAMES: &str = "wsgw.v1";
 
 /// Settings of a gateway that cannot go together.
 pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
@@ -19,7 +25,51 @@ pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
         ));
     }
     found.extend(half_of_tls(settings.tls_cert.is_some(), settings.tls_key.is_some()));
+    if settings.channels != ChannelSource::Off
+        && settings.allow_channels.is_none()
+        && !settings.asks(Hook::OnHandshake)
+    {
+        found.push(
+            "channels lets a URL ask for any channel, and nothing says which are admitted: set \
+             allow-channels (\"*\" admits all), or use a listener with onHandshake among its hooks"
+                .to_owned(),
+        );
+    }
     found
+}
+
+/// Gateways whose history is in the file of another one before them, by their index.
+pub(super) fn shared_history_files(gateways: &[GatewaySettings]) -> Vec<(usize, String)> {
+    let mut files: Vec<(PathBuf, &GatewaySettings)> = Vec::new();
+    let mut found = Vec::new();
+    for (index, gateway) in gateways.iter().enumerate() {
+        let Some(file) = gateway.history.as_ref().and_then(|history| history.file.as_ref()) else {
+            continue;
+        };
+        let resolved = resolved(file);
+        if let Some((_, other)) = files.iter().find(|(path, _)| *path == resolved) {
+            found.push((
+                index,
+                format!(
+                    "history.file is {file:?}, as that of gateway {}: each gateway needs a file of \
+                     its own",
+                    other.id
+                ),
+            ));
+        } else {
+            files.push((resolved, gateway));
+        }
+    }
+    found
+}
+
+/// A path without links and dots, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let by_directory = || {
+        let directory = path.parent()?.canonicalize().ok()?;
+        Some(directory.join(path.file_name()?))
+    };
+    path.canonicalize().ok().or_else(by_directory).unwrap_or_else(|| path.to_path_buf())
 }
 
 /// Settings of the control port that cannot go together.
@@ -68,6 +118,7 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
             ));
         }
     }
+    channels_without_effect(own, settings).into_iter().for_each(&mut warn);
     if own.pong_timeout.is_some() && settings.ping_interval == Duration::ZERO {
         warn("pong-timeout has no effect, for ping-interval is 0".to_owned());
     }
@@ -87,6 +138,41 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
             network.addr(),
             network.max_prefix_len()
         ));
+    }
+    found
+}
+
+/// Settings of channels and of the history that have no effect.
+fn channels_without_effect(own: &GatewayOptions, settings: &GatewaySettings) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut warn = |text: &str| found.push(text.to_owned());
+    let by_url = settings.channels != ChannelSource::Off;
+    if own.allow_channels.is_some() && !by_url {
+        warn("allow-channels has no effect, for channels is off: no URL asks for a channel");
+    }
+    if by_url && settings.allow_channels.as_ref().is_some_and(Vec::is_empty) {
+        warn("allow-channels is empty: no URL may ask for a channel");
+    }
+    let admits_frames =
+        settings.protocols.as_ref().is_none_or(|list| list.iter().any(|name| name == FRAMES));
+    let presence = own.presence.as_ref().is_some_and(|patterns| !patterns.is_empty());
+    if !by_url && settings.listener.is_none() {
+        const NO_WAY: &str = "for no client can join a channel: set channels, or use a listener";
+        if settings.route == Route::Channels {
+            warn(&format!("route \"channels\" sends every message to nobody, {NO_WAY}"));
+        }
+        if presence {
+            warn(&format!("presence has no effect, {NO_WAY}"));
+        }
+        if own.max_channels.is_some() {
+            warn(&format!("max-channels has no effect, {NO_WAY}"));
+        }
+    } else if presence && !admits_frames && !settings.asks(Hook::OnHandshake) {
+        warn(&format!("presence has no effect, for protocols does not admit {FRAMES}"));
+    }
+    let limits = own.history.as_ref().map(|own| own.names_limits());
+    if settings.history.as_ref().is_some_and(|history| !history.keeps()) && limits != Some(true) {
+        warn("history keeps no message: set its channels, its broadcast, or both");
     }
     found
 }

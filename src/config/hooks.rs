@@ -14,12 +14,22 @@ pub enum Hook {
     OnMessage = 4,
     /// Announces that a connection has ended.
     OnClientClose = 8,
+    /// Announces that a connection has joined a channel.
+    OnJoin = 16,
+    /// Announces that a connection has left a channel.
+    OnLeave = 32,
 }
 
 impl Hook {
     /// All of them, in the order of a connection's life.
-    pub(crate) const ALL: [Hook; 4] =
-        [Hook::OnHandshake, Hook::OnClientOpen, Hook::OnMessage, Hook::OnClientClose];
+    pub(crate) const ALL: [Hook; 6] = [
+        Hook::OnHandshake,
+        Hook::OnClientOpen,
+        Hook::OnJoin,
+        Hook::OnMessage,
+        Hook::OnLeave,
+        Hook::OnClientClose,
+    ];
 
     /// The name in the protocol and in the setting `hooks`.
     pub(crate) fn name(self) -> &'static str {
@@ -28,6 +38,8 @@ impl Hook {
             Hook::OnClientOpen => "onClientOpen",
             Hook::OnMessage => "onMessage",
             Hook::OnClientClose => "onClientClose",
+            Hook::OnJoin => "onJoin",
+            Hook::OnLeave => "onLeave",
         }
     }
 }
@@ -72,8 +84,8 @@ impl Hooks {
                 Some(hook) => set = set.with(hook),
                 None => {
                     return Err(format!(
-                        "unknown hook {name:?}; the hooks are onHandshake, onClientOpen, onMessage and \
-                         onClientClose, or none"
+                        "unknown hook {name:?}; the hooks are {}, or none",
+                        Hook::ALL.map(Hook::name).join(", ")
                     ));
                 }
             }

@@ -1,10 +1,11 @@
-//! The lists of a gateway that are about the handshake: hooks, headers, subprotocols, paths.
+//! Lists of names and patterns: hooks, headers, subprotocols, paths, channels.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::config::hooks::Hooks;
 use crate::config::kinds::Items;
 use crate::config::values::HeaderRule;
+use crate::text::channel;
 use crate::ws::handshake::is_token;
 
 /// The events that a listener is sent.
@@ -100,5 +101,17 @@ impl Items for Paths {
             }
         }
         Ok(patterns)
+    }
+}
+
+/// Patterns of channels, in which `*` spans any characters.
+pub(crate) struct Channels;
+
+impl Items for Channels {
+    type Plain = Vec<String>;
+
+    fn parse(entries: &[String]) -> Result<Vec<String>, String> {
+        entries.iter().try_for_each(|entry| channel::check_pattern(entry))?;
+        Ok(entries.to_vec())
     }
 }

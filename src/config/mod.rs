@@ -8,6 +8,7 @@ mod check;
 mod file;
 pub(crate) mod filter;
 mod flags;
+mod history;
 pub mod hooks;
 pub mod id;
 mod kinds;
@@ -109,6 +110,7 @@ fn settle(
     }
     let mut gateways = Vec::new();
     let mut notices = Vec::new();
+    let mut places = Vec::new();
     for Entry { id, name, options, line } in own {
         let mut gateway = defaults.clone().merge(options.clone()).settings();
         gateway.id = id;
@@ -123,6 +125,11 @@ fn settle(
         }
         notices.extend(check::without_effect(&options, &gateway));
         gateways.push(gateway);
+        places.push((line, name));
+    }
+    for (index, why) in check::shared_history_files(&gateways) {
+        let (line, name) = &places[index];
+        errors.add(*line, format!("{name}: {why}"));
     }
     notices.extend(check::same_address(&gateways));
     let control = control.merge(args.control.clone());
@@ -158,5 +165,7 @@ fn heed_rust_log(level: &mut Option<String>) -> Option<String> {
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod channel_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::config::history::HistorySettings;
 pub use crate::config::tables::{ControlSettings, GatewaySettings, LogSettings};
 pub use crate::config::values::{
     ChannelSource, ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,

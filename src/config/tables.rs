@@ -9,16 +9,17 @@ use ipnet::IpNet;
 
 use crate::config::addresses::{ControlAddress, Group, Host, HostNames, Networks, Origins};
 use crate::config::filter::Filter;
+use crate::config::history::{HistorySettings, HistoryTable};
 use crate::config::hooks::{Hook, Hooks};
 use crate::config::kinds::{
     AnyPath, At, Choice, CommandLine, List, Maybe, Mode, PositiveTime, Size, Switch, Time, Whole,
 };
-use crate::config::lists::{Headers, HookNames, Paths, Protocols};
+use crate::config::lists::{Channels, Headers, HookNames, Paths, Protocols};
 use crate::config::options::Flag::{self, Named};
 use crate::config::options::Unset::{Called, Is, Nothing};
 use crate::config::options::options;
 use crate::config::values::{
-    ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
+    ChannelSource, ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
 };
 
 options! {
@@ -46,11 +47,11 @@ options! {
     #[key("listener": Maybe<CommandLine> = Nothing, Named("listener", "CMD LINE"))]
     pub listener: Option<ListenerCommand>,
 
-    /// Events that the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none
+    /// Events that the listener is sent: onHandshake, onClientOpen, onJoin, onMessage, onLeave, onClientClose, or none
     #[key("hooks": List<HookNames> = Is("onClientOpen,onClientClose,onMessage"), Named("hooks", "LIST"))]
     pub hooks: Hooks,
 
-    /// Recipients of a message if the answer names none: all, others, sender or none
+    /// Recipients of a message if the answer names none: all, others, sender, channels (the members of the sender's) or none
     #[key("route": Choice<Route> = Is("all"), Named("route", "ROUTE"))]
     pub route: Route,
 
@@ -65,6 +66,22 @@ options! {
     /// Path that accepts connections (repeatable); * spans any characters
     #[key("path": List<Paths> = Called("any"), Named("path", "PATH"))]
     pub path: Vec<String>,
+
+    /// Where a client's first channels come from: off (the listener alone), path or query (of the URL)
+    #[key("channels": Choice<ChannelSource> = Is("off"), Named("channels", "SOURCE"))]
+    pub channels: ChannelSource,
+
+    /// Channels that a URL may ask for (repeatable); * spans any characters
+    #[key("allow-channels": Maybe<List<Channels>> = Nothing, Named("allow-channels", "PATTERN"))]
+    pub allow_channels: Option<Vec<String>>,
+
+    /// Channels whose members are told who joins and leaves (repeatable); * spans any characters
+    #[key("presence": List<Channels> = Nothing, Named("presence", "PATTERN"))]
+    pub presence: Vec<String>,
+
+    /// Number of messages to keep of each channel, and of what goes to all clients
+    #[key("history": HistoryTable = Nothing, Named("history", "N"))]
+    pub history: Option<HistorySettings>,
 
     /// Maximum number of unanswered events
     #[key("window": Whole<usize, 1, 1_048_576> = Is("256"), Named("window", "N"))]
@@ -105,6 +122,10 @@ options! {
     /// Maximum number of connections from one address (IPv6: one /64); 0 means no limit
     #[key("max-connections-per-ip": Whole<usize, 0, 4_294_967_295> = Is("0"), Named("max-connections-per-ip", "N"))]
     pub max_connections_per_ip: usize,
+
+    /// Maximum number of channels that one connection is in
+    #[key("max-channels": Whole<usize, 1, 65_536> = Is("64"), Named("max-channels", "N"))]
+    pub max_channels: usize,
 
     /// Time to receive the request of a handshake
     #[key("handshake-timeout": PositiveTime = Is("10s"), Named("handshake-timeout", "DURATION"))]

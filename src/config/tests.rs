@@ -1,12 +1,13 @@
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
+use crate::config::history::HistoryOptions;
 use crate::config::options::{Flag, Key, Options, Unset};
 use crate::config::settings::{ControlListen, ControlSettings, GatewaySettings, LogSettings};
 use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
 use crate::config::*;
 
-fn serve(args: &[&str]) -> ServeArgs {
+pub(super) fn serve(args: &[&str]) -> ServeArgs {
     let all = ["wsgw", "serve"].iter().chain(args);
     match Cli::try_parse_from(all).unwrap().command {
         Command::Serve(args) => *args,
@@ -14,7 +15,7 @@ fn serve(args: &[&str]) -> ServeArgs {
     }
 }
 
-fn load_text(toml: &str, more: &[&str]) -> Result<ServeSettings, Failure> {
+pub(super) fn load_text(toml: &str, more: &[&str]) -> Result<ServeSettings, Failure> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("wsgw.toml");
     std::fs::write(&path, toml).unwrap();
@@ -30,7 +31,7 @@ fn flag_of(key: &str) -> String {
 }
 
 /// A value for each key: as a flag, and in the file.
-const VALUES: [(&str, &str, &str); 31] = [
+const VALUES: [(&str, &str, &str); 36] = [
     ("host", "0.0.0.0", "\"0.0.0.0\""),
     ("port", "7", "7"),
     ("startup", "manual", "\"manual\""),
@@ -40,6 +41,10 @@ const VALUES: [(&str, &str, &str); 31] = [
     ("headers", "x-*,Cookie", "[\"x-*\", \"Cookie\"]"),
     ("protocols", "json,xml", "[\"json\", \"xml\"]"),
     ("path", "/a,/b/*", "[\"/a\", \"/b/*\"]"),
+    ("channels", "query", "\"query\""),
+    ("allow-channels", "room.*,lobby", "[\"room.*\", \"lobby\"]"),
+    ("presence", "room.*,lobby", "[\"room.*\", \"lobby\"]"),
+    ("history", "50", "{ channels = { \"*\" = 50 }, broadcast = 50 }"),
     ("window", "7", "7"),
     ("listener-timeout", "250ms", "0.25"),
     ("on-timeout", "close", "\"close\""),
@@ -50,6 +55,7 @@ const VALUES: [(&str, &str, &str); 31] = [
     ("producer-wait", "1m", "60"),
     ("max-connections", "10", "10"),
     ("max-connections-per-ip", "3", "3"),
+    ("max-channels", "5", "5"),
     ("handshake-timeout", "2s", "2"),
     ("max-message", "64KiB", "65536"),
     ("max-queue", "1MiB", "\"1MiB\""),
@@ -70,19 +76,23 @@ fn every_key_means_the_same_as_a_flag_and_in_the_file() {
     let known: Vec<&str> = GatewayOptions::KEYS.iter().map(|key| key.name).collect();
     assert_eq!(named, known, "a key without a test");
     for (key, flag, file) in VALUES {
-        // TLS goes in pairs.
+        // Some go in pairs.
         let other = match key {
-            "tls-cert" => ("--tls-key", "tls-key = \"/k.pem\"\n"),
-            "tls-key" => ("--tls-cert", "tls-cert = \"/k.pem\"\n"),
+            "tls-cert" => ("--tls-key", "tls-key"),
+            "tls-key" => ("--tls-cert", "tls-cert"),
+            "channels" => ("--allow-channels", "allow-channels"),
             _ => ("", ""),
         };
         let name = flag_of(key);
         let mut args = vec![name.as_str(), flag, "--id", "g"];
         if !other.0.is_empty() {
-            args.extend([other.0, "/k.pem"]);
+            args.extend([other.0, "/b"]);
         }
         let mut by_flag = load(&serve(&args)).unwrap().gateways;
-        let toml = format!("[gateways.g]\n{key} = {file}\n{}", other.1);
+        let mut toml = format!("[gateways.g]\n{key} = {file}\n");
+        if !other.1.is_empty() {
+            toml.push_str(&format!("{} = \"/b\"\n", other.1));
+        }
         let mut by_file = load_text(&toml, &[]).unwrap().gateways;
         for gateway in by_flag.iter_mut().chain(&mut by_file) {
             if let Some(listener) = &mut gateway.listener {
@@ -290,6 +300,8 @@ fn a_value_of_another_type_is_an_error_for_every_key() {
     let tables = [
         ("gateways.a", keys::<GatewayOptions>().collect::<Vec<_>>()),
         ("defaults", keys::<GatewayOptions>().collect()),
+        ("gateways.a.history", keys::<HistoryOptions>().collect()),
+        ("defaults.history", keys::<HistoryOptions>().collect()),
         ("control", keys::<ControlOptions>().collect()),
         ("log", keys::<LogOptions>().collect()),
     ];
@@ -298,6 +310,8 @@ fn a_value_of_another_type_is_an_error_for_every_key() {
             for (what, value) in values {
                 let taken = match key.name {
                     "insecure" => what == "boolean",
+                    "channels" if table.ends_with("history") => what == "table",
+                    "age" => what == "float",
                     // A path may be named so, and times may have fractions.
                     name if name.ends_with("-timeout") && name != "on-timeout" => what == "float",
                     "drain" | "close-spread" | "producer-wait" | "restart-delay-max"

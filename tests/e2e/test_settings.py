@@ -94,10 +94,70 @@ def test_a_path_with_letters_beyond_ascii_matches_what_clients_send(serve):
     ("--host", "127.0.0.1:80", "the port is a setting of its own"),
     ("--tls-cert", "c.pem", "tls-key is missing"),
     ("--max-message", "16MiB", "max-line"),
+    ("--channels", "path", "set allow-channels"),
+    ("--channels", "rooms", "off, path, query"),
+    ("--allow-channels", "room 1", "' '"),
+    ("--presence", "bücher", "'ü'"),
+    ("--max-channels", "0", "from 1 to 65536"),
+    ("--history", "1000001", "from 0 to 1000000"),
+    ("--history", "{}", "not a whole number"),
+    ("--hooks", "onJoined", "onJoin, onMessage, onLeave"),
 ])
 def test_a_setting_that_cannot_work_is_an_error_at_the_start(tmp_path, flag, value, why):
     done = run_cli(tmp_path, "serve", "--port", "0", "--control", "off", flag, value)
     assert done.returncode == 2 and why in done.stderr, done
+
+
+CHANNELS = """
+[gateways.a]
+port = 0
+channels = "query"
+history = 5
+[gateways.b]
+port = 0
+allow-channels = ["ok", "not ok"]
+[gateways.b.history]
+channels = { "room.*" = 100, "a b" = 1, load = -1 }
+since = "q7Zk2pYa-1040"
+bytes = true
+files = "b.db"
+"""
+
+
+def test_every_error_of_channels_and_history_is_told_with_its_line(tmp_path):
+    errors = refused(tmp_path, CHANNELS)
+    for error, (line, part) in zip(errors, [
+            (2, "gateways.a: channels lets a URL ask for any channel"),
+            (5, "gateways.a.history: expected a table"),
+            (8, 'gateways.b.allow-channels: invalid pattern of channels "not ok"'),
+            (10, 'gateways.b.history.channels."a b": '),
+            (10, 'gateways.b.history.channels."load": "-1" is not a whole number'),
+            (11, "gateways.b.history.since: "),
+            (12, "gateways.b.history.bytes: expected a size"),
+            (13, 'gateways.b.history: unknown key "files" (did you mean "file"?)')], strict=True):
+        assert error.startswith(f"{line}: ") and part in error, errors
+
+
+def test_two_gateways_cannot_have_one_history_file(tmp_path):
+    (error,) = refused(tmp_path, '[gateways.a.history]\nfile = "h.db"\n[gateways.b.history]\nfile = "./h.db"\n')
+    assert error.startswith("3: gateways.b: history.file is ") and "gateway a" in error, error
+
+
+def test_channels_of_urls_start_with_patterns_or_with_a_listener_that_is_asked(serve):
+    serve("--channels", "query", "--allow-channels", "room.*,lobby", "--presence", "room.*", "--history", "5",
+          "--route", "channels")
+    serve("--channels", "path", "--hooks", "onHandshake,onJoin,onLeave", "--", "cat")
+
+
+def test_a_change_of_the_history_applies_to_the_gateway_that_runs(serve):
+    server = serve(config="[gateways.a]\nport = 0\n")
+    client = server.connect()
+    server.config.write_text("[gateways.a]\nport = 0\npresence = 'x'\n[gateways.a.history]\nfile = 'h.db'\n")
+    assert server.api("POST", "/v1/reload")[0] == 200
+    server.await_log("presence has no effect, for no client can join a channel")
+    server.await_log("history keeps no message")
+    client.send("still here")
+    assert client.recv(timeout=10) == "still here"
 
 
 def test_a_setting_without_effect_is_a_warning_at_the_start(serve):

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The most bytes of a name.
-const LONGEST: usize = 200;
+use crate::text::channel::{LONGEST, may_hold};
 
 /// The name of a channel: 1 to 200 bytes of `A-Za-z0-9._:/@+-`. Cloning it copies no bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,8 +12,7 @@ pub struct Channel(Arc<str>);
 impl Channel {
     /// Reads a name; `None` if it may not be one.
     pub fn parse(name: &str) -> Option<Channel> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
-        let good = (1..=LONGEST).contains(&name.len()) && name.bytes().all(allowed);
+        let good = (1..=LONGEST).contains(&name.len()) && name.bytes().all(may_hold);
         good.then(|| Channel(Arc::from(name)))
     }
 
