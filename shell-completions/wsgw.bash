@@ -565,7 +565,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__serve)
-            opts="-q -h -V --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --max-rate --max-line --tls-cert --tls-key --help --version"
+            opts="-q -h -V --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --max-rate --max-line --tls-cert --tls-key --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -616,7 +616,7 @@ _wsgw() {
                     return 0
                     ;;
                 --route)
-                    COMPREPLY=($(compgen -W "all others sender none" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "all others sender channels none" -- "${cur}"))
                     return 0
                     ;;
                 --headers)
@@ -629,6 +629,25 @@ _wsgw() {
                     ;;
                 --path)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --channels)
+                    COMPREPLY=($(compgen -W "off path query" -- "${cur}"))
+                    return 0
+                    ;;
+                --allow-channels)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --presence)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --history)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --window)
@@ -668,6 +687,10 @@ _wsgw() {
                     return 0
                     ;;
                 --max-connections-per-ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-channels)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -50,14 +50,21 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l startup -d 'When the
 manual\t''
 disabled\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener -d 'Command line of the listener, run by `sh -c`' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hooks -d 'Events that the listener is sent: onHandshake, onClientOpen, onMessage, onClientClose, or none [default: onClientOpen,onClientClose,onMessage]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l route -d 'Recipients of a message if the answer names none: all, others, sender or none [default: all]' -r -f -a "all\t''
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l hooks -d 'Events that the listener is sent: onHandshake, onClientOpen, onJoin, onMessage, onLeave, onClientClose, or none [default: onClientOpen,onClientClose,onMessage]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l route -d 'Recipients of a message if the answer names none: all, others, sender, channels (the members of the sender\'s) or none [default: all]' -r -f -a "all\t''
 others\t''
 sender\t''
+channels\t''
 none\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l headers -d 'Request headers that the listener sees; * for all [default: origin, cookie, authorization, user-agent, x-forwarded-for, x-*]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l protocol -d 'Subprotocol to accept (repeatable); * accepts the client\'s first offer [default: *]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l path -d 'Path that accepts connections (repeatable); * spans any characters [default: any]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l channels -d 'Where a client\'s first channels come from: off (the listener alone), path or query (of the URL) [default: off]' -r -f -a "off\t''
+path\t''
+query\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-channels -d 'Channels that a URL may ask for (repeatable); * spans any characters' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l presence -d 'Channels whose members are told who joins and leaves (repeatable); * spans any characters' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l history -d 'Number of messages to keep of each channel, and of what goes to all clients' -r -f
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l window -d 'Maximum number of unanswered events [default: 256]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What happens to a message without an answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''
@@ -70,6 +77,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l close-spread -d 'Tim
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l producer-wait -d 'How long a stream of messages waits in total for one client that is slow but still reading [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections -d 'Maximum number of connections [default: 1000000]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-connections-per-ip -d 'Maximum number of connections from one address (IPv6: one /64); 0 means no limit [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-channels -d 'Maximum number of channels that one connection is in [default: 64]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l handshake-timeout -d 'Time to receive the request of a handshake [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-message -d 'Largest message from a client [default: 1MiB]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-queue -d 'Maximum number of bytes that wait for one slow client [default: 4MiB]' -r
