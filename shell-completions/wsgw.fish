@@ -64,7 +64,7 @@ path\t''
 query\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-channels -d 'Channels that a URL may ask for (repeatable); * spans any characters' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l presence -d 'Channels whose members are told who joins and leaves (repeatable); * spans any characters' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l history -d 'Number of messages to keep of each channel, and of what goes to all clients' -r -f
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l history -d 'Number of messages to keep of each channel, and of what goes to all clients' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l window -d 'Maximum number of unanswered events [default: 256]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What happens to a message without an answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''

@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueHint;
-
 use crate::config::kinds::{AnyPath, At, Maybe, Scalar, Size, Time, Whole};
 use crate::config::options::Flag;
 use crate::config::options::Unset::{Is, Nothing};
@@ -58,10 +56,6 @@ type Table = SubTable<HistoryOptions>;
 impl Kind for HistoryTable {
     type Written = HistoryOptions;
     type Plain = Option<HistorySettings>;
-
-    fn arg(arg: clap::Arg) -> clap::Arg {
-        arg.value_hint(ValueHint::Other)
-    }
 
     fn from_flag(values: &[&str]) -> Result<HistoryOptions, String> {
         let limit = <Limit as Kind>::from_flag(values)?;

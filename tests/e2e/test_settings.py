@@ -152,7 +152,8 @@ def test_channels_of_urls_start_with_patterns_or_with_a_listener_that_is_asked(s
 def test_a_change_of_the_history_applies_to_the_gateway_that_runs(serve):
     server = serve(config="[gateways.default]\nport = 0\n")
     client = server.connect()
-    server.config.write_text("[gateways.default]\nport = 0\npresence = 'x'\n[gateways.default.history]\nfile = 'h.db'\n")
+    server.config.write_text("[gateways.default]\nport = 0\npresence = 'x'\n"
+                             "[gateways.default.history]\nfile = 'h.db'\n")
     assert server.api("POST", "/v1/reload")[0] == 200
     server.await_log("presence has no effect, for no client can join a channel")
     server.await_log("history keeps no message")
