@@ -103,8 +103,7 @@ def test_clients_stay_and_are_told_again(scripted):
         client.send("x")
     for client, _ in clients:
         assert client.recv_many(3) == ["x"] * 3
-    assert server.status()["restarts"] == 1
-    assert server.status()["listener_pid"] == new
+    server.await_status(restarts=1, listener_pid=new)
 
 
 def test_unanswered_messages_are_redelivered_with_their_id(scripted):
@@ -219,9 +218,8 @@ def test_restarts_come_later_and_later(scripted):
     server.record.wait_pids(5)
     at = [e["at"] for e in server.record.entries() if e.get("start")]
     delays = [b - a for a, b in zip(at, at[1:])]
-    # 100, 200, 400 ms with jitter, beside a start of Python.
-    assert delays[0] < 1.0
-    assert delays[3] > delays[0] + 0.1
+    # Up to a quarter more each, and a start of Python, which may take long on a busy machine.
+    assert all(delay > least for delay, least in zip(delays, (0.1, 0.2, 0.4, 0.8))), delays
     assert server.status()["listener"] in ("restarting", "up")
     assert server.status()["state"] == "running"
 
@@ -238,15 +236,18 @@ def test_closes_while_it_is_down_are_told_once(scripted):
     clients = [server.named("/n%d" % n) for n in range(4)]
     (old,) = server.record.wait_pids(1)
     os.kill(old, signal.SIGSTOP)
-    # These are written into the pipe of the old one, which reads nothing any more.
+    # These are written into the pipe of the old one, which reads nothing any more. They may reach
+    # the pipe after the client has gone: what is sent behind them shows that they are there.
     clients[0][0].close(4000, "a")
-    late, _ = server.connect("/late"), None
+    late = server.connect("/late")
+    server.await_connections(4)
+    late.send("x")
+    server.await_metric("wsgw_listener_unanswered_events", 1)
     os.kill(old, signal.SIGKILL)
-    server.await_status(listener="restarting")
+    wait_until(lambda: server.status()["listener_pid"] != old, "the end of the old one")
     clients[1][0].close(4001, "b")
     _, new = server.record.wait_pids(2)
     server.record.wait("onClientClose", 1, pid=new)
-    late.send("x")
     assert late.recv() == "x"
     events = server.record.events(pid=new)
     names = {name: n for n, (_, name) in enumerate(clients)}
@@ -269,6 +270,8 @@ def test_a_close_comes_behind_its_redelivered_message(scripted):
     server.record.wait("onMessage", 2)
     (old,) = server.record.wait_pids(1)
     os.kill(old, signal.SIGKILL)
+    # One that still lives could be told of the close.
+    wait_until(lambda: not alive(old), "the end of the old one")
     a.close()
     _, new = server.record.wait_pids(2)
     server.record.wait("onClientClose", 1, pid=new)

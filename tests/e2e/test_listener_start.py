@@ -55,8 +55,7 @@ def test_one_early_exit_is_forgiven(scripted):
     a = server.connect()
     a.send("x")
     assert a.recv() == "x"
-    assert server.status()["state"] == "running"
-    assert server.status()["restarts"] == 1
+    server.await_status(state="running", restarts=1)
 
 
 def test_one_that_wrote_a_line_is_restarted_for_ever(serve):

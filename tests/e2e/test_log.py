@@ -255,7 +255,7 @@ def test_a_default_log_directory_that_cannot_be_written_is_a_warning(serve, tmp_
     (state / "logs").write_text("in the way")
     server = serve(log_dir=False, name="s")
     server.connect()
-    assert "logs" in server.err() and "--log-dir" in server.err()
+    wait_until(lambda: "logs" in server.err() and "--log-dir" in server.err(), server.err)
 
 
 def test_fourteen_days_are_kept(serve, tmp_path):

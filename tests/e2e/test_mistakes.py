@@ -1,8 +1,10 @@
 """What a new user gets wrong, and what is said then: what happened, to what, what to do; once."""
 
+import re
+
 import pytest
 
-from harness import run_cli
+from harness import run_cli, wait_until
 
 
 def serve_fails(tmp_path, *args):
@@ -44,7 +46,9 @@ def test_a_listener_that_ends_later_is_told_of_with_the_way_back(serve):
     server = serve("--listener", "sleep 0.3; echo boom >&2; exit 3", wait=False)
     server.await_control()
     server.await_log(r"ERROR default the listener cannot be started: ")
-    [said] = [line for line in server.err().splitlines() if "cannot be started" in line]
+    # The log and stderr are written one after the other.
+    [said] = wait_until(
+        lambda: re.findall(r".*cannot be started.*(?=\n)", server.err()), server.err)
     assert "exit status: 3 | stderr: boom" in said and "`wsgw start default`" in said
     server.await_status(state="failed")
 

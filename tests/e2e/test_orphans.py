@@ -49,7 +49,7 @@ def exercise(server, pid):
     (child,) = children(pid)
     os.kill(child, 9)
     wait_until(lambda: server.status()["listener_pid"] not in (None, listener), "a new listener")
-    assert "signal: 9 (SIGKILL)" in server.log()
+    server.await_log(r"signal: 9 \(SIGKILL\)")
     wait_until(lambda: not zombies(pid), lambda: f"the end of zombies: {zombies(pid)}", timeout=5)
 
 

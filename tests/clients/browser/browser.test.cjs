@@ -42,6 +42,16 @@ const sees = (tab, text) =>
     text,
   );
 
+/** Each tab is told that its own client came, so many times by now: the listener knows it then. */
+const came = (tab, nick, times) =>
+  tab.waitForFunction(
+    (wanted, least) =>
+      [...document.querySelectorAll("#log li")].filter((li) => li.textContent === wanted).length >= least,
+    { timeout: 20_000, polling: 50 },
+    `${nick} came`,
+    times,
+  );
+
 test("the chat example: tabs in two rooms, a push, a listener that dies, a gateway that restarts", async () => {
   const listener = ["python3", path.join(ROOT, "examples/chat/chat.py")];
   const serve = await Serve.start(["--restart-delay-max", "200ms"], listener, await freePort());
@@ -49,6 +59,8 @@ test("the chat example: tabs in two rooms, a push, a listener that dies, a gatew
   const browser = await chromium();
   try {
     const ann = await chatTab(browser, page.url, serve, "ann");
+    // Clients are not always announced in the order in which they connected.
+    await came(ann, "ann", 1);
     const bob = await chatTab(browser, page.url, serve, "bob");
     const eve = await chatTab(browser, page.url, serve, "eve", "/elsewhere");
     await sees(ann, "bob came");
@@ -70,6 +82,7 @@ test("the chat example: tabs in two rooms, a push, a listener that dies, a gatew
     // The gateway goes and comes; the page connects again by itself.
     await serve.cli("restart", "default");
     await serve.connections(2);
+    await Promise.all([came(ann, "ann", 2), came(bob, "bob", 2)]);
     await say(ann, "back again");
     await sees(bob, "annback again");
     await bob.close();
