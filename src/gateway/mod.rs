@@ -13,6 +13,7 @@ use std::sync::atomic;
 pub(crate) mod context;
 pub(crate) mod core;
 pub mod engine;
+pub mod history;
 pub(crate) mod hub;
 pub(crate) mod io;
 pub mod metrics;
