@@ -12,6 +12,7 @@ use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::Body;
 use wsgw::listener::protocol::push::Push;
+use wsgw::listener::protocol::target::Target;
 use wsgw::listener::recipients::{Recipients, resolve_recipients};
 use wsgw::ws::decoder;
 use wsgw::ws::frame;
@@ -59,13 +60,13 @@ fn events(c: &mut Criterion) {
     c.bench_function("event/message", |b| {
         b.iter(|| {
             out.clear();
-            event::message(&mut out, 123_456, ConnId(99), Body::Text(black_box(&text)));
+            event::message(&mut out, 123_456, ConnId(99), Body::Text(black_box(&text)), &[]);
         });
     });
     c.bench_function("event/binary", |b| {
         b.iter(|| {
             out.clear();
-            event::message(&mut out, 123_456, ConnId(99), Body::Binary(text.as_bytes()));
+            event::message(&mut out, 123_456, ConnId(99), Body::Binary(text.as_bytes()), &[]);
         });
     });
     let push = br#"{"message":"backup done","room":"ops","connections":["k3","k9"]}"#;
@@ -75,7 +76,7 @@ fn events(c: &mut Criterion) {
 fn answers(c: &mut Criterion) {
     let text = "x".repeat(128);
     let mut echo = Vec::new();
-    event::message(&mut echo, 123_456, ConnId(99), Body::Text(&text));
+    event::message(&mut echo, 123_456, ConnId(99), Body::Text(&text), &[]);
     echo.pop();
     let lines = [
         ("echo, parsed", echo.clone()),
@@ -113,13 +114,14 @@ fn routing(c: &mut Criterion) {
             b.iter(|| {
                 let Line::Answer(_, fields) = answer::parse(black_box(&line)) else { return };
                 let Ok(answer) = fields.message(false) else { return };
-                let listed = answer.lists.connections.as_deref();
-                black_box(resolve_recipients(listed, &[], |_| Recipients::All));
+                let target = answer.lists.target.as_ref();
+                black_box(resolve_recipients(target, &[], |_| Recipients::All));
             });
         });
+        let target = Target::Connections(names);
         group.bench_function("from the names", |b| {
             b.iter(|| {
-                black_box(resolve_recipients(Some(black_box(&names)), &[], |_| Recipients::All))
+                black_box(resolve_recipients(Some(black_box(&target)), &[], |_| Recipients::All))
             });
         });
     }

@@ -91,7 +91,7 @@ pub fn handshake(data: &[u8]) {
             let asked = members_of_line(&line);
             line.clear();
             let (members, path_len) = upgrade.open_members(chosen);
-            event::open(&mut line, 1, ConnId(3), &members, Some(7));
+            event::open(&mut line, 1, ConnId(3), &[], &members, Some(7));
             let opened = members_of_line(&line);
             let path = &members[b"\"path\":".len()..][..path_len];
             assert_eq!(serde_json::from_slice::<String>(path).expect("a string"), upgrade.path());

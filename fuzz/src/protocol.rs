@@ -5,12 +5,16 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use wsgw::api::PushOutcome;
-use wsgw::listener::exchange::incoming::{closed_result, sent_result};
+use wsgw::listener::exchange::incoming::{closed_result, members_result, sent_result};
+use wsgw::listener::membership::Members;
 use wsgw::listener::protocol::answer;
-use wsgw::listener::protocol::answer::{Command, HandshakeAnswer, Line, NewBody};
-use wsgw::listener::protocol::connid::resolve;
+use wsgw::listener::protocol::answer::{HandshakeAnswer, Line, NewBody};
+use wsgw::listener::protocol::channel::{Channel, ChannelSet};
+use wsgw::listener::protocol::command::Command;
+use wsgw::listener::protocol::connid::{ConnId, resolve};
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::push::Push;
+use wsgw::listener::protocol::target::Target;
 use wsgw::text::lines::Lines;
 use wsgw::ws::decoder;
 use wsgw::ws::decoder::{Item, Step};
@@ -48,7 +52,18 @@ pub fn listener_line(data: &[u8]) {
         if let Some(body) = answer.body {
             whole_frame(&body);
         }
-        for list in [answer.lists.connections, answer.lists.except].into_iter().flatten() {
+        sorted_set(&answer.change.join);
+        sorted_set(&answer.change.leave);
+        let connections = match answer.lists.target {
+            Some(Target::Connections(names)) => Some(names),
+            Some(Target::Channels(channels)) => {
+                let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
+                assert!(names.iter().all(|name| Channel::parse(name).is_some()));
+                None
+            }
+            None => None,
+        };
+        for list in [connections, answer.lists.except].into_iter().flatten() {
             let (ids, unknown) = resolve(&list);
             assert!(ids.is_sorted_by(|a, b| a < b) && unknown.is_sorted_by(|a, b| a < b));
             assert!(list.iter().all(|name| {
@@ -56,20 +71,29 @@ pub fn listener_line(data: &[u8]) {
             }));
         }
     }
-    if let Ok(HandshakeAnswer::Reject(status, _)) = fields.handshake() {
-        assert!((400..=599).contains(&status));
+    match fields.handshake() {
+        Ok(HandshakeAnswer::Reject(status, _)) => assert!((400..=599).contains(&status)),
+        Ok(HandshakeAnswer::Accept { join: Some(join), .. }) => sorted_set(&join),
+        Ok(HandshakeAnswer::Accept { join: None, .. }) | Err(_) => {}
     }
     match fields.command() {
         Ok(Command::Close { code, .. }) => assert!(close::may_be_sent(code)),
         Ok(Command::Send { body, .. }) => whole_frame(&body),
+        Ok(Command::Membership { channels, .. }) => {
+            assert_eq!(ChannelSet::new(channels.clone()).as_slice().len(), channels.len());
+        }
+        Ok(Command::Members { .. }) => assert!(fields.reference().is_some()),
         Err(_) => {}
     }
     if let Some(reference) = fields.reference() {
+        let room = Channel::parse("room1").expect("a name");
+        let members = Members { count: 3, conns: vec![ConnId(3), ConnId(9)] };
         let outcome = PushOutcome { gone: vec!["\n\"".to_owned()], ..PushOutcome::default() };
         for result in [
             sent_result(&reference, &outcome),
             closed_result(&reference, Ok(())),
             closed_result(&reference, Err("no\nsuch")),
+            members_result(&reference, &room, &members),
         ] {
             let members = members_of_line(format!("{result}\n").as_bytes());
             assert_eq!(members[0], ("event".to_owned(), "\"onResult\"".to_owned()));
@@ -79,6 +103,10 @@ pub fn listener_line(data: &[u8]) {
             assert!(matches!(answer::parse(result.as_bytes()), Line::Ignored));
         }
     }
+}
+
+fn sorted_set(channels: &ChannelSet) {
+    assert!(channels.as_slice().is_sorted_by(|a, b| a < b));
 }
 
 fn whole_frame(body: &NewBody<'_>) {
@@ -163,7 +191,7 @@ pub fn push(data: &[u8]) {
         let Line::Answer(same, fields) = answer::parse(echo) else { panic!("no answer") };
         assert_eq!(same, id);
         let answer = fields.message(push.payload().is_binary()).expect("an echo is no fault");
-        assert_eq!(answer.lists.connections.as_deref(), push.connections());
+        assert_eq!(answer.lists.target.as_ref(), push.target());
         assert_eq!(answer.lists.except.as_deref(), push.except());
         let frame = match answer.body {
             None => push.payload().websocket().clone(),

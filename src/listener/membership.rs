@@ -49,6 +49,16 @@ pub enum LeaveReason {
     Closed,
 }
 
+impl LeaveReason {
+    /// As `onLeave` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LeaveReason::Left => "left",
+            LeaveReason::Closed => "closed",
+        }
+    }
+}
+
 /// The members of a channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::settings::Route;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::{ConnId, resolve};
+use crate::listener::protocol::target::Target;
 
 /// Who gets a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,17 +73,20 @@ pub(crate) fn route_recipients(
     }
 }
 
-/// The recipients named in `listed`, or those that `route` chooses if there is no list, without
-/// those in `except`. The second value holds the listed names that are not names of connections.
+/// The recipients that `target` names, or those that `route` chooses if there is none, without those
+/// in `except`. The second value holds the listed names that are not names of connections.
 pub fn resolve_recipients(
-    listed: Option<&[String]>,
+    target: Option<&Target>,
     except: &[String],
     route: impl FnOnce(&[ConnId]) -> Recipients,
 ) -> (Recipients, Vec<String>) {
     let (except, excepted) = resolve(except);
-    match listed {
+    match target {
         None => (route(&except), Vec::new()),
-        Some(names) => {
+        Some(Target::Channels(channels)) => {
+            (ChannelTarget::recipients(channels.clone(), except), Vec::new())
+        }
+        Some(Target::Connections(names)) => {
             let (mut ids, mut unknown) = resolve(names);
             ids.retain(|id| except.binary_search(id).is_err());
             unknown.retain(|name| excepted.binary_search(name).is_err());

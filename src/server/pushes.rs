@@ -120,7 +120,7 @@ impl Server {
         }
         gateway.metrics.pushes.inc();
         let except = push.except().unwrap_or_default();
-        let (to, gone) = resolve_recipients(push.connections(), except, |except| {
+        let (to, gone) = resolve_recipients(push.target(), except, |except| {
             route_recipients(settings.route, None, &[], except)
         });
         gateway.metrics.listener.gone.add(gone.len() as u64);

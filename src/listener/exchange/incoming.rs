@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::{ErrorCode, PushOutcome};
-use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, Requester};
-use crate::listener::op::{CloseReply, Op};
+use crate::listener::exchange::channels::Sender;
+use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, PushAsk, Requester};
+use crate::listener::membership::Members;
 use crate::listener::protocol::answer;
 use crate::listener::protocol::answer::{
-    Command, Fields, HandshakeAnswer, Line, NewBody, RecipientLists,
+    Fields, HandshakeAnswer, Line, MessageAnswer, NewBody, RecipientLists,
 };
+use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
+use crate::listener::protocol::target::Target;
 use crate::listener::recipients::{Recipients, resolve_recipients};
 use crate::listener::report::Reply;
 use crate::text::escape::escape;
@@ -38,12 +41,12 @@ impl Default for FaultLog {
 impl FaultLog {
     /// `None` if the log must not show the line now; else the number of lines that it did not show
     /// since the last one.
-    fn may_show(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn may_show(&mut self, now: Instant) -> Option<u64> {
         self.0.admit(now)
     }
 }
 
-fn not_shown(hidden: u64) -> String {
+pub(super) fn not_shown(hidden: u64) -> String {
     if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
 }
 
@@ -66,6 +69,23 @@ pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
     format!("{{\"event\":\"onResult\",\"ref\":{reference},{members}")
 }
 
+/// The result line of a `members` command with this `ref`.
+pub fn members_result(reference: &str, channel: &Channel, members: &Members) -> String {
+    // Names need no escaping.
+    let names: Vec<String> = members.conns.iter().map(|conn| format!("\"{conn}\"")).collect();
+    format!(
+        "{{\"event\":\"onResult\",\"ref\":{reference},\"channel\":\"{channel}\",\"count\":{},\"members\":[{}]}}",
+        members.count,
+        names.join(",")
+    )
+}
+
+/// The result line of a command with this `ref` about a connection that there is not.
+pub(super) fn gone_result(reference: &str, conn: &str) -> String {
+    let conn = serde_json::Value::from(conn);
+    format!("{{\"event\":\"onResult\",\"ref\":{reference},\"gone\":[{conn}]}}")
+}
+
 /// The result line of a `close` command with this `ref`.
 pub fn closed_result(reference: &str, closed: Result<(), &str>) -> String {
     match closed {
@@ -74,7 +94,7 @@ pub fn closed_result(reference: &str, closed: Result<(), &str>) -> String {
     }
 }
 
-fn error_result(reference: &str, error: &str) -> String {
+pub(super) fn error_result(reference: &str, error: &str) -> String {
     let error = serde_json::Value::from(error);
     format!("{{\"event\":\"onResult\",\"ref\":{reference},\"error\":{error}}}")
 }
@@ -108,6 +128,10 @@ impl Exchange {
             Line::Answer(id, fields) => {
                 if self.asked.contains_key(&id) {
                     self.answer(id, &fields, now);
+                } else if let Some(conn) = self.opens.remove(&id)
+                    && fields.changes_channels()
+                {
+                    self.open_answered(id, conn, &fields);
                 } else if id > 0 && id < self.next_id {
                     self.metrics.late.inc();
                     if let Some(position) = self.overdue.remove(&id) {
@@ -133,7 +157,13 @@ impl Exchange {
     }
 
     /// Counts a faulty line under `kind` and logs it.
-    fn log_fault(&mut self, line: &[u8], kind: &'static str, why: impl fmt::Display, now: Instant) {
+    pub(super) fn log_fault(
+        &mut self,
+        line: &[u8],
+        kind: &'static str,
+        why: impl fmt::Display,
+        now: Instant,
+    ) {
         self.metrics.faults.add(kind, 1);
         if let Some(hidden) = self.fault_log.may_show(now) {
             // One byte more than is shown, so that the excerpt is marked as cut.
@@ -170,7 +200,9 @@ impl Exchange {
         }
         match asked.requester {
             Requester::Handshake(conn, offers) => {
-                let decision = fields.handshake().and_then(|answer| decision_of(answer, &offers));
+                let max = self.max_channels();
+                let decision =
+                    fields.handshake().and_then(|answer| decision_of(answer, &offers, max));
                 let decision = decision.unwrap_or_else(|why| {
                     self.metrics.faults.add("handshake", 1);
                     tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500 because the listener's answer to onHandshake is at fault: {why}");
@@ -178,23 +210,18 @@ impl Exchange {
                 });
                 self.effects.push(Effect::Handshake { conn, decision });
             }
-            Requester::Conn(conn, payload) => match fields.message(payload.is_binary()) {
-                Ok(answer) => {
-                    let payload = new_payload(answer.body, payload);
-                    let (to, gone) = self.recipients(Some(conn), &answer.lists, (None, None));
-                    self.metrics.gone.add(gone.len() as u64);
-                    self.effects.push(Effect::deliver(payload, to, None));
-                }
-                Err(why) => {
+            Requester::Conn(conn, payload, channels) => {
+                let answer = fields.message(payload.is_binary());
+                if let Err(why) = answer.and_then(|a| self.send_on(conn, payload, &channels, a)) {
                     self.metrics.faults.add("answer", 1);
                     self.metrics.messages_dropped.add("fault", 1);
                     tracing::warn!(gateway = %self.gateway, %conn, id, "message dropped because the listener's answer is at fault: {why}");
                 }
-            },
-            Requester::Push(ask) => match fields.message(ask.push.payload().is_binary()) {
+            }
+            Requester::Push(ask) => match push_answer(fields, &ask) {
                 Ok(answer) => {
                     let payload = new_payload(answer.body, ask.push.payload().clone());
-                    let own = (ask.push.connections(), ask.push.except());
+                    let own = (ask.push.target(), ask.push.except());
                     let (to, gone) = self.recipients(None, &answer.lists, own);
                     self.metrics.gone.add(gone.len() as u64);
                     let report = self.report(gone, Reply::Push(ask.reply));
@@ -211,78 +238,75 @@ impl Exchange {
         }
     }
 
-    /// The recipients that the answer or command lists, else those that the push itself lists (`own`:
-    /// its `connections` and `except`), else those that `route` chooses. The second value holds the
-    /// listed names that are not names of connections.
-    fn recipients(
-        &self,
-        sender: Option<ConnId>,
-        lists: &RecipientLists,
-        own: (Option<&[String]>, Option<&[String]>),
-    ) -> (Recipients, Vec<String>) {
-        let listed = lists.connections.as_deref().or(own.0);
-        let except = lists.except.as_deref().or(own.1).unwrap_or_default();
-        resolve_recipients(listed, except, |except| self.routed(sender, except))
+    /// Sends a connection's message on as its answer says, behind the change of its channels.
+    fn send_on(
+        &mut self,
+        conn: ConnId,
+        payload: Payload,
+        asked: &ChannelSet,
+        answer: MessageAnswer<'_>,
+    ) -> Result<(), String> {
+        // If the connection has gone, its channels stay as they are and the message goes out.
+        self.change_channels(conn, answer.change, None)?;
+        let payload = new_payload(answer.body, payload);
+        let (to, gone) = self.recipients(Some((conn, asked)), &answer.lists, (None, None));
+        self.metrics.gone.add(gone.len() as u64);
+        self.effects.push(Effect::deliver(payload, to, None));
+        Ok(())
     }
 
-    /// Carries out a command.
-    fn command(
-        &mut self,
-        line: &[u8],
-        fields: &Fields<'_>,
-        results: &Arc<dyn Fn(String) + Send + Sync>,
-        now: Instant,
-    ) {
-        let reference = fields.reference().filter(|_| !self.settings.hooks.is_none());
-        match fields.command() {
-            Ok(Command::Send { body, lists }) => {
-                let payload = payload_of(body);
-                let (to, gone) = self.recipients(None, &lists, (None, None));
-                self.metrics.gone.add(gone.len() as u64);
-                let report = reference.and_then(|reference| {
-                    let results = Arc::clone(results);
-                    let tell = move |outcome| results(sent_result(&reference, &outcome));
-                    self.report(gone, Reply::Command(Box::new(tell)))
-                });
-                self.effects.push(Effect::deliver(payload, to, report));
-            }
-            Ok(Command::Close { conn, code, reason }) => match ConnId::parse(&conn) {
-                Some(conn) => {
-                    let reply = reference.map_or(CloseReply::None, CloseReply::Listener);
-                    self.effects.push(Effect::Op(Op::Close { conn, code, reason, reply }));
-                }
-                None => {
-                    self.metrics.gone.inc();
-                    if let Some(reference) = reference {
-                        self.result(error_result(&reference, "no such connection"));
-                    }
-                }
-            },
-            Err(why) => {
-                if let Some(reference) = reference {
-                    self.result(error_result(&reference, &why));
-                }
-                self.log_fault(line, "command", why, now);
-            }
-        }
+    /// The recipients that the answer or command names, else those that the push itself names (`own`:
+    /// its target and `except`), else those that `route` chooses. The second value holds the listed
+    /// names that are not names of connections.
+    pub(super) fn recipients(
+        &self,
+        sender: Option<Sender<'_>>,
+        lists: &RecipientLists,
+        own: (Option<&Target>, Option<&[String]>),
+    ) -> (Recipients, Vec<String>) {
+        let target = lists.target.as_ref().or(own.0);
+        let except = lists.except.as_deref().or(own.1).unwrap_or_default();
+        resolve_recipients(target, except, |except| self.routed(sender, except))
     }
 }
 
-fn decision_of(answer: HandshakeAnswer, offers: &[String]) -> Result<HandshakeDecision, String> {
-    match answer {
-        HandshakeAnswer::Reject(status, reason) => Ok(HandshakeDecision::Refuse(status, reason)),
-        HandshakeAnswer::Accept(Some(protocol)) if !offers.contains(&protocol) => {
-            Err(format!("the subprotocol {protocol:?} was not offered"))
+fn decision_of(
+    answer: HandshakeAnswer,
+    offers: &[String],
+    max_channels: usize,
+) -> Result<HandshakeDecision, String> {
+    let (protocol, join) = match answer {
+        HandshakeAnswer::Reject(status, reason) => {
+            return Ok(HandshakeDecision::Refuse(status, reason));
         }
-        HandshakeAnswer::Accept(protocol) => Ok(HandshakeDecision::Accept { protocol, join: None }),
+        HandshakeAnswer::Accept { protocol, join } => (protocol, join),
+    };
+    if let Some(protocol) = protocol.as_ref().filter(|protocol| !offers.contains(protocol)) {
+        return Err(format!("the subprotocol {protocol:?} was not offered"));
     }
+    let join = join.map(|join| join.as_slice().to_vec());
+    match join.as_ref().map_or(0, Vec::len) {
+        count if count > max_channels => {
+            Err(format!("it joins {count} channels; max-channels is {max_channels}"))
+        }
+        _ => Ok(HandshakeDecision::Accept { protocol, join }),
+    }
+}
+
+/// The answer to a push, which comes from no connection.
+fn push_answer<'a>(fields: &Fields<'a>, ask: &PushAsk) -> Result<MessageAnswer<'a>, String> {
+    let answer = fields.message(ask.push.payload().is_binary())?;
+    if answer.change.join.as_slice().is_empty() {
+        return Ok(answer);
+    }
+    Err("it has \"join\", but a push comes from no connection that could join".to_owned())
 }
 
 fn new_payload(body: Option<NewBody<'_>>, unchanged: Payload) -> Payload {
     body.map_or(unchanged, payload_of)
 }
 
-fn payload_of(body: NewBody<'_>) -> Payload {
+pub(super) fn payload_of(body: NewBody<'_>) -> Payload {
     match body {
         NewBody::Text(text) => Payload::text(&text),
         NewBody::Binary(bytes) => Payload::binary(&bytes),
@@ -290,144 +314,4 @@ fn payload_of(body: NewBody<'_>) -> Payload {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::config::settings::Route;
-    use crate::listener::connection::ConnInfo;
-    use crate::listener::exchange::PushAsk;
-    use crate::listener::protocol::push::Push;
-    use crate::ws::payload::Payload;
-
-    type Names = Option<Vec<&'static str>>;
-
-    /// Names of connections, and names that no connection can have.
-    fn names() -> impl Strategy<Value = Names> {
-        let name = prop::sample::select(vec!["k1", "k2", "k3", "k4", "k5", "K1", "k01", "x"]);
-        prop::option::of(prop::collection::vec(name, 0..5))
-    }
-
-    fn members(connections: &Names, except: &Names) -> String {
-        let member = |key: &str, names: &Names| {
-            let names = names.as_ref().map(|names| format!(",\"{key}\":{names:?}"));
-            names.unwrap_or_default()
-        };
-        member("connections", connections) + &member("except", except)
-    }
-
-    /// The rules of the protocol, one by one.
-    fn by_the_protocol(
-        route: Route,
-        sender: Option<u64>,
-        connections: Option<&Vec<&str>>,
-        except: Option<&Vec<&str>>,
-        open: &BTreeSet<u64>,
-    ) -> BTreeSet<u64> {
-        let but = |id: &u64| {
-            !except.is_some_and(|names| names.iter().any(|name| *name == format!("k{id}")))
-        };
-        let chosen = |id: &u64| match (connections, route, sender) {
-            (Some(names), ..) => names.iter().any(|name| *name == format!("k{id}")),
-            (None, _, None) | (None, Route::All, _) => true,
-            (None, Route::Others, Some(sender)) => *id != sender,
-            (None, Route::Sender, Some(sender)) => *id == sender,
-            (None, Route::None | Route::Channels, Some(_)) => false,
-        };
-        open.iter().copied().filter(|id| chosen(id) && but(id)).collect()
-    }
-
-    fn exchange(route: &str, now: Instant) -> Exchange {
-        let text = format!("[gateways.g]\nroute = \"{route}\"");
-        let file = crate::config::from_text(Path::new("/wsgw.toml"), &text);
-        let settings = file.unwrap().gateways.remove(0);
-        let mut exchange = Exchange::new("g".into(), Arc::new(settings), Arc::default(), 1, now);
-        exchange.attach(now);
-        for id in 1..=5 {
-            exchange.opened(
-                Arc::new(ConnInfo {
-                    id: ConnId(id),
-                    opened_at: std::time::SystemTime::UNIX_EPOCH,
-                    remote: "".into(),
-                    members: (*b"\"path\":\"/\"").into(),
-                    path_len: 3,
-                }),
-                &[],
-            );
-        }
-        exchange
-    }
-
-    proptest! {
-        /// For every route, and whatever lists the answer and the push have: exactly the recipients
-        /// that the protocol names get the message, each once, and every listed name that is not
-        /// the name of a connection is counted.
-        #[test]
-        fn recipients_are_those_that_the_protocol_names(
-            route in prop::sample::select(vec!["all", "others", "sender", "none"]),
-            sender in prop::option::of(1u64..=5),
-            (own_connections, own_except) in (names(), names()),
-            (connections, except) in (names(), names()),
-            open in prop::collection::btree_set(1u64..=5, 0..=5),
-        ) {
-            let now = Instant::now();
-            let mut exchange = exchange(route, now);
-            let (reply, _outcome) = oneshot::channel();
-            let own = match sender {
-                Some(sender) => {
-                    let message = Payload::text("hi");
-                    exchange.message(ConnId(sender), message);
-                    (None, None)
-                }
-                None => {
-                    let own = members(&own_connections, &own_except);
-                    let push = Push::parse(format!("{{\"message\":\"hi\"{own}}}").as_bytes());
-                    let push = push.unwrap();
-                    exchange.push(PushAsk { push, reply, ticket: Box::new(()) }, now);
-                    (own_connections, own_except)
-                }
-            };
-            exchange.pump(now);
-            exchange.written(exchange.unwritten().len(), now);
-            // The five opens have the ids before it.
-            let answer = format!("{{\"id\":6{}}}", members(&connections, &except));
-            let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
-            exchange.line(answer.as_bytes(), &results, now);
-            let to = exchange.effects.iter().find_map(|effect| match effect {
-                Effect::Op(Op::Deliver(delivery)) => Some(delivery.to.clone()),
-                _ => None,
-            });
-
-            let connections = connections.or(own.0);
-            let except = except.or(own.1);
-            let got: Vec<u64> = match to.unwrap() {
-                Recipients::All => open.iter().copied().collect(),
-                Recipients::Members(_) => Vec::new(),
-                Recipients::AllBut(but) => {
-                    open.iter().copied().filter(|id| !but.contains(&ConnId(*id))).collect()
-                }
-                Recipients::Only(ids) => {
-                    ids.iter().map(|id| id.0).filter(|id| open.contains(id)).collect()
-                }
-            };
-            let route = exchange.settings.route;
-            let expected =
-                by_the_protocol(route, sender, connections.as_ref(), except.as_ref(), &open);
-            prop_assert_eq!(&got, &expected.into_iter().collect::<Vec<_>>());
-
-            let nobody: BTreeSet<&str> = connections
-                .iter()
-                .flatten()
-                .filter(|name| ConnId::parse(name).is_none())
-                .filter(|name| !except.iter().flatten().any(|but| but == *name))
-                .copied()
-                .collect();
-            prop_assert_eq!(exchange.metrics.gone.get(), nobody.len() as u64);
-        }
-    }
-}
+mod tests;

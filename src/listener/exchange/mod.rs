@@ -8,7 +8,8 @@
 //! - the list of connections that every new listener process has to be told of.
 //!
 //! Some events are *asked*: `onHandshake` and `onMessage` need an answer. The others,
-//! `onClientOpen` and `onClientClose`, are *announced*: the listener does not have to answer them.
+//! `onClientOpen`, `onJoin`, `onLeave` and `onClientClose`, are *announced*: the listener does not
+//! have to answer them.
 //! An *incarnation* is one run of the listener's process, from its start to its exit.
 //!
 //! The caller does the I/O. It writes [`Exchange::unwritten`] into the listener's stdin and reports
@@ -42,9 +43,12 @@
 //! Effects enter `effects` in the order of the decisions, which for answers and commands is the
 //! order of their lines on stdout. The caller carries out operations and handshake decisions in that
 //! order. It carries out each [`Effect::Settled`] behind the operations of the same batch, because a
-//! connection that waits for its last answer ends when its last message is settled.
+//! connection that waits for its last answer ends when its last message is settled. The effects of
+//! one line come in this order: the change of channels, then the delivery.
 
 mod answer_times;
+mod channels;
+mod commands;
 pub mod incoming;
 mod outgoing;
 mod peers;
@@ -70,7 +74,7 @@ use crate::listener::exchange::restart::Restart;
 use crate::listener::exchange::waiting::{Party, WaitingHandshake, WaitingPush};
 use crate::listener::metrics::ListenerMetrics;
 use crate::listener::op::{Delivery, Op};
-use crate::listener::protocol::channel::Channel;
+use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
@@ -144,8 +148,8 @@ pub enum HandshakeDecision {
 
 /// Who caused an asked event, and what is needed when the answer comes.
 enum Requester {
-    /// A connection sent a message.
-    Conn(ConnId, Payload),
+    /// A connection sent a message. It was in these channels when the listener was asked.
+    Conn(ConnId, Payload, ChannelSet),
     /// A connection asks to be opened and offers these subprotocols.
     Handshake(ConnId, Vec<String>),
     Push(Box<PushAsk>),
@@ -195,6 +199,11 @@ pub struct Exchange {
     notices: VecDeque<Notice>,
     /// Bytes of the result lines in `notices`.
     results: usize,
+    /// Bytes of the `onJoin` and `onLeave` notices in `notices`.
+    told_bytes: usize,
+    /// The `onClientOpen`s of this incarnation that were not answered, and whose connections have not
+    /// ended.
+    opens: HashMap<u64, ConnId>,
     /// Who may put the next events into the window.
     turns: VecDeque<Party>,
     handshakes: VecDeque<WaitingHandshake>,
@@ -245,6 +254,8 @@ impl Exchange {
             next_id: 1,
             notices: VecDeque::new(),
             results: 0,
+            told_bytes: 0,
+            opens: HashMap::new(),
             turns: VecDeque::new(),
             handshakes: VecDeque::new(),
             handshakes_owed: 0,
@@ -303,9 +314,17 @@ impl Exchange {
         self.peers.shrink(room);
         self.pipe.shrink(room);
         self.notices.shrink_to(room);
+        self.opens.shrink_to(room);
         self.turns.shrink_to(room);
         self.asked.shrink_to(room);
         self.effects.shrink_to(room);
+    }
+
+    /// Drops all notices.
+    fn clear_notices(&mut self) {
+        self.notices.clear();
+        self.results = 0;
+        self.told_bytes = 0;
     }
 
     fn report(&self, gone: Vec<String>, reply: Reply) -> Option<Arc<DeliveryReport>> {

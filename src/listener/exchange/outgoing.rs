@@ -2,12 +2,12 @@
 //! line.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::listener::exchange::peers::Notice;
+use crate::config::hooks::Hook;
+use crate::listener::exchange::peers::{Notice, told_size};
 use crate::listener::exchange::pipe_buffer::Mark;
 use crate::listener::exchange::waiting::Party;
 use crate::listener::exchange::{Asked, Effect, Exchange, OWED_MAX, PIPE_BUFFER_HIGH, Requester};
@@ -49,7 +49,7 @@ impl Exchange {
             match mark {
                 Mark::Open(conn) => self.peers.open_announced(conn),
                 Mark::Close(conn) => self.peers.remove(conn),
-                Mark::Result => {}
+                Mark::Membership | Mark::Result => {}
                 Mark::Asked(id) => {
                     if let Some(asked) = self.asked.get_mut(&id) {
                         asked.written = Some(now);
@@ -81,11 +81,22 @@ impl Exchange {
         let Some(notice) = self.notices.pop_front() else { return false };
         match notice {
             Notice::Open(conn) => self.write_open(conn, None),
+            Notice::Close(conn) if !self.hook(Hook::OnClientClose) => self.peers.remove(conn),
             Notice::Close(conn) => {
                 let id = self.next_id();
                 let Some((code, reason, clean)) = self.peers.closing(conn) else { return true };
+                let channels = self.peers.channels(conn).cloned().unwrap_or_default();
                 self.pipe.line(Mark::Close(conn), |out| {
-                    event::close(out, id, conn, code, &reason, clean);
+                    let how = (code, reason.as_str(), clean);
+                    event::close(out, id, conn, channels.as_slice(), how);
+                });
+            }
+            Notice::Membership { conn, channel, members, left } => {
+                self.told_bytes -= told_size(&channel);
+                let id = self.next_id();
+                self.pipe.line(Mark::Membership, |out| match left {
+                    None => event::joined(out, id, conn, &channel, members),
+                    Some(why) => event::left(out, id, conn, &channel, members, why.name()),
                 });
             }
             Notice::Result(line) => {
@@ -104,10 +115,14 @@ impl Exchange {
     pub(super) fn write_open(&mut self, conn: ConnId, resumed: Option<u64>) {
         let id = self.next_id();
         if let Some(peer) = self.peers.get(conn) {
-            let info = Arc::clone(&peer.info);
+            let info = &peer.info;
             self.pipe.line(Mark::Open(conn), |out| {
-                event::open(out, id, conn, &info.members, resumed);
+                event::open(out, id, conn, peer.channels.as_slice(), &info.members, resumed);
             });
+            if !peer.has_ended() {
+                peer.open_id = id;
+                self.opens.insert(id, conn);
+            }
         }
     }
 
@@ -136,6 +151,7 @@ impl Exchange {
                     peer.turn_queued = true;
                     self.turns.push_back(party);
                 }
+                let channels = peer.channels.clone();
                 self.peers.message_dequeued();
                 let id = self.next_id();
                 let start = self.pipe.line(Mark::Asked(id), |out| {
@@ -143,9 +159,9 @@ impl Exchange {
                         Some(text) => Body::Text(text),
                         None => Body::Binary(message.bytes()),
                     };
-                    event::message(out, id, conn, body);
+                    event::message(out, id, conn, body, channels.as_slice());
                 });
-                self.note_asked(id, Requester::Conn(conn, message), start, now);
+                self.note_asked(id, Requester::Conn(conn, message, channels), start, now);
                 self.queue_close_if_ready(conn);
             }
             Party::Handshakes => {
@@ -193,7 +209,7 @@ impl Exchange {
         let asked = self.asked.remove(&id)?;
         self.asked_bytes -= asked.line.len();
         match &asked.requester {
-            Requester::Conn(conn, message) => {
+            Requester::Conn(conn, message, _) => {
                 let (conn, bytes) = (*conn, message.cost());
                 let unsent = self.restart.up && asked.position.is_none();
                 if let Some(peer) = self.peers.get(conn) {

@@ -5,18 +5,30 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::listener::connection::{Closed, ConnInfo};
+use crate::listener::membership::LeaveReason;
+use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::payload::Payload;
 
 /// Bytes that are reserved for a connection's close line when it is opened.
 const CLOSE_ROOM: usize = 300;
 
+/// Bytes of an `onJoin` or `onLeave` line beside the channel's name, about.
+const MEMBERSHIP_LINE: usize = 128;
+
+/// What an `onJoin` or `onLeave` that waits counts.
+pub(super) fn told_size(channel: &Channel) -> usize {
+    MEMBERSHIP_LINE + channel.as_str().len()
+}
+
 /// A line that waits for the listener and needs no answer.
 pub(super) enum Notice {
     /// `onClientOpen`.
     Open(ConnId),
-    /// `onClientClose`.
+    /// `onClientClose`. Without that hook, the connection is forgotten in its place.
     Close(ConnId),
+    /// `onJoin`, or `onLeave` with its reason.
+    Membership { conn: ConnId, channel: Channel, members: u64, left: Option<LeaveReason> },
     /// A result line, without its newline.
     Result(String),
 }
@@ -24,6 +36,10 @@ pub(super) enum Notice {
 /// A connection that the exchange has.
 pub(super) struct Peer {
     pub(super) info: Arc<ConnInfo>,
+    /// The channels that it is in, or was in when it ended.
+    pub(super) channels: ChannelSet,
+    /// The id of the `onClientOpen` that this incarnation was sent; 0 if there is none.
+    pub(super) open_id: u64,
     /// Whether an incarnation was sent its `onClientOpen`.
     pub(super) announced: bool,
     /// Its messages that were not made into lines yet.
@@ -71,11 +87,14 @@ impl Peers {
     }
 
     /// Adds a connection. With `charge`, the bytes of its open and of its close to come are counted.
-    pub(super) fn open(&mut self, info: Arc<ConnInfo>, charge: bool) {
-        let bytes = info.members.len() + CLOSE_ROOM;
+    pub(super) fn open(&mut self, info: Arc<ConnInfo>, channels: ChannelSet, charge: bool) {
+        // Both lines list the channels.
+        let bytes = info.members.len() + CLOSE_ROOM + 2 * channels.line_size();
         let conn = info.id;
         let mut peer = Peer {
             info,
+            channels,
+            open_id: 0,
             announced: false,
             waiting: VecDeque::new(),
             owed: 0,
@@ -93,6 +112,22 @@ impl Peers {
 
     pub(super) fn get(&mut self, conn: ConnId) -> Option<&mut Peer> {
         self.map.get_mut(&conn)
+    }
+
+    /// The channels that a connection is in, or was in when it ended.
+    pub(super) fn channels(&self, conn: ConnId) -> Option<&ChannelSet> {
+        self.map.get(&conn).map(|peer| &peer.channels)
+    }
+
+    /// The channels of a connection that has not ended.
+    pub(super) fn open_channels(&mut self, conn: ConnId) -> Option<&mut ChannelSet> {
+        let peer = self.map.get_mut(&conn).filter(|peer| peer.closed.is_none());
+        peer.map(|peer| &mut peer.channels)
+    }
+
+    /// Whether a connection's close is still to be queued.
+    pub(super) fn awaits_close(&self, conn: ConnId) -> bool {
+        self.map.get(&conn).is_some_and(|peer| !peer.close_queued)
     }
 
     /// Counts a message that the caller has added to a connection's queue.
@@ -124,7 +159,8 @@ impl Peers {
     pub(super) fn close(&mut self, conn: ConnId, closed: Closed, charge: bool) {
         if let Some(peer) = self.map.get_mut(&conn) {
             if charge && peer.charge == 0 {
-                Self::charge(&mut self.notice_bytes, peer, CLOSE_ROOM);
+                let bytes = CLOSE_ROOM + peer.channels.line_size();
+                Self::charge(&mut self.notice_bytes, peer, bytes);
             }
             peer.closed = Some(closed);
         }
@@ -187,6 +223,7 @@ impl Peers {
         let mut announced = 0;
         for peer in self.map.values_mut() {
             peer.close_queued = false;
+            peer.open_id = 0;
             announced += u64::from(peer.announced);
         }
         (conns, announced)
@@ -202,6 +239,11 @@ impl Peers {
 }
 
 impl Peer {
+    /// Whether the connection has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.closed.is_some()
+    }
+
     fn ready_to_close(&self) -> bool {
         self.closed.is_some()
             && !self.close_queued

@@ -12,6 +12,8 @@ pub(super) enum Mark {
     Open(ConnId),
     /// The `onClientClose` of a connection.
     Close(ConnId),
+    /// An `onJoin` or `onLeave`.
+    Membership,
     /// The asked event with this id.
     Asked(u64),
     /// A result line.

@@ -7,8 +7,9 @@ use crate::config::hooks::{Hook, Hooks};
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::waiting::Party;
 use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, PushAsk, Requester};
+use crate::listener::protocol::channel::ChannelSet;
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::recipients::{resolve_recipients, route_recipients};
+use crate::listener::recipients::resolve_recipients;
 use crate::listener::report::Reply;
 use crate::ws::payload::Payload;
 
@@ -36,8 +37,8 @@ impl Exchange {
         }
         if hooks.is_none() {
             self.peers.clear();
-            self.notices.clear();
-            self.results = 0;
+            self.opens.clear();
+            self.clear_notices();
         }
     }
 
@@ -61,9 +62,9 @@ impl Exchange {
             // The delivery comes before the message is settled, because a connection that waits for its
             // last answer ends when that message is settled.
             let Some(asked) = self.asked.get(&id) else { continue };
-            if let Requester::Conn(conn, payload) = &asked.requester {
-                let (conn, payload) = (*conn, payload.clone());
-                let to = route_recipients(self.settings.route, Some(conn), &[], &[]);
+            if let Requester::Conn(conn, payload, channels) = &asked.requester {
+                let payload = payload.clone();
+                let to = self.routed(Some((*conn, channels)), &[]);
                 self.effects.push(Effect::deliver(payload, to, None));
             }
             if let Some(Requester::Push(ask)) = self.take_asked(id).map(|asked| asked.requester) {
@@ -87,7 +88,7 @@ impl Exchange {
     /// Sends a message on without asking the listener.
     pub(super) fn send_unasked(&mut self, conn: ConnId, message: Payload) {
         let bytes = message.cost();
-        let to = route_recipients(self.settings.route, Some(conn), &[], &[]);
+        let to = self.routed(Some((conn, &ChannelSet::default())), &[]);
         self.effects.push(Effect::deliver(message, to, None));
         self.effects.push(Effect::Settled { conn, bytes });
     }
@@ -97,7 +98,7 @@ impl Exchange {
         let push = &ask.push;
         let except = push.except().unwrap_or_default();
         let (to, gone) =
-            resolve_recipients(push.connections(), except, |except| self.routed(None, except));
+            resolve_recipients(push.target(), except, |except| self.routed(None, except));
         self.metrics.gone.add(gone.len() as u64);
         let payload = push.payload().clone();
         let report = self.report(gone, Reply::Push(ask.reply));

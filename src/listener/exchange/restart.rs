@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::api::ErrorCode;
 use crate::config::hooks::Hook;
+use crate::listener::exchange::peers::Notice;
 use crate::listener::exchange::pipe_buffer::Mark;
 use crate::listener::exchange::{Effect, Exchange, Requester};
 use crate::listener::protocol::connid::ConnId;
@@ -132,7 +133,7 @@ impl Exchange {
             !owed.is_empty() && (restart.one_at_a_time || restart.exits >= ONE_AT_A_TIME_AFTER);
         restart.redeliver = owed.iter().copied().collect();
         for id in owed {
-            if let Some(Requester::Conn(conn, _)) = self.asked.get(&id).map(|a| &a.requester)
+            if let Some(Requester::Conn(conn, ..)) = self.asked.get(&id).map(|a| &a.requester)
                 && let Some(peer) = self.peers.get(*conn)
             {
                 peer.redeliver += 1;
@@ -171,8 +172,16 @@ impl Exchange {
             asked.written = None;
         }
         self.pipe.reset();
-        self.notices.clear();
-        self.results = 0;
+        if !self.hook(Hook::OnClientClose) {
+            // These have ended, and no close is owed to the next incarnation.
+            for notice in std::mem::take(&mut self.notices) {
+                if let Notice::Close(conn) = notice {
+                    self.peers.remove(conn);
+                }
+            }
+        }
+        self.clear_notices();
+        self.opens.clear();
         for id in handshakes {
             if let Some(asked) = self.take_asked(id)
                 && let Requester::Handshake(conn, _) = asked.requester
@@ -185,7 +194,7 @@ impl Exchange {
         }
         // Events that this incarnation was not sent again are counted anew when the next one attaches.
         for id in std::mem::take(&mut self.restart.redeliver) {
-            if let Some(Requester::Conn(conn, _)) = self.asked.get(&id).map(|a| &a.requester)
+            if let Some(Requester::Conn(conn, ..)) = self.asked.get(&id).map(|a| &a.requester)
                 && let Some(peer) = self.peers.get(*conn)
             {
                 peer.redeliver = peer.redeliver.saturating_sub(1);
@@ -231,7 +240,7 @@ impl Exchange {
                     "the listener exited each time it was sent this push; the push was dropped",
                 );
             }
-            Requester::Conn(conn, _) => {
+            Requester::Conn(conn, ..) => {
                 tracing::error!(gateway = %self.gateway, %conn, id, "the listener exited {POISONOUS_AFTER} times with this message alone in flight: message dropped");
             }
             Requester::Handshake(..) => {}
@@ -281,7 +290,7 @@ impl Exchange {
         asked.position = Some(self.next_position);
         self.next_position += 1;
         asked.start = self.pipe.line(Mark::Asked(id), |out| out.extend_from_slice(&line));
-        if let Requester::Conn(conn, _) = asked.requester {
+        if let Requester::Conn(conn, ..) = asked.requester {
             if let Some(peer) = self.peers.get(conn) {
                 peer.redeliver = peer.redeliver.saturating_sub(1);
             }

@@ -1,3 +1,5 @@
+mod channels;
+
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -31,6 +33,12 @@ impl Rig {
     }
 
     fn open(&mut self, conn: u64) {
+        self.open_in(conn, &[]);
+    }
+
+    /// Opens a connection that is in these channels.
+    fn open_in(&mut self, conn: u64, channels: &[&str]) {
+        let channels = channels.iter().map(|name| Channel::parse(name).unwrap()).collect();
         self.exchange.opened(
             Arc::new(ConnInfo {
                 id: ConnId(conn),
@@ -39,7 +47,7 @@ impl Rig {
                 members: (*b"\"path\":\"/\"").into(),
                 path_len: 3,
             }),
-            &[],
+            ChannelSet::new(channels).as_slice(),
         );
     }
 

@@ -7,8 +7,6 @@ use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::OnTimeout;
 use crate::listener::exchange::{Effect, Exchange, OVERDUE_MAX, PushAsk, Requester};
 use crate::listener::op::{CloseReply, Op};
-use crate::listener::protocol::connid::ConnId;
-use crate::listener::recipients::{Recipients, route_recipients};
 use crate::ws::close;
 
 impl Exchange {
@@ -152,10 +150,10 @@ impl Exchange {
                 };
                 self.fail_push(*ask, code, text);
             }
-            Requester::Conn(conn, payload) => match self.settings.on_timeout {
+            Requester::Conn(conn, payload, channels) => match self.settings.on_timeout {
                 OnTimeout::Broadcast => {
                     tracing::warn!(gateway = %self.gateway, %conn, id, "no answer in {seconds} s: sent on unchanged");
-                    let to = self.routed(Some(conn), &[]);
+                    let to = self.routed(Some((conn, &channels)), &[]);
                     self.effects.push(Effect::deliver(payload, to, None));
                 }
                 OnTimeout::Drop => {
@@ -185,11 +183,6 @@ impl Exchange {
     pub(super) fn fail_push(&mut self, ask: PushAsk, code: ErrorCode, message: &str) {
         // An error means that the requester has gone, so nobody waits for the outcome.
         let _ = ask.reply.send(Err(ApiError::new(code, message)));
-    }
-
-    /// The recipients that the gateway's `route` chooses for a message from `sender`, without `except`.
-    pub(super) fn routed(&self, sender: Option<ConnId>, except: &[ConnId]) -> Recipients {
-        route_recipients(self.settings.route, sender, &[], except)
     }
 
     /// Drops all events that wait or are owed, and returns how many messages and pushes were dropped

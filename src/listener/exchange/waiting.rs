@@ -9,8 +9,7 @@ use crate::listener::exchange::peers::Notice;
 use crate::listener::exchange::{
     Effect, Exchange, HandshakeDecision, PushAsk, RESULTS_MAX, Requester,
 };
-use crate::listener::membership::LeaveReason;
-use crate::listener::protocol::channel::Channel;
+use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::payload::Payload;
 
@@ -42,26 +41,12 @@ impl Exchange {
 
     /// A connection was opened; `channels` are its first, sorted.
     pub fn opened(&mut self, info: Arc<ConnInfo>, channels: &[Channel]) {
-        let _ = channels;
         let conn = info.id;
         let announce = self.hook(Hook::OnClientOpen);
-        self.peers.open(info, announce);
+        self.peers.open(info, ChannelSet::new(channels.to_vec()), announce);
         if announce && self.restart.up {
             self.notices.push_back(Notice::Open(conn));
         }
-    }
-
-    /// A connection has joined a channel, which has so many members now.
-    pub(crate) fn joined(&mut self, _conn: ConnId, _channel: Channel, _members: u64) {}
-
-    /// A connection has left a channel, which has so many members now.
-    pub(crate) fn left(
-        &mut self,
-        _conn: ConnId,
-        _channel: Channel,
-        _members: u64,
-        _reason: LeaveReason,
-    ) {
     }
 
     /// Whether the exchange has a connection: it was opened, and its close is not written yet.
@@ -89,6 +74,9 @@ impl Exchange {
     pub fn closed(&mut self, conn: ConnId, closed: Closed) {
         let announce = self.hook(Hook::OnClientClose);
         self.peers.close(conn, closed, announce);
+        if let Some(peer) = self.peers.get(conn) {
+            self.opens.remove(&peer.open_id);
+        }
         self.queue_close_if_ready(conn);
     }
 
@@ -186,7 +174,10 @@ impl Exchange {
         if !self.peers.ready_to_close(conn) {
             return;
         }
-        if !self.hook(Hook::OnClientClose) {
+        let silent = !self.hook(Hook::OnClientClose);
+        // Then the connection is forgotten behind its `onJoin` and `onLeave`.
+        let tells = self.hook(Hook::OnJoin) || self.hook(Hook::OnLeave);
+        if silent && !(tells && self.restart.up) {
             // A connection that this incarnation is still to be told of stays until then, so that
             // `left` counts down to 0.
             if !self.restart.will_resume(conn) {
@@ -209,9 +200,8 @@ impl Exchange {
         self.peers.waiting() + self.handshakes.len() + self.pushes.len()
     }
 
-    /// Bytes of the open and close notices that wait, and of the room that is kept for the closes to
-    /// come.
+    /// Bytes of the announced events that wait, and of the room that is kept for the closes to come.
     pub fn notice_bytes(&self) -> usize {
-        self.peers.notice_bytes()
+        self.peers.notice_bytes() + self.told_bytes
     }
 }

@@ -1,17 +1,22 @@
-//! Parses the lines that a listener writes: answers and commands. Strings without escapes are not
-//! copied.
+//! Parses the lines that a listener writes, and reads the answers among them. Strings without escapes
+//! are not copied.
 //!
 //! [`parse`] finds out the kind of a line. The meaning of an answer's keys depends on the event that it
-//! answers, so their values stay raw until [`Fields::message`] or [`Fields::handshake`] reads them.
+//! answers, so their values stay raw until [`Fields::message`], [`Fields::handshake`] or
+//! [`Fields::channel_change`] reads them.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::listener::protocol::fields::{base64_bytes, message_text, names, present, whole_number};
+use crate::listener::protocol::channel::ChannelSet;
+use crate::listener::protocol::fields::{
+    base64_bytes, channels, message_text, names, present, since, whole_number,
+};
 use crate::listener::protocol::json;
 use crate::listener::protocol::json::Members;
-use crate::ws::close;
+use crate::listener::protocol::target::Target;
+use crate::text::position::Since;
 
 /// The kind of a line.
 #[derive(Debug)]
@@ -33,13 +38,19 @@ pub struct Fields<'a> {
     base64: Option<&'a RawValue>,
     connections: Option<&'a RawValue>,
     except: Option<&'a RawValue>,
+    join: Option<&'a RawValue>,
+    leave: Option<&'a RawValue>,
     reject: Option<&'a RawValue>,
-    reason: Option<&'a RawValue>,
     protocol: Option<&'a RawValue>,
-    command: Option<&'a RawValue>,
-    conn: Option<&'a RawValue>,
-    code: Option<&'a RawValue>,
     reference: Option<&'a RawValue>,
+    pub(super) channel: Option<&'a RawValue>,
+    pub(super) since: Option<&'a RawValue>,
+    pub(super) reason: Option<&'a RawValue>,
+    pub(super) command: Option<&'a RawValue>,
+    pub(super) conn: Option<&'a RawValue>,
+    pub(super) code: Option<&'a RawValue>,
+    pub(super) limit: Option<&'a RawValue>,
+    pub(super) after: Option<&'a RawValue>,
 }
 
 /// The id at the front of a line that begins as the gateway's own lines do, and the rest of the line.
@@ -75,11 +86,17 @@ pub fn parse(line: &[u8]) -> Line<'_> {
             "base64" => &mut fields.base64,
             "connections" => &mut fields.connections,
             "except" => &mut fields.except,
+            "channel" => &mut fields.channel,
+            "join" => &mut fields.join,
+            "leave" => &mut fields.leave,
+            "since" => &mut fields.since,
             "reject" => &mut fields.reject,
             "reason" => &mut fields.reason,
             "protocol" => &mut fields.protocol,
             "conn" => &mut fields.conn,
             "code" => &mut fields.code,
+            "limit" => &mut fields.limit,
+            "after" => &mut fields.after,
             "ref" => &mut fields.reference,
             _ => continue,
         };
@@ -109,13 +126,24 @@ pub enum NewBody<'a> {
     Binary(Vec<u8>),
 }
 
-/// The `connections` and `except` of an answer or a command; `None` if the key is absent.
+/// The recipients that an answer or a command names; `None` where the key is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecipientLists {
-    /// The names of the recipients.
-    pub connections: Option<Vec<String>>,
+    /// The recipients.
+    pub target: Option<Target>,
     /// The names that are taken off the recipients.
     pub except: Option<Vec<String>>,
+}
+
+/// What an answer or a command changes about the channels of a connection. It leaves first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelChange {
+    /// The channels that it leaves.
+    pub leave: ChannelSet,
+    /// The channels that it joins.
+    pub join: ChannelSet,
+    /// What it is sent of the history of those that it joins.
+    pub since: Option<Since>,
 }
 
 /// An answer to `onMessage`.
@@ -125,36 +153,22 @@ pub struct MessageAnswer<'a> {
     pub body: Option<NewBody<'a>>,
     /// Who gets the message.
     pub lists: RecipientLists,
+    /// What becomes of the sender's channels.
+    pub change: ChannelChange,
 }
 
 /// An answer to `onHandshake`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandshakeAnswer {
-    /// Accept, with the subprotocol if the listener chose one.
-    Accept(Option<String>),
+    /// Accept.
+    Accept {
+        /// The subprotocol, if the listener chose one.
+        protocol: Option<String>,
+        /// The first channels, if the listener chose them.
+        join: Option<ChannelSet>,
+    },
     /// Refuse with this status (400 to 599) and text body.
     Reject(u16, String),
-}
-
-/// A command.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Command<'a> {
-    /// Send a message to connections.
-    Send {
-        /// The message.
-        body: NewBody<'a>,
-        /// Who gets the message.
-        lists: RecipientLists,
-    },
-    /// Close a connection.
-    Close {
-        /// The name of the connection; it may name none.
-        conn: String,
-        /// A close code that may be sent.
-        code: u16,
-        /// The reason in full; the sender cuts it to the 123 bytes that fit.
-        reason: String,
-    },
 }
 
 impl<'a> Fields<'a> {
@@ -170,7 +184,30 @@ impl<'a> Fields<'a> {
         if binary && empty {
             body = None;
         }
-        Ok(MessageAnswer { body, lists })
+        Ok(MessageAnswer { body, lists, change: self.channel_change()? })
+    }
+
+    /// Whether the line says anything about the channels of its connection.
+    pub fn changes_channels(&self) -> bool {
+        self.join.is_some() || self.leave.is_some() || self.since.is_some()
+    }
+
+    /// Reads what an answer changes about the channels of its connection.
+    ///
+    /// # Errors
+    /// The listener's fault, for the log.
+    pub fn channel_change(&self) -> Result<ChannelChange, String> {
+        let set = |raw: Option<&RawValue>, key: &str| -> Result<ChannelSet, String> {
+            raw.map_or_else(
+                || Ok(ChannelSet::default()),
+                |raw| Ok(ChannelSet::new(channels(raw, key)?)),
+            )
+        };
+        Ok(ChannelChange {
+            leave: set(self.leave, "leave")?,
+            join: set(self.join, "join")?,
+            since: self.since.map(since).transpose()?,
+        })
     }
 
     /// Reads an answer to `onHandshake`.
@@ -195,43 +232,8 @@ impl<'a> Fields<'a> {
                 Some(json::as_str(raw).ok_or("\"protocol\" is not a string")?.into_owned())
             }
         };
-        Ok(HandshakeAnswer::Accept(protocol))
-    }
-
-    /// Reads a command.
-    ///
-    /// # Errors
-    /// The listener's fault, for the log and for the result line.
-    pub fn command(&self) -> Result<Command<'a>, String> {
-        let name =
-            present(self.command).and_then(json::as_str).ok_or("\"command\" is not a string")?;
-        match name.as_ref() {
-            "send" => Ok(Command::Send {
-                body: self.body()?.ok_or("\"send\" needs a message or base64")?,
-                lists: self.recipient_lists()?,
-            }),
-            "close" => {
-                let conn = present(self.conn)
-                    .and_then(json::as_str)
-                    .ok_or("\"close\" needs a conn, a string")?
-                    .into_owned();
-                let code = match present(self.code) {
-                    None => close::NORMAL,
-                    Some(raw) => whole_number(raw)
-                        .and_then(|c| u16::try_from(c).ok())
-                        .filter(|c| close::may_be_sent(*c))
-                        .ok_or_else(|| format!("close code {} may not be sent", raw.get()))?,
-                };
-                let reason = match present(self.reason) {
-                    None => String::new(),
-                    Some(raw) => {
-                        json::as_str(raw).ok_or("\"reason\" is not a string")?.into_owned()
-                    }
-                };
-                Ok(Command::Close { conn, code, reason })
-            }
-            other => Err(format!("unknown command {other:?}; the commands are send and close")),
-        }
+        let change = self.channel_change()?;
+        Ok(HandshakeAnswer::Accept { protocol, join: self.join.map(|_| change.join) })
     }
 
     /// The `ref` of a command as compact JSON; null is a `ref` too.
@@ -239,7 +241,7 @@ impl<'a> Fields<'a> {
         self.reference.map(|raw| json::compact(raw.get()))
     }
 
-    fn body(&self) -> Result<Option<NewBody<'a>>, String> {
+    pub(super) fn body(&self) -> Result<Option<NewBody<'a>>, String> {
         if let Some(raw) = present(self.base64) {
             return Ok(Some(NewBody::Binary(base64_bytes(raw)?.1)));
         }
@@ -249,9 +251,9 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn recipient_lists(&self) -> Result<RecipientLists, String> {
+    pub(super) fn recipient_lists(&self) -> Result<RecipientLists, String> {
         Ok(RecipientLists {
-            connections: self.connections.map(|raw| names(raw, "connections")).transpose()?,
+            target: Target::read(self.connections, self.channel)?,
             except: self.except.map(|raw| names(raw, "except")).transpose()?,
         })
     }
@@ -262,6 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::listener::protocol::channel::Channel;
 
     fn answer(line: &str) -> (u64, Fields<'_>) {
         match parse(line.as_bytes()) {
@@ -279,7 +282,8 @@ mod tests {
         let (id, fields) = answer(r#"{"id":3}"#);
         assert_eq!(id, 3);
         let unchanged = fields.message(false).unwrap();
-        assert_eq!(unchanged, MessageAnswer { body: None, lists: RecipientLists::default() });
+        let (lists, change) = (RecipientLists::default(), ChannelChange::default());
+        assert_eq!(unchanged, MessageAnswer { body: None, lists, change });
 
         assert_eq!(answer(r#"{"id":3,"message":"HI"}"#).1.message(false).unwrap().body, text("HI"));
         assert_eq!(
@@ -290,7 +294,7 @@ mod tests {
         assert_eq!(
             fields.message(false).unwrap().lists,
             RecipientLists {
-                connections: Some(vec!["k3".into(), "k9".into()]),
+                target: Some(Target::Connections(vec!["k3".into(), "k9".into()])),
                 except: Some(vec!["k3".into()])
             }
         );
@@ -300,9 +304,12 @@ mod tests {
         );
         assert_eq!(
             answer(r#"{"id":1,"protocol":"json"}"#).1.handshake(),
-            Ok(HandshakeAnswer::Accept(Some("json".into())))
+            Ok(HandshakeAnswer::Accept { protocol: Some("json".into()), join: None })
         );
-        assert_eq!(answer(r#"{"id":1}"#).1.handshake(), Ok(HandshakeAnswer::Accept(None)));
+        assert_eq!(
+            answer(r#"{"id":1}"#).1.handshake(),
+            Ok(HandshakeAnswer::Accept { protocol: None, join: None })
+        );
     }
 
     #[test]
@@ -334,6 +341,68 @@ mod tests {
         }
     }
 
+    fn set(names: &[&str]) -> ChannelSet {
+        ChannelSet::new(names.iter().map(|name| Channel::parse(name).unwrap()).collect())
+    }
+
+    #[test]
+    fn an_answer_names_channels_as_a_string_or_an_array() {
+        let line = r#"{"id":3,"leave":"lobby","join":["b","a","b"],"since":3}"#;
+        let change = answer(line).1.message(false).unwrap().change;
+        let since = Some(Since::Newest(3));
+        assert_eq!(change, ChannelChange { leave: set(&["lobby"]), join: set(&["a", "b"]), since });
+        let position = Since::parse("q7Zk2pYa-1040").unwrap();
+        let line = r#"{"id":3,"since":"q7Zk2pYa-1040","join":[]}"#;
+        let change = answer(line).1.channel_change().unwrap();
+        assert_eq!((change.join, change.since), (set(&[]), Some(position)));
+        assert!(answer(line).1.changes_channels());
+        assert!(!answer(r#"{"id":3,"channel":"a"}"#).1.changes_channels());
+
+        for (channel, names) in
+            [(r#""b""#, vec!["b"]), (r#"["b","a"]"#, vec!["b", "a"]), ("[]", vec![])]
+        {
+            let line = format!("{{\"id\":3,\"channel\":{channel}}}");
+            let channels = names.iter().map(|name| Channel::parse(name).unwrap()).collect();
+            let target = answer(&line).1.message(false).unwrap().lists.target;
+            assert_eq!(target, Some(Target::Channels(channels)));
+        }
+        for (join, first) in
+            [(r#""b""#, set(&["b"])), (r#"["b","a"]"#, set(&["a", "b"])), ("[]", set(&[]))]
+        {
+            let line = format!("{{\"id\":1,\"join\":{join}}}");
+            let accepted = HandshakeAnswer::Accept { protocol: None, join: Some(first) };
+            assert_eq!(answer(&line).1.handshake(), Ok(accepted));
+        }
+    }
+
+    #[test]
+    fn wrong_channels_are_faults() {
+        for bad in [
+            "null",
+            "7",
+            "{}",
+            "true",
+            "[3]",
+            "[null]",
+            "[[\"a\"]]",
+            "\"\"",
+            "\"a b\"",
+            "[\"a\",\"\"]",
+            r#""\ud800""#,
+        ] {
+            for key in ["channel", "join", "leave"] {
+                let line = format!("{{\"id\":3,\"{key}\":{bad}}}");
+                assert!(answer(&line).1.message(false).is_err(), "{line}");
+            }
+        }
+        for bad in ["null", "-1", "1.5", "\"\"", "\"x\"", "[1]", "true"] {
+            let line = format!("{{\"id\":3,\"join\":\"a\",\"since\":{bad}}}");
+            assert!(answer(&line).1.message(false).is_err(), "{line}");
+        }
+        let both = r#"{"id":3,"connections":["k3"],"channel":"a"}"#;
+        assert!(answer(both).1.message(false).is_err());
+    }
+
     #[test]
     fn bad_base64_and_lone_surrogates_are_faults() {
         for bad in [
@@ -352,7 +421,9 @@ mod tests {
             let line = format!("{{\"id\":1,\"reject\":{bad}}}");
             assert!(answer(&line).1.handshake().is_err(), "{line}");
         }
-        assert!(answer(r#"{"id":1,"protocol":7}"#).1.handshake().is_err());
+        for bad in [r#""protocol":7"#, r#""join":null"#, r#""join":["a b"]"#, r#""since":"x""#] {
+            assert!(answer(&format!("{{\"id\":1,{bad}}}")).1.handshake().is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -369,52 +440,6 @@ mod tests {
             Line::Command(_)
         ));
         assert_eq!(answer(r#" { "message" : "x", "id" : 3.0 } "#).0, 3);
-    }
-
-    #[test]
-    fn commands_are_parsed() {
-        let command = |line: &'static str| match parse(line.as_bytes()) {
-            Line::Command(fields) => fields.command(),
-            other => panic!("{line}: {other:?}"),
-        };
-        assert_eq!(
-            command(r#"{"command":"send","message":"tick"}"#),
-            Ok(Command::Send { body: text("tick").unwrap(), lists: RecipientLists::default() })
-        );
-        assert_eq!(
-            command(r#"{"command":"close","conn":"k3","code":4001,"reason":"kicked"}"#),
-            Ok(Command::Close { conn: "k3".into(), code: 4001, reason: "kicked".into() })
-        );
-        assert!(matches!(
-            command(r#"{"command":"close","conn":"k3"}"#),
-            Ok(Command::Close { code: 1000, .. })
-        ));
-        for bad in [
-            r#"{"command":"send"}"#,
-            r#"{"command":"send","message":null}"#,
-            r#"{"command":"send","message":"x","connections":null}"#,
-            r#"{"command":"close"}"#,
-            r#"{"command":"close","conn":"k3","code":1005}"#,
-            r#"{"command":"close","conn":"k3","code":"4001"}"#,
-            r#"{"command":"dance"}"#,
-            r#"{"command":7}"#,
-        ] {
-            assert!(command(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_ref_may_be_any_json_value() {
-        let reference = |line: &'static str| match parse(line.as_bytes()) {
-            Line::Command(fields) => fields.reference(),
-            other => panic!("{line}: {other:?}"),
-        };
-        assert_eq!(reference(r#"{"command":"x"}"#), None);
-        assert_eq!(reference(r#"{"command":"x","ref":null}"#).as_deref(), Some("null"));
-        assert_eq!(
-            reference(r#"{"command":"x","ref":{"a": [1]}}"#).as_deref(),
-            Some(r#"{"a":[1]}"#)
-        );
     }
 
     #[test]
@@ -436,10 +461,7 @@ mod tests {
                     let _ = fields.message(true);
                     let _ = fields.handshake();
                 }
-                Line::Command(fields) => {
-                    let _ = fields.command();
-                }
-                Line::Ignored | Line::Fault(_) => {}
+                Line::Command(_) | Line::Ignored | Line::Fault(_) => {}
             }
         }
     }

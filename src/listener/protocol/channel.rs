@@ -40,6 +40,35 @@ impl fmt::Debug for Channel {
     }
 }
 
+/// A set of channels, sorted. Cloning it copies no names, and an empty one takes no memory.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ChannelSet(Option<Arc<[Channel]>>);
+
+impl ChannelSet {
+    /// The set of these channels, which may be listed twice.
+    pub fn new(mut channels: Vec<Channel>) -> ChannelSet {
+        channels.sort_unstable();
+        channels.dedup();
+        ChannelSet((!channels.is_empty()).then(|| channels.into()))
+    }
+
+    /// The channels, sorted.
+    pub fn as_slice(&self) -> &[Channel] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a channel is in it.
+    pub(crate) fn has(&self, channel: &Channel) -> bool {
+        self.as_slice().binary_search(channel).is_ok()
+    }
+
+    /// The bytes that its names take in a line, at most.
+    pub(crate) fn line_size(&self) -> usize {
+        // A name stands between quotes, with a comma.
+        self.as_slice().iter().map(|channel| channel.as_str().len() + 3).sum()
+    }
+}
+
 /// Appends names as a JSON array.
 pub fn push_names(out: &mut Vec<u8>, names: &[Channel]) {
     out.push(b'[');
@@ -63,6 +92,17 @@ mod tests {
         for bad in ["", " ", "a b", "a*", "\u{e4}", "a\n", "\"", "a,b", "#", &"x".repeat(201)] {
             assert!(Channel::parse(bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_set_is_sorted_and_has_each_channel_once() {
+        let names = |names: &[&str]| -> Vec<Channel> {
+            names.iter().map(|name| Channel::parse(name).unwrap()).collect()
+        };
+        let set = ChannelSet::new(names(&["b", "a", "b"]));
+        assert_eq!(set.as_slice(), names(&["a", "b"]));
+        assert!(set.has(&names(&["b"])[0]) && !set.has(&names(&["c"])[0]));
+        assert_eq!(ChannelSet::new(Vec::new()), ChannelSet::default());
     }
 
     #[test]

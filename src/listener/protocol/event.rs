@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::hooks::Hook;
+use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::json::{push_str, push_u64};
 
@@ -34,8 +35,16 @@ fn start(out: &mut Vec<u8>, id: u64, hook: Hook, conn: Option<ConnId>) {
     }
 }
 
-/// `onMessage` for a message of a client.
-pub fn message(out: &mut Vec<u8>, id: u64, conn: ConnId, body: Body<'_>) {
+/// The channels of the connection, if it is in any.
+fn push_channels(out: &mut Vec<u8>, channels: &[Channel]) {
+    if !channels.is_empty() {
+        out.extend_from_slice(b",\"channels\":");
+        push_names(out, channels);
+    }
+}
+
+/// `onMessage` for a message of a client, which is in these channels.
+pub fn message(out: &mut Vec<u8>, id: u64, conn: ConnId, body: Body<'_>, channels: &[Channel]) {
     start(out, id, Hook::OnMessage, Some(conn));
     out.extend_from_slice(b",\"message\":");
     match body {
@@ -46,6 +55,7 @@ pub fn message(out: &mut Vec<u8>, id: u64, conn: ConnId, body: Body<'_>) {
             out.push(b'"');
         }
     }
+    push_channels(out, channels);
     out.extend_from_slice(b"}\n");
 }
 
@@ -64,11 +74,20 @@ pub fn handshake(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8]) {
     out.extend_from_slice(b"}\n");
 }
 
-/// `onClientOpen`; `members` come from [`request_members`]. If an earlier incarnation was told of the
-/// connection, `resumed` is the `left` of the line.
-pub fn open(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8], resumed: Option<u64>) {
+/// `onClientOpen` of a connection that is in these channels; `members` come from [`request_members`].
+/// If an earlier incarnation was told of the connection, `resumed` is the `left` of the line.
+pub fn open(
+    out: &mut Vec<u8>,
+    id: u64,
+    conn: ConnId,
+    channels: &[Channel],
+    members: &[u8],
+    resumed: Option<u64>,
+) {
     start(out, id, Hook::OnClientOpen, Some(conn));
-    out.extend_from_slice(b",\"message\":\"\",");
+    out.extend_from_slice(b",\"message\":\"\"");
+    push_channels(out, channels);
+    out.push(b',');
     out.extend_from_slice(members);
     if let Some(left) = resumed {
         out.extend_from_slice(b",\"resumed\":true,\"left\":");
@@ -77,17 +96,50 @@ pub fn open(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8], resumed: O
     out.extend_from_slice(b"}\n");
 }
 
-/// `onClientClose`.
+/// `onJoin`: the connection has joined a channel, which has so many members now.
+pub(crate) fn joined(out: &mut Vec<u8>, id: u64, conn: ConnId, channel: &Channel, members: u64) {
+    start(out, id, Hook::OnJoin, Some(conn));
+    push_member_count(out, channel, members);
+    out.extend_from_slice(b"}\n");
+}
+
+/// `onLeave`: the connection has left a channel, which has so many members now. `reason` needs no
+/// escaping.
+pub(crate) fn left(
+    out: &mut Vec<u8>,
+    id: u64,
+    conn: ConnId,
+    channel: &Channel,
+    members: u64,
+    reason: &str,
+) {
+    start(out, id, Hook::OnLeave, Some(conn));
+    push_member_count(out, channel, members);
+    out.extend_from_slice(b",\"reason\":\"");
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\"}\n");
+}
+
+fn push_member_count(out: &mut Vec<u8>, channel: &Channel, members: u64) {
+    out.extend_from_slice(b",\"message\":\"\",\"channel\":\"");
+    out.extend_from_slice(channel.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"members\":");
+    push_u64(out, members);
+}
+
+/// `onClientClose` of a connection that was in these channels: the code, the reason, and whether both
+/// sides sent a Close.
 pub(crate) fn close(
     out: &mut Vec<u8>,
     id: u64,
     conn: ConnId,
-    code: u16,
-    reason: &str,
-    clean: bool,
+    channels: &[Channel],
+    (code, reason, clean): (u16, &str, bool),
 ) {
     start(out, id, Hook::OnClientClose, Some(conn));
-    out.extend_from_slice(b",\"message\":\"\",\"code\":");
+    out.extend_from_slice(b",\"message\":\"\"");
+    push_channels(out, channels);
+    out.extend_from_slice(b",\"code\":");
     push_u64(out, u64::from(code));
     out.extend_from_slice(b",\"reason\":");
     push_str(out, reason);
@@ -199,7 +251,7 @@ mod tests {
         );
         let members = request_members(request, Subprotocol::Chosen(Some("json")));
         assert_eq!(
-            line(|o| open(o, 2, k3, &members, Some(0))),
+            line(|o| open(o, 2, k3, &[], &members, Some(0))),
             concat!(
                 r#"{"id":2,"event":"onClientOpen","conn":"k3","message":"","path":"/chat","#,
                 r#""query":"room=1","remote":"203.0.113.9:5151","protocol":"json","#,
@@ -208,22 +260,68 @@ mod tests {
             )
         );
         assert_eq!(
-            line(|o| message(o, 3, k3, Body::Text("hi\n"))),
+            line(|o| message(o, 3, k3, Body::Text("hi\n"), &[])),
             "{\"id\":3,\"event\":\"onMessage\",\"conn\":\"k3\",\"message\":\"hi\\n\"}\n"
         );
         assert_eq!(
-            line(|o| message(o, 4, k3, Body::Binary(&[0, 1, 2, 255]))),
+            line(|o| message(o, 4, k3, Body::Binary(&[0, 1, 2, 255]), &[])),
             "{\"id\":4,\"event\":\"onMessage\",\"conn\":\"k3\",\"message\":\"\",\"base64\":\"AAEC/w==\"}\n"
         );
         assert_eq!(
-            line(|o| close(o, 6, k3, 1001, "", true)),
+            line(|o| close(o, 6, k3, &[], (1001, "", true))),
             "{\"id\":6,\"event\":\"onClientClose\",\"conn\":\"k3\",\"message\":\"\",\"code\":1001,\"reason\":\"\",\"clean\":true}\n"
         );
     }
 
     #[test]
+    fn channels_stand_behind_the_message() {
+        let channels = ["lobby", "room1"].map(|name| Channel::parse(name).unwrap());
+        let (k3, room1) = (ConnId(3), &channels[1]);
+        assert_eq!(
+            line(|o| open(o, 2, k3, &channels, b"\"path\":\"/\"", None)),
+            concat!(
+                r#"{"id":2,"event":"onClientOpen","conn":"k3","message":"","#,
+                r#""channels":["lobby","room1"],"path":"/"}"#,
+                "\n"
+            )
+        );
+        assert_eq!(
+            line(|o| message(o, 3, k3, Body::Binary(b"x"), &channels[1..])),
+            concat!(
+                r#"{"id":3,"event":"onMessage","conn":"k3","message":"","base64":"eA==","#,
+                r#""channels":["room1"]}"#,
+                "\n"
+            )
+        );
+        assert_eq!(
+            line(|o| close(o, 6, k3, &channels[1..], (1006, "", false))),
+            concat!(
+                r#"{"id":6,"event":"onClientClose","conn":"k3","message":"","channels":["room1"],"#,
+                r#""code":1006,"reason":"","clean":false}"#,
+                "\n"
+            )
+        );
+        assert_eq!(
+            line(|o| joined(o, 7, k3, room1, 3)),
+            concat!(
+                r#"{"id":7,"event":"onJoin","conn":"k3","message":"","channel":"room1","#,
+                r#""members":3}"#,
+                "\n"
+            )
+        );
+        assert_eq!(
+            line(|o| left(o, 8, k3, room1, 2, "closed")),
+            concat!(
+                r#"{"id":8,"event":"onLeave","conn":"k3","message":"","channel":"room1","#,
+                r#""members":2,"reason":"closed"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
     fn a_line_that_is_redelivered_twice_is_marked_once() {
-        let first = line(|o| message(o, 3, ConnId(3), Body::Text("hi")));
+        let first = line(|o| message(o, 3, ConnId(3), Body::Text("hi"), &[]));
         let again = redelivered(first.as_bytes());
         assert!(again.ends_with(b",\"message\":\"hi\",\"redelivered\":true}\n"));
         assert_eq!(redelivered(&again), again);

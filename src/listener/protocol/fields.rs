@@ -6,7 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::json;
+use crate::text::excerpt::excerpt;
+use crate::text::position::Since;
+
+/// Bytes of a wrong value that an error shows.
+const SHOWN: usize = 100;
 
 /// A value that is null counts as absent.
 pub(super) fn present(value: Option<&RawValue>) -> Option<&RawValue> {
@@ -36,6 +42,37 @@ pub(super) fn base64_bytes(raw: &RawValue) -> Result<(Cow<'_, str>, Vec<u8>), St
 pub(super) fn names(raw: &RawValue, key: &str) -> Result<Vec<String>, String> {
     serde_json::from_str::<Vec<String>>(raw.get())
         .map_err(|_| format!("\"{key}\" is not an array of strings"))
+}
+
+/// The channels that `key` names: a string or an array of strings. They stay in their order.
+pub(super) fn channels(raw: &RawValue, key: &str) -> Result<Vec<Channel>, String> {
+    if raw.get().starts_with('"') {
+        let name = json::as_str(raw).ok_or_else(|| format!("\"{key}\" holds a lone surrogate"))?;
+        return Ok(vec![channel(&name, key)?]);
+    }
+    let names = serde_json::from_str::<Vec<Cow<'_, str>>>(raw.get())
+        .map_err(|_| format!("\"{key}\" is neither a string nor an array of strings"))?;
+    names.iter().map(|name| channel(name, key)).collect()
+}
+
+/// The name of a channel, the value of `key`.
+pub(super) fn channel(name: &str, key: &str) -> Result<Channel, String> {
+    Channel::parse(name).ok_or_else(|| {
+        format!(
+            "\"{key}\" holds {:?}, which cannot be the name of a channel: write 1 to 200 of the \
+             characters A-Z a-z 0-9 . _ : / @ + -",
+            excerpt(name, SHOWN)
+        )
+    })
+}
+
+/// The value of `since`: a string as in a URL, or the number of the newest messages.
+pub(super) fn since(raw: &RawValue) -> Result<Since, String> {
+    if let Some(newest) = whole_number(raw) {
+        return Ok(Since::Newest(newest));
+    }
+    let text = json::as_str(raw).ok_or("\"since\" is neither a string nor a whole number")?;
+    Since::parse(&excerpt(&text, SHOWN))
 }
 
 /// A whole number from 0 up to 2^64 - 1. Up to 2^53 it may have a fraction of zero (`3.0`), as some

@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::fields::{base64_bytes, message_text, names, present};
 use crate::listener::protocol::json;
 use crate::listener::protocol::json::Members;
+use crate::listener::protocol::target::Target;
 use crate::ws::payload::Payload;
 
 /// Keys that a push must not have.
@@ -35,7 +37,7 @@ const ENVELOPE: usize = 80;
 pub struct Push {
     payload: Payload,
     members: Vec<u8>,
-    connections: Option<Vec<String>>,
+    target: Option<Target>,
     except: Option<Vec<String>>,
 }
 
@@ -50,7 +52,7 @@ impl Push {
             .map_err(|e| format!("the struct is not a JSON object: {e}"))?;
 
         let (mut message, mut base64) = (None, None);
-        let (mut connections, mut except) = (None, None);
+        let (mut connections, mut channel, mut except) = (None, None, None);
         let mut rest = Vec::new();
         let mut seen = HashSet::with_capacity(members.len());
         for (key, value) in &members {
@@ -64,7 +66,8 @@ impl Push {
             match key.as_ref() {
                 "message" => message = present.map(message_text).transpose()?,
                 "base64" => base64 = present.map(base64_bytes).transpose()?,
-                "connections" => connections = Some(names(value, key)?),
+                "connections" => connections = Some(*value),
+                "channel" => channel = Some(*value),
                 "except" => except = Some(names(value, key)?),
                 _ => push_member(&mut rest, key, |out| json::push_compact(out, value.get())),
             }
@@ -73,6 +76,8 @@ impl Push {
             return Err("the struct needs a \"message\" or a \"base64\"".to_owned());
         }
 
+        let target = Target::read(connections, channel)?;
+
         let message = message.unwrap_or_default();
         let mut out = Vec::new();
         push_member(&mut out, "message", |out| json::push_str(out, &message));
@@ -80,11 +85,18 @@ impl Push {
             push_member(&mut out, "base64", |out| json::push_str(out, text));
         }
         push_member(&mut out, "source", |out| json::push_str(out, "send"));
-        for (key, list) in [("connections", &connections), ("except", &except)] {
+        let connections = match &target {
+            Some(Target::Connections(names)) => Some(names),
+            Some(Target::Channels(_)) | None => None,
+        };
+        for (key, list) in [("connections", connections), ("except", except.as_ref())] {
             if let Some(list) = list {
                 // A list of strings always serializes, and writing to a Vec cannot fail.
                 push_member(&mut out, key, |out| drop(serde_json::to_writer(out, list)));
             }
+        }
+        if let Some(channel) = channel {
+            push_member(&mut out, "channel", |out| json::push_compact(out, channel.get()));
         }
         out.extend_from_slice(&rest);
 
@@ -92,7 +104,7 @@ impl Push {
             Some((_, bytes)) => Payload::binary(bytes),
             None => Payload::text(&message),
         };
-        Ok(Push { payload, members: out, connections, except })
+        Ok(Push { payload, members: out, target, except })
     }
 
     /// The message as it is sent if the listener does not change it.
@@ -105,9 +117,25 @@ impl Push {
         &self.members
     }
 
+    /// Whom the struct names as recipients.
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
     /// The `connections` that the struct lists.
     pub fn connections(&self) -> Option<&[String]> {
-        self.connections.as_deref()
+        match &self.target {
+            Some(Target::Connections(names)) => Some(names),
+            Some(Target::Channels(_)) | None => None,
+        }
+    }
+
+    /// The channels that the struct lists in `channel`.
+    pub fn channels(&self) -> Option<&[Channel]> {
+        match &self.target {
+            Some(Target::Channels(channels)) => Some(channels),
+            Some(Target::Connections(_)) | None => None,
+        }
     }
 
     /// The `except` that the struct lists.
@@ -170,6 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn its_channels_pass_through() {
+        for (written, names) in
+            [(r#""room1""#, vec!["room1"]), (r#"["b", "a"]"#, vec!["b", "a"]), ("[ ]", Vec::new())]
+        {
+            let json = format!("{{\"channel\":{written},\"message\":\"x\"}}");
+            let push = Push::parse(json.as_bytes()).unwrap();
+            let channels: Vec<&str> =
+                push.channels().unwrap().iter().map(Channel::as_str).collect();
+            assert_eq!(channels, names);
+            assert_eq!(push.connections(), None);
+            let end = format!(",\"channel\":{}}}\n", json::compact(written));
+            assert!(line(&json).ends_with(&end), "{written}");
+        }
+    }
+
+    #[test]
     fn a_push_that_could_forge_an_answer_is_refused() {
         for bad in [
             r#"{"message":"x","id":1}"#,
@@ -181,6 +225,12 @@ mod tests {
             r#"{"message":"x","resumed":true}"#,
             r#"{"message":"x","connections":null}"#,
             r#"{"message":"x","except":"k3"}"#,
+            r#"{"message":"x","channel":null}"#,
+            r#"{"message":"x","channel":7}"#,
+            r#"{"message":"x","channel":["a",null]}"#,
+            r#"{"message":"x","channel":"a b"}"#,
+            r#"{"message":"x","channel":"a","connections":[]}"#,
+            r#"{"message":"x","channel":"a","\u0063hannel":"b"}"#,
             r#"{"message":"\ud800"}"#,
             r#"{"base64":"!"}"#,
             r#"{"room":"x"}"#,
