@@ -15,9 +15,6 @@ use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::{Recipients, route_recipients};
 
-/// Channels that a connection may be in.
-const MAX_CHANNELS: usize = 64;
-
 /// Bytes of `onJoin` and `onLeave` notices that may wait because of what the listener itself changes.
 /// It is twice what may wait before the gateway refuses new connections.
 const NOTICES_MAX: usize = 8 * 1024 * 1024;
@@ -26,11 +23,6 @@ const NOTICES_MAX: usize = 8 * 1024 * 1024;
 pub(super) type Sender<'a> = (ConnId, &'a ChannelSet);
 
 impl Exchange {
-    /// Channels that a connection may be in.
-    pub(super) fn max_channels(&self) -> usize {
-        MAX_CHANNELS
-    }
-
     /// Changes the channels of a connection. False if the connection has gone; then nothing changes.
     ///
     /// # Errors
@@ -41,7 +33,7 @@ impl Exchange {
         change: ChannelChange,
         reply: Option<MembershipReply>,
     ) -> Result<bool, String> {
-        let max = self.max_channels();
+        let max = self.settings.max_channels;
         let Some(channels) = self.peers.open_channels(conn) else { return Ok(false) };
         let (leave, join) = (change.leave.as_slice(), change.join.as_slice());
         let leave: Vec<Channel> = leave.iter().filter(|c| channels.has(c)).cloned().collect();

@@ -200,7 +200,7 @@ impl Exchange {
         }
         match asked.requester {
             Requester::Handshake(conn, offers) => {
-                let max = self.max_channels();
+                let max = self.settings.max_channels;
                 let decision =
                     fields.handshake().and_then(|answer| decision_of(answer, &offers, max));
                 let decision = decision.unwrap_or_else(|why| {
