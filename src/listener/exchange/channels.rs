@@ -5,7 +5,7 @@
 //! of the listener so far. The shards carry the changes out behind the operations before them.
 
 use crate::config::hooks::Hook;
-use crate::listener::exchange::incoming::not_shown;
+use crate::listener::exchange::faults::not_shown;
 use crate::listener::exchange::peers::{Notice, told_size};
 use crate::listener::exchange::{Effect, Exchange};
 use crate::listener::membership::{LeaveReason, MembershipReply};

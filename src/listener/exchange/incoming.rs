@@ -1,9 +1,8 @@
 //! The lines that the listener writes: an answer is applied to its event, a command becomes an effect,
 //! and every other line is a fault that is logged and skipped.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api::{ErrorCode, PushOutcome};
 use crate::listener::exchange::channels::Sender;
@@ -18,48 +17,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::target::Target;
 use crate::listener::recipients::{Recipients, resolve_recipients};
 use crate::listener::report::Reply;
-use crate::text::escape::escape;
-use crate::text::excerpt::excerpt;
-use crate::text::throttle::Throttle;
 use crate::ws::payload::Payload;
-
-/// Bytes of a faulty line that the log shows.
-const SHOWN: usize = 200;
-
-/// Faulty lines that the log shows in a second.
-const SHOWN_PER_SECOND: u32 = 5;
-
-/// Limits how many faulty lines the log shows.
-pub(super) struct FaultLog(Throttle);
-
-impl Default for FaultLog {
-    fn default() -> FaultLog {
-        FaultLog(Throttle::new(SHOWN_PER_SECOND, Duration::from_secs(1)))
-    }
-}
-
-impl FaultLog {
-    /// `None` if the log must not show the line now; else the number of lines that it did not show
-    /// since the last one.
-    pub(super) fn may_show(&mut self, now: Instant) -> Option<u64> {
-        self.0.admit(now)
-    }
-}
-
-pub(super) fn not_shown(hidden: u64) -> String {
-    if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
-}
-
-/// A hint for the author of a listener that writes a line which is neither an answer nor a command.
-fn hint(line: &[u8]) -> &'static str {
-    let line = line.trim_ascii();
-    let key = line.starts_with(b"\"") && memchr::memmem::find(line, b"\":").is_some();
-    if key || matches!(line, b"{" | b"}" | b"}," | b"[" | b"]" | b"],") {
-        "; is it JSON over several lines? Each answer is one line (jq -c)"
-    } else {
-        "; did you mean to print to stderr?"
-    }
-}
 
 /// The result line of a `send` command with this `ref`.
 pub fn sent_result(reference: &str, outcome: &PushOutcome) -> String {
@@ -144,38 +102,6 @@ impl Exchange {
             Line::Command(fields) => self.command(line, &fields, results, now),
             Line::Ignored => {}
             Line::Fault(why) => self.log_fault(line, "garbage", why, now),
-        }
-    }
-
-    /// Notes a line that was longer than `max-line` and was thrown away.
-    pub(crate) fn over_long(&mut self, max: usize, now: Instant) {
-        self.metrics.faults.add("over_long", 1);
-        if let Some(hidden) = self.fault_log.may_show(now) {
-            let more = not_shown(hidden);
-            tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away{more}");
-        }
-    }
-
-    /// Counts a faulty line under `kind` and logs it.
-    pub(super) fn log_fault(
-        &mut self,
-        line: &[u8],
-        kind: &'static str,
-        why: impl fmt::Display,
-        now: Instant,
-    ) {
-        self.metrics.faults.add(kind, 1);
-        if let Some(hidden) = self.fault_log.may_show(now) {
-            // One byte more than is shown, so that the excerpt is marked as cut.
-            let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN + 1)]);
-            let more = not_shown(hidden);
-            // A faulty command was meant for the gateway, so it gets no hint.
-            let hint = if kind == "command" { "" } else { hint(line) };
-            tracing::warn!(
-                gateway = %self.gateway,
-                "the listener wrote a line that is skipped: {why}{hint}{more} line={}",
-                escape(&excerpt(&text, SHOWN))
-            );
         }
     }
 

@@ -49,6 +49,7 @@
 mod answer_times;
 mod channels;
 mod commands;
+mod faults;
 pub mod incoming;
 mod outgoing;
 mod peers;
@@ -67,7 +68,7 @@ use bytes::Bytes;
 use crate::config::hooks::Hook;
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::answer_times::AnswerTimes;
-use crate::listener::exchange::incoming::FaultLog;
+use crate::listener::exchange::faults::FaultLog;
 use crate::listener::exchange::peers::{Notice, Peers};
 use crate::listener::exchange::pipe_buffer::PipeBuffer;
 use crate::listener::exchange::restart::Restart;

@@ -172,16 +172,7 @@ impl Exchange {
             asked.written = None;
         }
         self.pipe.reset();
-        if !self.hook(Hook::OnClientClose) {
-            // These have ended, and no close is owed to the next incarnation.
-            for notice in std::mem::take(&mut self.notices) {
-                if let Notice::Close(conn) = notice {
-                    self.peers.remove(conn);
-                }
-            }
-        }
-        self.clear_notices();
-        self.opens.clear();
+        self.forget_notices();
         for id in handshakes {
             if let Some(asked) = self.take_asked(id)
                 && let Requester::Handshake(conn, _) = asked.requester
@@ -226,6 +217,20 @@ impl Exchange {
             }
         }
         Exit { wrote_line: restart.wrote_line, start_clean }
+    }
+
+    /// Drops what the incarnation that has ended was still to be told.
+    fn forget_notices(&mut self) {
+        if !self.hook(Hook::OnClientClose) {
+            // These connections have ended, and the next incarnation is told of no close.
+            for notice in std::mem::take(&mut self.notices) {
+                if let Notice::Close(conn) = notice {
+                    self.peers.remove(conn);
+                }
+            }
+        }
+        self.clear_notices();
+        self.opens.clear();
     }
 
     fn drop_poisonous(&mut self, id: u64) {

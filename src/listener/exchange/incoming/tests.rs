@@ -118,6 +118,31 @@ fn reached(to: Recipients, rooms: &Rooms) -> BTreeSet<u64> {
     }
 }
 
+/// Carries out the effects of one line. Returns the recipients of its delivery.
+fn carried_out(exchange: &mut Exchange, rooms: &mut Rooms) -> Recipients {
+    let mut to = None;
+    for effect in exchange.effects.drain(..) {
+        match effect {
+            Effect::Op(Op::Membership(change)) => {
+                assert!(to.is_none(), "the delivery comes behind it");
+                let room = &mut rooms[change.conn.0 as usize - 1];
+                for channel in &change.leave {
+                    assert!(room.remove(channel.as_str()), "it was in the channel");
+                }
+                for channel in &change.join {
+                    let name =
+                        ["a", "b", "c", "empty"].into_iter().find(|n| *n == channel.as_str());
+                    assert!(room.insert(name.unwrap()), "it was not in the channel");
+                }
+                assert!(change.leave.len() + change.join.len() > 0);
+            }
+            Effect::Op(Op::Deliver(delivery)) => to = Some(delivery.to),
+            _ => {}
+        }
+    }
+    to.unwrap()
+}
+
 proptest! {
     /// For every route, and whatever the answer and the push name: exactly the recipients that the
     /// protocol names get the message, each once, after the sender has left and joined; and every
@@ -159,26 +184,7 @@ proptest! {
         let results: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|_| {});
         exchange.line(answer.as_bytes(), &results, now);
 
-        let mut to = None;
-        for effect in exchange.effects.drain(..) {
-            match effect {
-                Effect::Op(Op::Membership(change)) => {
-                    prop_assert!(to.is_none(), "the delivery comes behind it");
-                    let room = &mut rooms[change.conn.0 as usize - 1];
-                    for channel in &change.leave {
-                        prop_assert!(room.remove(channel.as_str()), "it was in the channel");
-                    }
-                    for channel in &change.join {
-                        prop_assert!(!room.contains(channel.as_str()), "it was not in the channel");
-                        let all = ["a", "b", "c", "empty"];
-                        room.extend(all.iter().filter(|name| **name == channel.as_str()));
-                    }
-                    prop_assert!(change.leave.len() + change.join.len() > 0);
-                }
-                Effect::Op(Op::Deliver(delivery)) => to = Some(delivery.to),
-                _ => {}
-            }
-        }
+        let to = carried_out(&mut exchange, &mut rooms);
         if let Some(sender) = sender {
             let now_in = &rooms[sender as usize - 1];
             prop_assert!(join.iter().flatten().all(|name| now_in.contains(name)));
@@ -189,7 +195,7 @@ proptest! {
         let except = except.or(own_except);
         let route = exchange.settings.route;
         let expected = by_the_protocol(route, sender, &named, &except, &rooms);
-        prop_assert_eq!(reached(to.unwrap(), &rooms), expected);
+        prop_assert_eq!(reached(to, &rooms), expected);
 
         let connections = match &named {
             Named::Connections(names) => names.clone(),
