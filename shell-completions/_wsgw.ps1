@@ -34,6 +34,8 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Restart a gateway, or only its listener')
             [CompletionResult]::new('reload', 'reload', [CompletionResultType]::ParameterValue, 'Read the config file again; an invalid file changes nothing')
             [CompletionResult]::new('connections', 'connections', [CompletionResultType]::ParameterValue, 'List the open connections of all gateways, or of one')
+            [CompletionResult]::new('channels', 'channels', [CompletionResultType]::ParameterValue, 'List the channels of all gateways, or of one, or show one channel')
+            [CompletionResult]::new('history', 'history', [CompletionResultType]::ParameterValue, 'Print the messages that a gateway keeps, one per line')
             [CompletionResult]::new('close', 'close', [CompletionResultType]::ParameterValue, 'Close one connection')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
@@ -95,6 +97,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--gateway', '--gateway', [CompletionResultType]::ParameterName, 'The gateway; may be left out when only one runs')
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Send only to this connection (repeatable)')
             [CompletionResult]::new('--except', '--except', [CompletionResultType]::ParameterName, 'Do not send to this connection (repeatable)')
+            [CompletionResult]::new('--channel', '--channel', [CompletionResultType]::ParameterName, 'Send only to the members of this channel (repeatable)')
             [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'Send this JSON object, which has the key message or base64')
             [CompletionResult]::new('--retry', '--retry', [CompletionResultType]::ParameterName, 'Keep trying for this time if the control port cannot be reached: seconds, or 1m30s')
             [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
@@ -209,10 +212,38 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             break
         }
         'wsgw;connections' {
+            [CompletionResult]::new('--channel', '--channel', [CompletionResultType]::ParameterName, 'Show only the members of this channel')
+            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Show at most N connections of each gateway')
+            [CompletionResult]::new('--after', '--after', [CompletionResultType]::ParameterName, 'Show only those that connected after this connection, which may be closed')
             [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
             [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long to wait for the answer: seconds, or 250ms, 1m30s')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;channels' {
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long to wait for the answer: seconds, or 250ms, 1m30s')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+        'wsgw;history' {
+            [CompletionResult]::new('--channel', '--channel', [CompletionResultType]::ParameterName, 'Print only the messages of this channel (repeatable)')
+            [CompletionResult]::new('--since', '--since', [CompletionResultType]::ParameterName, 'Print only what came since: last, a number of messages of each channel, a duration such as 5m, or a position')
+            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Print at most N messages: the oldest after a position, else the newest')
+            [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]')
+            [CompletionResult]::new('--token-file', '--token-file', [CompletionResultType]::ParameterName, 'File that holds the control token [env: WSGW_TOKEN holds the token itself]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long to wait for the answer: seconds, or 250ms, 1m30s')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON frames, which have the positions')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
@@ -248,6 +279,8 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Restart a gateway, or only its listener')
             [CompletionResult]::new('reload', 'reload', [CompletionResultType]::ParameterValue, 'Read the config file again; an invalid file changes nothing')
             [CompletionResult]::new('connections', 'connections', [CompletionResultType]::ParameterValue, 'List the open connections of all gateways, or of one')
+            [CompletionResult]::new('channels', 'channels', [CompletionResultType]::ParameterValue, 'List the channels of all gateways, or of one, or show one channel')
+            [CompletionResult]::new('history', 'history', [CompletionResultType]::ParameterValue, 'Print the messages that a gateway keeps, one per line')
             [CompletionResult]::new('close', 'close', [CompletionResultType]::ParameterValue, 'Close one connection')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
@@ -278,6 +311,12 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             break
         }
         'wsgw;help;connections' {
+            break
+        }
+        'wsgw;help;channels' {
+            break
+        }
+        'wsgw;help;history' {
             break
         }
         'wsgw;help;close' {

@@ -16,6 +16,9 @@ _wsgw() {
             ",$1")
                 cmd="wsgw"
                 ;;
+            wsgw,channels)
+                cmd="wsgw__subcmd__channels"
+                ;;
             wsgw,close)
                 cmd="wsgw__subcmd__close"
                 ;;
@@ -30,6 +33,9 @@ _wsgw() {
                 ;;
             wsgw,help)
                 cmd="wsgw__subcmd__help"
+                ;;
+            wsgw,history)
+                cmd="wsgw__subcmd__history"
                 ;;
             wsgw,reload)
                 cmd="wsgw__subcmd__reload"
@@ -52,6 +58,9 @@ _wsgw() {
             wsgw,stop)
                 cmd="wsgw__subcmd__stop"
                 ;;
+            wsgw__subcmd__help,channels)
+                cmd="wsgw__subcmd__help__subcmd__channels"
+                ;;
             wsgw__subcmd__help,close)
                 cmd="wsgw__subcmd__help__subcmd__close"
                 ;;
@@ -66,6 +75,9 @@ _wsgw() {
                 ;;
             wsgw__subcmd__help,help)
                 cmd="wsgw__subcmd__help__subcmd__help"
+                ;;
+            wsgw__subcmd__help,history)
+                cmd="wsgw__subcmd__help__subcmd__history"
                 ;;
             wsgw__subcmd__help,reload)
                 cmd="wsgw__subcmd__help__subcmd__reload"
@@ -95,12 +107,38 @@ _wsgw() {
 
     case "${cmd}" in
         wsgw)
-            opts="-h -V --help --version serve send connect status start stop restart reload connections close completions help"
+            opts="-h -V --help --version serve send connect status start stop restart reload connections channels history close completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wsgw__subcmd__channels)
+            opts="-h -V --json --control --token-file --timeout --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -255,12 +293,24 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__connections)
-            opts="-h -V --json --control --token-file --timeout --help --version"
+            opts="-h -V --channel --limit --after --json --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --channel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -281,8 +331,22 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__help)
-            opts="serve send connect status start stop restart reload connections close completions help"
+            opts="serve send connect status start stop restart reload connections channels history close completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wsgw__subcmd__help__subcmd__channels)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -351,6 +415,20 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wsgw__subcmd__help__subcmd__history)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -462,6 +540,44 @@ _wsgw() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        wsgw__subcmd__history)
+            opts="-h -V --channel --since --limit --json --control --token-file --timeout --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --channel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         wsgw__subcmd__reload)
             opts="-h -V --json --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -515,7 +631,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__send)
-            opts="-g -q -h -V --gateway --to --except --data --base64 --binary --lines --no-hook --require-one --retry --json --quiet --control --token-file --timeout --help --version"
+            opts="-g -q -h -V --gateway --to --except --channel --data --base64 --binary --lines --no-hook --require-one --retry --json --quiet --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -534,6 +650,10 @@ _wsgw() {
                     return 0
                     ;;
                 --except)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --channel)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

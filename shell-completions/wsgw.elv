@@ -31,6 +31,8 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand restart 'Restart a gateway, or only its listener'
             cand reload 'Read the config file again; an invalid file changes nothing'
             cand connections 'List the open connections of all gateways, or of one'
+            cand channels 'List the channels of all gateways, or of one, or show one channel'
+            cand history 'Print the messages that a gateway keeps, one per line'
             cand close 'Close one connection'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
@@ -90,6 +92,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --gateway 'The gateway; may be left out when only one runs'
             cand --to 'Send only to this connection (repeatable)'
             cand --except 'Do not send to this connection (repeatable)'
+            cand --channel 'Send only to the members of this channel (repeatable)'
             cand --data 'Send this JSON object, which has the key message or base64'
             cand --retry 'Keep trying for this time if the control port cannot be reached: seconds, or 1m30s'
             cand --control 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]'
@@ -197,10 +200,36 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --version 'Print version'
         }
         &'wsgw;connections'= {
+            cand --channel 'Show only the members of this channel'
+            cand --limit 'Show at most N connections of each gateway'
+            cand --after 'Show only those that connected after this connection, which may be closed'
             cand --control 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]'
             cand --token-file 'File that holds the control token [env: WSGW_TOKEN holds the token itself]'
             cand --timeout 'How long to wait for the answer: seconds, or 250ms, 1m30s'
             cand --json 'Print JSON'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'wsgw;channels'= {
+            cand --control 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]'
+            cand --token-file 'File that holds the control token [env: WSGW_TOKEN holds the token itself]'
+            cand --timeout 'How long to wait for the answer: seconds, or 250ms, 1m30s'
+            cand --json 'Print JSON'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'wsgw;history'= {
+            cand --channel 'Print only the messages of this channel (repeatable)'
+            cand --since 'Print only what came since: last, a number of messages of each channel, a duration such as 5m, or a position'
+            cand --limit 'Print at most N messages: the oldest after a position, else the newest'
+            cand --control 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]'
+            cand --token-file 'File that holds the control token [env: WSGW_TOKEN holds the token itself]'
+            cand --timeout 'How long to wait for the answer: seconds, or 250ms, 1m30s'
+            cand --json 'Print JSON frames, which have the positions'
             cand -h 'Print help'
             cand --help 'Print help'
             cand -V 'Print version'
@@ -233,6 +262,8 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand restart 'Restart a gateway, or only its listener'
             cand reload 'Read the config file again; an invalid file changes nothing'
             cand connections 'List the open connections of all gateways, or of one'
+            cand channels 'List the channels of all gateways, or of one, or show one channel'
+            cand history 'Print the messages that a gateway keeps, one per line'
             cand close 'Close one connection'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
@@ -254,6 +285,10 @@ set edit:completion:arg-completer[wsgw] = {|@words|
         &'wsgw;help;reload'= {
         }
         &'wsgw;help;connections'= {
+        }
+        &'wsgw;help;channels'= {
+        }
+        &'wsgw;help;history'= {
         }
         &'wsgw;help;close'= {
         }

@@ -35,6 +35,8 @@ complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "stop" -d 'Stop a gateway 
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "restart" -d 'Restart a gateway, or only its listener'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "reload" -d 'Read the config file again; an invalid file changes nothing'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "connections" -d 'List the open connections of all gateways, or of one'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "channels" -d 'List the channels of all gateways, or of one, or show one channel'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "history" -d 'Print the messages that a gateway keeps, one per line'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "close" -d 'Close one connection'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -96,6 +98,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s V -l version -d 'Pri
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s g -l gateway -d 'The gateway; may be left out when only one runs' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l to -d 'Send only to this connection (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l except -d 'Do not send to this connection (repeatable)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l channel -d 'Send only to the members of this channel (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l data -d 'Send this JSON object, which has the key message or base64' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l retry -d 'Keep trying for this time if the control port cannot be reached: seconds, or 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
@@ -167,12 +170,30 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l timeout -d 'How lon
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand reload" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l channel -d 'Show only the members of this channel' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l limit -d 'Show at most N connections of each gateway' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l after -d 'Show only those that connected after this connection, which may be closed' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l json -d 'Print JSON'
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -s h -l help -d 'Print help'
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l channel -d 'Print only the messages of this channel (repeatable)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l since -d 'Print only what came since: last, a number of messages of each channel, a duration such as 5m, or a position' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l limit -d 'Print at most N messages: the oldest after a position, else the newest' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -l json -d 'Print JSON frames, which have the positions'
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -s h -l help -d 'Print help'
+complete -c wsgw -n "__fish_wsgw_using_subcommand history" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l code -d 'Send this close code' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l reason -d 'Send this close reason' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
@@ -182,15 +203,17 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s h -l help -d 'Print 
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "serve" -d 'Run gateways until SIGINT or SIGTERM'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "send" -d 'Send a message to the connected clients'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "connect" -d 'Connect to a WebSocket server, at a terminal or in a pipe'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "status" -d 'Show state, address, connections, listener and messages of all gateways, or of one'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "start" -d 'Start a gateway'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "stop" -d 'Stop a gateway and close its connections with code 1001'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "restart" -d 'Restart a gateway, or only its listener'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "reload" -d 'Read the config file again; an invalid file changes nothing'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "connections" -d 'List the open connections of all gateways, or of one'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "close" -d 'Close one connection'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "completions" -d 'Print the completion script for a shell'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections close completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "serve" -d 'Run gateways until SIGINT or SIGTERM'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "send" -d 'Send a message to the connected clients'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "connect" -d 'Connect to a WebSocket server, at a terminal or in a pipe'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "status" -d 'Show state, address, connections, listener and messages of all gateways, or of one'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "start" -d 'Start a gateway'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "stop" -d 'Stop a gateway and close its connections with code 1001'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "restart" -d 'Restart a gateway, or only its listener'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "reload" -d 'Read the config file again; an invalid file changes nothing'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "connections" -d 'List the open connections of all gateways, or of one'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "channels" -d 'List the channels of all gateways, or of one, or show one channel'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "history" -d 'Print the messages that a gateway keeps, one per line'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "close" -d 'Close one connection'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

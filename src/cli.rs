@@ -46,7 +46,11 @@ pub(crate) enum Command {
     /// Read the config file again; an invalid file changes nothing
     Reload(ReloadArgs),
     /// List the open connections of all gateways, or of one
-    Connections(StatusArgs),
+    Connections(ConnectionsArgs),
+    /// List the channels of all gateways, or of one, or show one channel
+    Channels(ChannelsArgs),
+    /// Print the messages that a gateway keeps, one per line
+    History(HistoryArgs),
     /// Close one connection
     Close(CloseArgs),
     /// Print the completion script for a shell
@@ -82,6 +86,9 @@ pub(crate) struct SendArgs {
     /// Do not send to this connection (repeatable)
     #[arg(long, value_name = "CONN")]
     pub except: Vec<String>,
+    /// Send only to the members of this channel (repeatable)
+    #[arg(long, value_name = "CHANNEL", conflicts_with = "to")]
+    pub channel: Vec<String>,
     /// Send this JSON object, which has the key message or base64
     #[arg(long, value_name = "JSON", conflicts_with_all = ["base64", "binary", "lines"])]
     pub data: Option<String>,
@@ -200,13 +207,76 @@ pub enum ColorWhen {
     Never,
 }
 
-/// `wsgw status`, `wsgw connections`.
+/// `wsgw status`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StatusArgs {
     /// Show only this gateway
     #[arg(value_name = "ID")]
     pub id: Option<String>,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the control port is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `wsgw connections`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConnectionsArgs {
+    /// Show only this gateway
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Show only the members of this channel
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// Show at most N connections of each gateway
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Show only those that connected after this connection, which may be closed
+    #[arg(long, value_name = "CONN")]
+    pub after: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the control port is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `wsgw channels`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ChannelsArgs {
+    /// Show only this gateway
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Show the members and the history of this channel
+    #[arg(value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the control port is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `wsgw history`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct HistoryArgs {
+    /// The gateway; may be left out when only one runs
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Print only the messages of this channel (repeatable)
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Vec<String>,
+    /// Print only what came since: last, a number of messages of each channel, a duration such as 5m, or a position
+    #[arg(long, value_name = "SINCE")]
+    pub since: Option<String>,
+    /// Print at most N messages: the oldest after a position, else the newest
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print JSON frames, which have the positions
     #[arg(long)]
     pub json: bool,
     /// Where the control port is.

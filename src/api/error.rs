@@ -39,10 +39,16 @@ error_codes! {
     UnknownGateway, "unknown_gateway", 404, NO_GATEWAY;
     /// There is no such connection, or it is closed.
     UnknownConnection, "unknown_connection", 404, NO_GATEWAY;
+    /// The channel has neither members nor history.
+    UnknownChannel, "unknown_channel", 404, NO_GATEWAY;
+    /// The gateway keeps no history.
+    NoHistory, "no_history", 404, FAILURE;
     /// The path does not take this method.
     MethodNotAllowed, "method_not_allowed", 405, FAILURE;
     /// The gateway does not run.
     NotRunning, "not_running", 409, NO_GATEWAY;
+    /// What came since a position is not all in the history any more.
+    Gone, "gone", 410, FAILURE;
     /// A struct, or its event's line, is over a limit.
     TooLarge, "too_large", 413, FAILURE;
     /// Too many requests or bytes wait.
@@ -162,8 +168,11 @@ mod tests {
             ("not_found", 404, 1),
             ("unknown_gateway", 404, 4),
             ("unknown_connection", 404, 4),
+            ("unknown_channel", 404, 4),
+            ("no_history", 404, 1),
             ("method_not_allowed", 405, 1),
             ("not_running", 409, 4),
+            ("gone", 410, 1),
             ("too_large", 413, 1),
             ("busy", 429, 1),
             ("failed", 500, 1),

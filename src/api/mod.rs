@@ -4,6 +4,7 @@
 //! ([`crate::control_client`], [`crate::commands`]) share these types, so neither can drift from the
 //! other. Nothing here does I/O, but [`mod@file`], which reads and writes `control-PORT.json`.
 
+mod channels;
 pub mod endpoint;
 mod error;
 pub mod file;
@@ -11,6 +12,7 @@ mod push;
 mod status;
 mod totals;
 
+pub use channels::{CHANNELS_LISTED, ChannelHistory, ChannelInfo, ChannelSummary};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use push::{PushOutcome, read_result, write_result};
 pub use status::{ConnectionInfo, GatewayState, GatewayStatus, ListenerState, Reloaded};

@@ -98,6 +98,9 @@ pub struct ConnectionInfo {
     pub opened_at: String,
     /// Bytes that wait for its socket.
     pub queued_bytes: u64,
+    /// The channels that it is in, sorted.
+    #[serde(default)]
+    pub channels: Vec<String>,
 }
 
 impl ConnectionInfo {

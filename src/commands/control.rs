@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::api::{GatewayState, GatewayStatus};
 use crate::cli::ControlArgs;
 use crate::control_client::Client;
 use crate::control_client::discovery::Wanted;
-use crate::error::Failure;
+use crate::error::{Failure, exit};
+use crate::listener::protocol::channel::Channel;
 use crate::text::units;
 
 /// Connects to the control port that the flags, the environment or the files name.
@@ -23,6 +25,45 @@ pub(super) fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failur
 /// The time that a flag gives, as in the config file: `5`, `0.5`, `250ms`, `1m30s`.
 pub(super) fn seconds(flag: &str, text: &str) -> Result<Duration, Failure> {
     units::duration(text).map_err(|why| Failure::usage(format!("{flag}: {why}")))
+}
+
+/// The name of a channel that an argument gives.
+pub(super) fn channel(name: &str) -> Result<&str, Failure> {
+    match Channel::parse(name) {
+        Some(_) => Ok(name),
+        None => Err(Failure::usage(format!(
+            "{name:?} cannot be a channel's name, which has 1 to 200 characters of \
+             A-Za-z0-9._:/@+-"
+        ))),
+    }
+}
+
+/// The parameters as the query of a path; empty where there are none.
+pub(super) fn with_question_mark(parameters: &[String]) -> String {
+    let mark = if parameters.is_empty() { "" } else { "?" };
+    format!("{mark}{}", parameters.join("&"))
+}
+
+/// The only gateway that runs. `choose` says how to name one of several.
+pub(super) fn only_gateway(client: &mut Client, choose: &str) -> Result<String, Failure> {
+    let list: Vec<GatewayStatus> = read(&client.call("GET", "/v1/gateways", None)?)?;
+    let running: Vec<&GatewayStatus> =
+        list.iter().filter(|g| g.state == GatewayState::Running).collect();
+    let ids =
+        |list: &[&GatewayStatus]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
+    match (running.as_slice(), list.as_slice()) {
+        ([one], _) => Ok(one.id.clone()),
+        // It does not run; the control port's error says why.
+        ([], [one]) => Ok(one.id.clone()),
+        ([], []) => Err(Failure::new(exit::NO_GATEWAY, "this `wsgw serve` has no gateway")),
+        ([], _) => Err(Failure::new(
+            exit::NO_GATEWAY,
+            format!("no gateway runs; known: {}", ids(&list.iter().collect::<Vec<_>>())),
+        )),
+        (several, _) => {
+            Err(Failure::usage(format!("several gateways run; {choose}: {}", ids(several))))
+        }
+    }
 }
 
 /// Reads JSON that the control port sent.

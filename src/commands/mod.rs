@@ -1,8 +1,12 @@
 //! One file per subcommand, thin.
 
+mod channels;
 mod completions;
 mod connect;
+mod connections;
 mod control;
+mod history;
+mod lists;
 mod output;
 mod send;
 mod serve;
@@ -34,7 +38,9 @@ fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Send(args) => send::run(&args),
         Command::Status(args) => status::status(&args),
-        Command::Connections(args) => status::connections(&args),
+        Command::Connections(args) => connections::run(&args),
+        Command::Channels(args) => channels::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Start(args) => verbs::start(&args),
         Command::Stop(args) => verbs::stop(&args),
         Command::Restart(args) => verbs::restart(&args),

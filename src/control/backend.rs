@@ -4,8 +4,58 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::api::{ApiError, ConnectionInfo, GatewayStatus, PushOutcome, Reloaded};
+use crate::api::{
+    ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, PushOutcome, Reloaded,
+};
+use crate::listener::protocol::channel::Channel;
+use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
+use crate::text::position::{Position, Since};
+use crate::ws::payload::Payload;
+
+/// Which channels are listed.
+#[derive(Debug)]
+pub struct ChannelsAsk<'a> {
+    /// Those whose names start with this.
+    pub prefix: &'a str,
+    /// Those behind this name, whether it is a channel or not.
+    pub after: Option<&'a str>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which connections are listed. They come in the order in which they connected.
+#[derive(Debug, Default)]
+pub struct ConnectionsAsk {
+    /// The members of this channel; `None`: all.
+    pub channel: Option<Channel>,
+    /// Those behind this connection, whether it is still open or not.
+    pub after: Option<ConnId>,
+    /// At most so many; `None`: all.
+    pub limit: Option<usize>,
+}
+
+/// Which kept messages are read.
+#[derive(Debug)]
+pub struct HistoryAsk {
+    /// Those of these channels; none: everything that is kept.
+    pub channels: Vec<Channel>,
+    /// From where on; `None`: all of them.
+    pub since: Option<Since>,
+    /// At most so many: the oldest behind a position, else the newest.
+    pub limit: Option<usize>,
+}
+
+/// A kept message.
+#[derive(Debug, Clone)]
+pub struct HistoryMessage {
+    /// The message.
+    pub payload: Payload,
+    /// The first of its channels that was asked for; `None` where it went to all.
+    pub channel: Option<Channel>,
+    /// Its position.
+    pub at: Position,
+}
 
 /// The gateways behind a control port.
 pub trait Backend: Send + Sync + 'static {
@@ -34,10 +84,23 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<GatewayStatus, ApiError>> + Send;
     /// Re-reads the config.
     fn reload(self: &Arc<Self>) -> impl Future<Output = Result<Reloaded, ApiError>> + Send;
+    /// The channels of a gateway that have members, sorted by name.
+    fn channels(&self, id: &str, ask: &ChannelsAsk<'_>) -> Result<Vec<ChannelSummary>, ApiError>;
+    /// One channel, with so many members behind this connection.
+    fn channel(
+        &self,
+        id: &str,
+        channel: Channel,
+        limit: usize,
+        after: Option<ConnId>,
+    ) -> impl Future<Output = Result<ChannelInfo, ApiError>> + Send;
+    /// Kept messages, the oldest first. They are what they were at the time of the call.
+    fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError>;
     /// The open connections of a gateway.
     fn connections(
         &self,
         id: &str,
+        ask: ConnectionsAsk,
     ) -> impl Future<Output = Result<Vec<ConnectionInfo>, ApiError>> + Send;
     /// One connection.
     fn connection(

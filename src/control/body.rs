@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::api::{ApiError, ErrorBody, ErrorCode, MAX_STRUCT};
+use crate::control::frames::FramesBody;
 use crate::control::results::ResultsBody;
 
 /// Bytes of request bodies that may be held at a time, over all requests: past it, 429.
@@ -35,6 +36,8 @@ pub(super) enum ReplyBody {
     Full(Bytes),
     /// The results of an NDJSON stream as they come.
     Results(ResultsBody),
+    /// Kept messages.
+    Frames(FramesBody),
 }
 
 impl Body for ReplyBody {
@@ -49,17 +52,22 @@ impl Body for ReplyBody {
             ReplyBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             ReplyBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             ReplyBody::Results(results) => results.poll(cx),
+            ReplyBody::Frames(frames) => frames.next_piece(),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, ReplyBody::Full(bytes) if bytes.is_empty())
+        match self {
+            ReplyBody::Full(bytes) => bytes.is_empty(),
+            ReplyBody::Results(_) => false,
+            ReplyBody::Frames(frames) => frames.is_at_end(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Results(_) => SizeHint::default(),
+            ReplyBody::Results(_) | ReplyBody::Frames(_) => SizeHint::default(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! [`bind`] takes the address and writes the file in which clients find URL and token
 //! ([`crate::api::file`]); [`Bound::run`] accepts connections, bounded in number and time; [`guard`]
 //! says who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `ndjson` and
-//! `results` handle streams of structs. Nothing here knows how gateways work.
+//! `results` handle streams of structs, `frames` those of kept messages; `lists` answers what is asked
+//! of connections, channels and history. Nothing here knows how gateways work.
 //!
 //! All of it runs on the control runtime. The table of connections and the results of a stream are
 //! behind locks that are never held across an await.
@@ -11,7 +12,9 @@
 pub mod backend;
 mod bind;
 mod body;
+mod frames;
 pub mod guard;
+mod lists;
 mod ndjson;
 mod publication;
 mod query;

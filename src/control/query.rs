@@ -3,10 +3,20 @@
 use percent_encoding::percent_decode_str;
 
 use crate::api::{ApiError, ErrorCode};
+use crate::listener::protocol::channel::Channel;
+use crate::listener::protocol::connid::ConnId;
+use crate::text::position::Since;
 use crate::ws::close;
 
 /// The parameters of a request, decoded.
-pub struct Query(Vec<(String, String)>);
+pub struct Query(Vec<Parameter>);
+
+struct Parameter {
+    key: String,
+    value: String,
+    /// The value where `+` stands for itself: names of channels may have one, and no space.
+    name: String,
+}
 
 impl Query {
     /// Takes a query apart.
@@ -16,7 +26,11 @@ impl Query {
     pub fn parse(query: &str) -> Result<Query, ApiError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
+            Some(Parameter {
+                key: decode(&key.replace('+', " "))?,
+                value: decode(&value.replace('+', " "))?,
+                name: decode(value)?,
+            })
         });
         pairs.collect::<Option<_>>().map(Query).ok_or_else(|| {
             ApiError::new(ErrorCode::BadRequest, "the query is not well percent-encoded")
@@ -25,7 +39,12 @@ impl Query {
 
     /// The first value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.0.iter().find(|p| p.key == key).map(|p| p.value.as_str())
+    }
+
+    /// The values of a key as names.
+    fn names<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |p| p.key == key).map(|p| p.name.as_str())
     }
 
     fn bad(key: &str, value: &str, want: &str) -> ApiError {
@@ -84,6 +103,83 @@ impl Query {
         };
         Ok((code, self.get("reason").unwrap_or_default()))
     }
+
+    /// How many are listed at most.
+    ///
+    /// # Errors
+    /// It is not a number.
+    pub fn limit(&self) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.get("limit") else { return Ok(None) };
+        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !is_number {
+            return Err(Query::bad("limit", text, "a whole number"));
+        }
+        // One that is out of range is above any list.
+        Ok(Some(text.parse().unwrap_or(usize::MAX)))
+    }
+
+    /// The connection behind which a list goes on; an empty value is none.
+    ///
+    /// # Errors
+    /// It is not the name of a connection.
+    pub fn after_connection(&self) -> Result<Option<ConnId>, ApiError> {
+        let after = self.get("after").filter(|text| !text.is_empty());
+        after
+            .map(|text| {
+                let want = "the name of a connection, such as k3";
+                ConnId::parse(text).ok_or_else(|| Query::bad("after", text, want))
+            })
+            .transpose()
+    }
+
+    /// The channel behind which a list goes on; an empty value is none.
+    ///
+    /// # Errors
+    /// It is not the name of a channel.
+    pub fn after_channel(&self) -> Result<Option<&str>, ApiError> {
+        let after = self.names("after").next().filter(|name| !name.is_empty());
+        after.map(|name| channel("after", name).map(|_| name)).transpose()
+    }
+
+    /// What the names of channels start with.
+    pub fn prefix(&self) -> &str {
+        self.names("prefix").next().unwrap_or_default()
+    }
+
+    /// The channels that are named, in their order.
+    ///
+    /// # Errors
+    /// One is not the name of a channel.
+    pub fn channels(&self) -> Result<Vec<Channel>, ApiError> {
+        self.names("channel").map(|name| channel("channel", name)).collect()
+    }
+
+    /// The one channel that is named.
+    ///
+    /// # Errors
+    /// It is not the name of a channel, or there are several.
+    pub fn channel(&self) -> Result<Option<Channel>, ApiError> {
+        let mut channels = self.channels()?;
+        if channels.len() > 1 {
+            let text = "?channel= may be given once here";
+            return Err(ApiError::new(ErrorCode::BadRequest, text));
+        }
+        Ok(channels.pop())
+    }
+
+    /// From where on messages are asked for.
+    ///
+    /// # Errors
+    /// It is none of what [`Since`] reads.
+    pub fn since(&self) -> Result<Option<Since>, ApiError> {
+        let since = self.get("since").map(Since::parse).transpose();
+        since.map_err(|why| ApiError::new(ErrorCode::BadRequest, why))
+    }
+}
+
+fn channel(key: &str, name: &str) -> Result<Channel, ApiError> {
+    let want = "a channel's name has 1 to 200 characters of A-Za-z0-9._:/@+-";
+    Channel::parse(name).ok_or_else(|| Query::bad(key, name, want))
 }
 
 /// Percent-decoding; `None` where a `%` has no two hexadecimal digits behind it, or the result is
@@ -122,5 +218,39 @@ mod tests {
         {
             assert!(Query::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lists_and_their_pages() {
+        let query = Query::parse("limit=2&after=k3&channel=a%2Fb&channel=a+b&since=5m").unwrap();
+        assert_eq!(query.limit().unwrap(), Some(2));
+        assert_eq!(query.after_connection().unwrap(), ConnId::parse("k3"));
+        assert_eq!(query.after_channel().unwrap(), Some("k3"));
+        let channels = query.channels().unwrap();
+        assert_eq!(channels.iter().map(Channel::as_str).collect::<Vec<_>>(), ["a/b", "a+b"]);
+        assert_eq!(query.since().unwrap(), Since::parse("5m").ok());
+        assert!(query.channel().is_err(), "two of them");
+
+        let query = Query::parse("limit=99999999999999999999999&after=&prefix=a+&x=y").unwrap();
+        assert_eq!(query.limit().unwrap(), Some(usize::MAX));
+        assert_eq!(
+            (query.after_connection().unwrap(), query.after_channel().unwrap()),
+            (None, None)
+        );
+        assert_eq!((query.prefix(), query.channel().unwrap()), ("a+", None));
+
+        for bad in
+            ["limit=", "limit=-1", "limit=x", "after=k", "channel=", "channel=a%20b", "since="]
+        {
+            let query = Query::parse(bad).unwrap();
+            let all = [
+                query.limit().err(),
+                query.after_connection().err(),
+                query.channels().err(),
+                query.since().err(),
+            ];
+            assert_eq!(all.into_iter().flatten().count(), 1, "{bad}");
+        }
+        assert!(Query::parse("after=a%20").unwrap().after_channel().is_err());
     }
 }

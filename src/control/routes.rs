@@ -21,12 +21,12 @@ use crate::control::backend::Backend;
 use crate::control::body;
 use crate::control::body::{Budget, Reply, ReplyBody};
 use crate::control::guard::Guard;
+use crate::control::lists;
 use crate::control::ndjson;
 use crate::control::query::{Query, decode};
 use crate::control::results;
 use crate::control::results::Results;
 use crate::listener::protocol::push::Push;
-use crate::ws::close;
 
 /// What all requests of one control port share.
 pub(crate) struct Api<B> {
@@ -144,7 +144,14 @@ impl<B: Backend> Api<B> {
                 return self.messages(parts, &query, name(id), request, busy).await;
             }
             ["v1", "gateways", id, "connections", rest @ ..] if rest.len() <= 1 => {
-                return self.connections(parts, &query, &name(id), rest.first()).await;
+                let conn = rest.first().copied();
+                lists::connections(&**backend, parts, &query, &name(id), conn).await?
+            }
+            ["v1", "gateways", id, "channels", rest @ ..] => {
+                lists::channels(&**backend, parts, &query, &name(id), rest).await?
+            }
+            ["v1", "gateways", id, "history"] => {
+                lists::history(&**backend, parts, &query, &name(id), busy)?
             }
             ["v1", "gateways", id, verb @ ("start" | "stop" | "restart")] if posts => {
                 let verb = match *verb {
@@ -163,30 +170,6 @@ impl<B: Backend> Api<B> {
                 let message = format!("the API has no path {path}; it starts at /v1/gateways");
                 return Err(ApiError::new(ErrorCode::NotFound, message));
             }
-        };
-        Ok(Answer::Done(reply))
-    }
-
-    /// Lists the connections of a gateway, or shows or closes one of them.
-    async fn connections(
-        &self,
-        parts: &Parts,
-        query: &Query,
-        id: &str,
-        conn: Option<&&str>,
-    ) -> Result<Answer, ApiError> {
-        let backend = &self.backend;
-        let reads = matches!(parts.method, Method::GET | Method::HEAD);
-        let reply = match conn {
-            None if reads => body::json(&backend.connections(id).await?),
-            None => return not_allowed(parts, "GET, HEAD"),
-            Some(conn) if reads => body::json(&backend.connection(id, conn).await?),
-            Some(conn) if parts.method == Method::DELETE => {
-                let (code, reason) = query.closing()?;
-                let reason = close::cut_reason(reason);
-                body::json(&backend.close_connection(id, conn, code, reason).await?)
-            }
-            Some(_) => return not_allowed(parts, "GET, HEAD, DELETE"),
         };
         Ok(Answer::Done(reply))
     }

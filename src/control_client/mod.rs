@@ -186,6 +186,18 @@ impl Client {
         Ok((writer, StreamReader { client: self, framing: None }))
     }
 
+    /// Asks for a response that may be long; it is read while it comes.
+    ///
+    /// # Errors
+    /// The connection is lost already.
+    pub fn download(mut self, path: &str) -> Result<StreamReader, Failure> {
+        let mut message = self.head("GET", path);
+        message.extend_from_slice(b"\r\n");
+        self.source.deadline = Some(self.deadline);
+        self.source.send(&message).map_err(|e| self.broken(&e))?;
+        Ok(StreamReader { client: self, framing: None })
+    }
+
     fn broken(&self, error: &io::Error) -> Failure {
         let endpoint = &self.target.endpoint;
         if is_timeout(error) {
@@ -229,14 +241,14 @@ impl StreamWriter {
     }
 }
 
-/// The reading end of a stream of structs.
+/// The reading end of a stream of structs, or of a long response.
 pub struct StreamReader {
     client: Client,
     framing: Option<Framing>,
 }
 
 impl StreamReader {
-    /// Appends what comes next of the results to `out`; false at their end. After `tick` without
+    /// Appends what comes next of the response to `out`; false at their end. After `tick` without
     /// anything, it comes back with nothing.
     ///
     /// # Errors

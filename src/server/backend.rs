@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::api::{ApiError, ConnectionInfo, GatewayStatus, Reloaded};
-use crate::control::backend::Backend;
+use crate::api::{ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, Reloaded};
+use crate::control::backend::{Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage};
+use crate::listener::protocol::channel::Channel;
+use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
 use crate::server::{PushReceipt, Server};
 
@@ -46,8 +48,30 @@ impl Backend for Server {
         Server::reload(self).await
     }
 
-    async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
-        Server::connections(self, id).await
+    fn channels(&self, id: &str, ask: &ChannelsAsk<'_>) -> Result<Vec<ChannelSummary>, ApiError> {
+        Server::channels(self, id, ask)
+    }
+
+    async fn channel(
+        &self,
+        id: &str,
+        channel: Channel,
+        limit: usize,
+        after: Option<ConnId>,
+    ) -> Result<ChannelInfo, ApiError> {
+        Server::channel(self, id, channel, limit, after).await
+    }
+
+    fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
+        Server::history(self, id, ask)
+    }
+
+    async fn connections(
+        &self,
+        id: &str,
+        ask: ConnectionsAsk,
+    ) -> Result<Vec<ConnectionInfo>, ApiError> {
+        Server::connections(self, id, ask).await
     }
 
     async fn connection(&self, id: &str, conn: &str) -> Result<ConnectionInfo, ApiError> {

@@ -5,16 +5,23 @@
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ConnectionInfo, ErrorCode};
+use crate::control::backend::ConnectionsAsk;
 use crate::gateway::msg::HubMsg;
 use crate::listener::connection::ConnectionRow;
 use crate::listener::op::{CloseReply, Op};
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::server::Server;
+use crate::server::channels::channels_of;
 use crate::ws::close;
 
 impl Server {
-    /// The open connections of a gateway.
-    pub(crate) async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
+    /// The open connections of a gateway, in the order of their names.
+    pub(crate) async fn connections(
+        &self,
+        id: &str,
+        ask: ConnectionsAsk,
+    ) -> Result<Vec<ConnectionInfo>, ApiError> {
         let gateway = self.find(id)?;
         let Some(running) = gateway.running() else { return Ok(Vec::new()) };
         let mut waits = Vec::new();
@@ -28,7 +35,13 @@ impl Server {
             // A shard that is gone has no connections.
             rows.append(&mut wait.await.unwrap_or_default());
         }
+        rows.retain(|row| {
+            let in_channel = |channel| channels_of(row).binary_search(channel).is_ok();
+            ask.after.is_none_or(|after| row.info.id > after)
+                && ask.channel.as_ref().is_none_or(in_channel)
+        });
         rows.sort_unstable_by_key(|row| row.info.id);
+        rows.truncate(ask.limit.unwrap_or(usize::MAX));
         Ok(rows.iter().filter_map(info).collect())
     }
 
@@ -92,5 +105,6 @@ fn info(row: &ConnectionRow) -> Option<ConnectionInfo> {
         path: serde_json::value::RawValue::from_string(row.info.path_json().to_owned()).ok()?,
         opened_at: humantime::format_rfc3339_millis(row.info.opened_at).to_string(),
         queued_bytes: row.queued as u64,
+        channels: channels_of(row).iter().map(Channel::to_string).collect(),
     })
 }

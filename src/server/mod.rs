@@ -1,12 +1,14 @@
 //! All gateways of one `serve`: their lifecycle and their status. `pushes` takes pushes in,
-//! `connections` lists and closes connections, `reload` reads the configuration again. [`gateway`],
-//! `starting`, `stopping` and `change` deal with one gateway, `backend` with the control port.
+//! `connections` lists and closes connections, `channels` shows channels and their history, `reload`
+//! reads the configuration again. [`gateway`], `starting`, `stopping` and `change` deal with one
+//! gateway, `backend` with the control port.
 //!
 //! All of it runs on the control runtime. The list of gateways is behind a lock that is never held across an
 //! await; whatever runs in the shards is asked by messages.
 
 mod backend;
 mod change;
+mod channels;
 mod connections;
 pub(crate) mod gateway;
 mod listener_host;

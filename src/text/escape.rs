@@ -33,6 +33,15 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The text on one line that can be read back: each backslash twice, each newline as `\n`. Other
+/// characters are as they are; for a terminal, [`escape`] comes on top.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\\', '\n']) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace('\\', r"\\").replace('\n', r"\n"))
+}
+
 /// Each line for itself; their ends stay.
 pub fn lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
@@ -68,6 +77,13 @@ mod tests {
         assert_eq!(escape("\x1b[31m\x7f\u{9b}"), "\\x1b[31m\\x7f\\x9b");
         assert_eq!(escape("x\u{202e}y\u{2028}"), "x\\u{202e}y\\u{2028}");
         assert_eq!(lines("a\x1b\n  b\r\n"), "a\\x1b\n  b\\r\n");
+    }
+
+    #[test]
+    fn a_text_on_one_line_can_be_read_back() {
+        assert_eq!(one_line("plain \t ünïcode"), "plain \t ünïcode");
+        assert_eq!(one_line("a\nb\\n"), r"a\nb\\n");
+        assert_eq!(escape(&one_line("a\n\u{1b}")), r"a\n\x1b");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod channels;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -19,11 +21,13 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wsgw::api::file::ControlFile;
 use wsgw::api::{
-    ApiError, ConnectionInfo, ErrorCode, GatewayState, GatewayStatus, ListenerState, PushOutcome,
-    Reloaded,
+    ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, ErrorCode, GatewayState, GatewayStatus,
+    ListenerState, PushOutcome, Reloaded,
 };
 use wsgw::config::settings::{ControlListen, ControlSettings};
-use wsgw::control::backend::Backend;
+use wsgw::control::backend::{Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage};
+use wsgw::listener::protocol::channel::Channel;
+use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::push::Push;
 
 /// Nothing that these tests wait for takes longer, but on a machine that is overwhelmed.
@@ -144,6 +148,7 @@ fn info(conn: &str) -> ConnectionInfo {
         path: serde_json::value::to_raw_value("/chat\u{1b}").unwrap(),
         opened_at: "2026-11-24T12:00:00Z".to_owned(),
         queued_bytes: 9,
+        channels: channels::of(conn),
     }
 }
 
@@ -233,9 +238,37 @@ impl Backend for Fake {
         Ok(Reloaded { gateways: self.gateways(), notice: Some("needs a new serve".to_owned()) })
     }
 
-    async fn connections(&self, id: &str) -> Result<Vec<ConnectionInfo>, ApiError> {
+    fn channels(&self, id: &str, ask: &ChannelsAsk<'_>) -> Result<Vec<ChannelSummary>, ApiError> {
+        self.status(id)?;
+        Ok(if id == "chat" { channels::list(ask) } else { Vec::new() })
+    }
+
+    async fn channel(
+        &self,
+        id: &str,
+        channel: Channel,
+        limit: usize,
+        after: Option<ConnId>,
+    ) -> Result<ChannelInfo, ApiError> {
+        self.status(id)?;
+        channels::one(&channel, limit, after)
+    }
+
+    fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
+        self.status(id)?;
+        match id {
+            "chat" => channels::history(ask),
+            _ => Err(ApiError::new(ErrorCode::NoHistory, "nothing is kept")),
+        }
+    }
+
+    async fn connections(
+        &self,
+        id: &str,
+        ask: ConnectionsAsk,
+    ) -> Result<Vec<ConnectionInfo>, ApiError> {
         match self.status(id)?.state {
-            GatewayState::Running => Ok(vec![info("k1"), info("k2")]),
+            GatewayState::Running => Ok(channels::page(vec![info("k1"), info("k2")], &ask)),
             _ => Err(ApiError::new(ErrorCode::NotRunning, "stopped")),
         }
     }

@@ -6,10 +6,10 @@ mod stream;
 use std::time::Duration;
 
 use crate::api::endpoint::Endpoint;
-use crate::api::{ApiError, GatewayState, GatewayStatus, MAX_STRUCT, PushOutcome, read_result};
+use crate::api::{ApiError, MAX_STRUCT, PushOutcome, read_result};
 use crate::cli::SendArgs;
 use crate::commands::control;
-use crate::commands::control::{read, seconds, segment};
+use crate::commands::control::{channel, only_gateway, seconds, segment};
 use crate::commands::output::{print, print_json};
 use crate::commands::send::input::Payload;
 use crate::control_client::Client;
@@ -24,6 +24,9 @@ use crate::text::escape::escape;
 pub(crate) fn run(args: &SendArgs) -> Result<u8, Failure> {
     if args.message.as_deref().is_some_and(|m| m != "-") && (args.lines || args.binary) {
         return Err(Failure::usage("--lines and --binary read stdin; they take no MESSAGE"));
+    }
+    for name in &args.channel {
+        channel(name)?;
     }
     let retry = match &args.retry {
         Some(text) => seconds("--retry", text)?,
@@ -115,7 +118,7 @@ fn build(args: &SendArgs) -> Result<Vec<u8>, Failure> {
 fn from_data(args: &SendArgs, data: &str) -> Result<Vec<u8>, Failure> {
     let Members(members) = serde_json::from_str::<Members<'_>>(data)
         .map_err(|e| Failure::usage(format!("--data is not a JSON object: {e}")))?;
-    for (key, given) in [("connections", &args.to), ("except", &args.except)] {
+    for (key, given) in flags(args) {
         if !given.is_empty() && members.iter().any(|(k, _)| k == key) {
             return Err(Failure::usage(format!("--data has {key:?} already; leave the flag out")));
         }
@@ -130,10 +133,15 @@ fn from_data(args: &SendArgs, data: &str) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
+/// The keys that say whom a struct is for, with the flags that set them.
+fn flags(args: &SendArgs) -> [(&'static str, &Vec<String>); 3] {
+    [("connections", &args.to), ("except", &args.except), ("channel", &args.channel)]
+}
+
 /// The end of each struct: whom it is for, and the brace.
 fn targets(args: &SendArgs) -> Vec<u8> {
     let mut out = Vec::new();
-    for (key, names) in [("connections", &args.to), ("except", &args.except)] {
+    for (key, names) in flags(args) {
         if names.is_empty() {
             continue;
         }
@@ -154,7 +162,7 @@ fn messages_path(client: &mut Client, args: &SendArgs, each: bool) -> Result<Str
         (Some(id), _) => id.trim().to_ascii_lowercase(),
         // A listener that names none means its own.
         (None, Some(own)) => own.clone(),
-        (None, None) => only_gateway(client)?,
+        (None, None) => only_gateway(client, "choose one with -g")?,
     };
     // The listener cannot answer an event while it waits for this command to end.
     let skip_hook = args.no_hook || own.as_deref() == Some(&id);
@@ -173,27 +181,5 @@ fn own_gateway(endpoint: &Endpoint) -> Result<Option<String>, Failure> {
     match env_text("WSGW_CONTROL")? {
         Some(url) if Endpoint::parse(&url).as_ref() != Ok(endpoint) => Ok(None),
         _ => Ok(Some(id.trim().to_ascii_lowercase())),
-    }
-}
-
-fn only_gateway(client: &mut Client) -> Result<String, Failure> {
-    let list: Vec<GatewayStatus> = read(&client.call("GET", "/v1/gateways", None)?)?;
-    let running: Vec<&GatewayStatus> =
-        list.iter().filter(|g| g.state == GatewayState::Running).collect();
-    let ids =
-        |list: &[&GatewayStatus]| list.iter().map(|g| g.id.as_str()).collect::<Vec<_>>().join(", ");
-    match (running.as_slice(), list.as_slice()) {
-        ([one], _) => Ok(one.id.clone()),
-        // It does not run; the control port's error says why.
-        ([], [one]) => Ok(one.id.clone()),
-        ([], []) => Err(Failure::new(exit::NO_GATEWAY, "this `wsgw serve` has no gateway")),
-        ([], _) => Err(Failure::new(
-            exit::NO_GATEWAY,
-            format!("no gateway runs; known: {}", ids(&list.iter().collect::<Vec<_>>())),
-        )),
-        (several, _) => Err(Failure::usage(format!(
-            "several gateways run; choose one with -g: {}",
-            ids(several)
-        ))),
     }
 }

@@ -1,0 +1,114 @@
+//! `wsgw connections`.
+
+use std::time::{Duration, SystemTime};
+
+use crate::api::ConnectionInfo;
+use crate::cli::ConnectionsArgs;
+use crate::commands::control;
+use crate::commands::control::{channel, read, segment, with_question_mark};
+use crate::commands::lists::Lists;
+use crate::commands::output::{print, table};
+use crate::error::{Failure, exit};
+use crate::listener::protocol::connid::ConnId;
+use crate::text::escape::escape;
+
+/// `wsgw connections [ID]`. Those of all gateways have a key `gateway` each.
+pub(super) fn run(args: &ConnectionsArgs) -> Result<u8, Failure> {
+    let mut query = Vec::new();
+    if let Some(name) = &args.channel {
+        query.push(format!("channel={}", segment(channel(name)?)));
+    }
+    if let Some(limit) = args.limit {
+        query.push(format!("limit={limit}"));
+    }
+    if let Some(after) = &args.after {
+        if ConnId::parse(after).is_none() {
+            let text = format!("--after {after:?} is not the name of a connection, such as k3");
+            return Err(Failure::usage(text));
+        }
+        query.push(format!("after={after}"));
+    }
+    let query = with_question_mark(&query);
+    let mut client = control::open(&args.control, Duration::ZERO)?;
+    let path = |id: &str| format!("/v1/gateways/{}/connections{query}", segment(id));
+    let lists = Lists::fetch(&mut client, args.id.as_deref(), path)?;
+    if args.json {
+        lists.print_json()?;
+        return Ok(exit::OK);
+    }
+    let mut rows = Vec::new();
+    let now = SystemTime::now();
+    for (gateway, body) in &lists.of {
+        let list: Vec<ConnectionInfo> = read(body)?;
+        rows.extend(list.iter().map(|connection| row(gateway, connection, now)));
+    }
+    print(&connections_table(&rows))?;
+    Ok(exit::OK)
+}
+
+fn row(gateway: &str, connection: &ConnectionInfo, now: SystemTime) -> Vec<String> {
+    vec![
+        gateway.to_owned(),
+        connection.conn.clone(),
+        escape(&connection.remote).into_owned(),
+        age(&connection.opened_at, now),
+        connection.queued_bytes.to_string(),
+        escape(&connection.path_text()).into_owned(),
+        escape(&connection.channels.join(" ")).into_owned(),
+    ]
+}
+
+fn connections_table(rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return "no connections\n".to_owned();
+    }
+    table(&["GATEWAY", "CONN", "REMOTE", ">AGE", ">QUEUED", "PATH", "CHANNELS"], rows)
+}
+
+/// `3h12m`: the two largest units.
+fn age(opened_at: &str, now: SystemTime) -> String {
+    let Ok(opened) = humantime::parse_rfc3339_weak(opened_at) else {
+        return escape(opened_at).into_owned();
+    };
+    let seconds = now.duration_since(opened).unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        let now = humantime::parse_rfc3339("2026-11-24T12:00:00Z").unwrap();
+        for (opened, want) in [
+            ("2026-11-24T12:00:05Z", "0s"),
+            ("2026-11-24T11:59:59.5Z", "0s"),
+            ("2026-11-24T11:58:57.123456Z", "1m2s"),
+            ("2026-11-24T09:30:00Z", "2h30m"),
+            ("2026-11-20T11:00:00Z", "4d1h"),
+            ("soon\u{1b}", "soon\\x1b"),
+        ] {
+            assert_eq!(age(opened, now), want);
+        }
+    }
+
+    #[test]
+    fn what_a_client_chose_is_escaped() {
+        let connection = ConnectionInfo {
+            conn: "k3".into(),
+            remote: "127.0.0.1:5".into(),
+            path: serde_json::value::to_raw_value("/\u{1b}[2J").unwrap(),
+            opened_at: "2026-11-24T12:00:00Z".into(),
+            queued_bytes: 0,
+            channels: vec!["room1".into()],
+        };
+        let text = connections_table(&[row("chat", &connection, SystemTime::UNIX_EPOCH)]);
+        assert!(!text.contains('\u{1b}') && text.contains(r"/\x1b[2J"), "{text}");
+    }
+}

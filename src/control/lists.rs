@@ -1,0 +1,94 @@
+//! The requests that list what a gateway holds: connections, channels, kept messages.
+
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+
+use crate::api::{ApiError, CHANNELS_LISTED, ErrorCode};
+use crate::control::backend::{Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk};
+use crate::control::body;
+use crate::control::body::{Reply, ReplyBody};
+use crate::control::frames::FramesBody;
+use crate::control::query::Query;
+use crate::listener::protocol::channel::Channel;
+use crate::ws::close;
+
+/// Lists the connections of a gateway, or shows or closes one of them.
+pub(super) async fn connections(
+    backend: &impl Backend,
+    parts: &Parts,
+    query: &Query,
+    id: &str,
+    conn: Option<&str>,
+) -> Result<Reply, ApiError> {
+    Ok(match conn {
+        None if reads(parts) => {
+            let ask = ConnectionsAsk {
+                channel: query.channel()?,
+                after: query.after_connection()?,
+                limit: query.limit()?,
+            };
+            body::json(&backend.connections(id, ask).await?)
+        }
+        None => not_allowed(parts, "GET, HEAD"),
+        Some(conn) if reads(parts) => body::json(&backend.connection(id, conn).await?),
+        Some(conn) if parts.method == Method::DELETE => {
+            let (code, reason) = query.closing()?;
+            let reason = close::cut_reason(reason);
+            body::json(&backend.close_connection(id, conn, code, reason).await?)
+        }
+        Some(_) => not_allowed(parts, "GET, HEAD, DELETE"),
+    })
+}
+
+/// Lists the channels of a gateway, or shows one of them. A name may have slashes, encoded or as
+/// they are, so it may be several segments of the path.
+pub(super) async fn channels(
+    backend: &impl Backend,
+    parts: &Parts,
+    query: &Query,
+    id: &str,
+    name: &[&str],
+) -> Result<Reply, ApiError> {
+    if !reads(parts) {
+        return Ok(not_allowed(parts, "GET, HEAD"));
+    }
+    let limit = query.limit()?.unwrap_or(CHANNELS_LISTED);
+    if name.is_empty() {
+        let ask = ChannelsAsk { prefix: query.prefix(), after: query.after_channel()?, limit };
+        return Ok(body::json(&backend.channels(id, &ask)?));
+    }
+    let name = name.join("/");
+    let channel = Channel::parse(&name).ok_or_else(|| {
+        let text = format!(
+            "{name:?} cannot be a channel's name, which has 1 to 200 characters of A-Za-z0-9._:/@+-"
+        );
+        ApiError::new(ErrorCode::BadRequest, text)
+    })?;
+    let after = query.after_connection()?;
+    Ok(body::json(&backend.channel(id, channel, limit, after).await?))
+}
+
+/// Sends kept messages. `busy` marks the connection as busy until they are sent.
+pub(super) fn history(
+    backend: &impl Backend,
+    parts: &Parts,
+    query: &Query,
+    id: &str,
+    busy: impl Send + Sync + 'static,
+) -> Result<Reply, ApiError> {
+    if !reads(parts) {
+        return Ok(not_allowed(parts, "GET, HEAD"));
+    }
+    let ask =
+        HistoryAsk { channels: query.channels()?, since: query.since()?, limit: query.limit()? };
+    let frames = FramesBody::new(backend.history(id, &ask)?, busy);
+    Ok(body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Frames(frames)))
+}
+
+fn reads(parts: &Parts) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD)
+}
+
+fn not_allowed(parts: &Parts, allow: &'static str) -> Reply {
+    body::method_not_allowed(&parts.method, parts.uri.path(), allow)
+}
