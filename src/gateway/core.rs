@@ -4,6 +4,7 @@
 //! An inbox is a vector under a lock that is held for a push or a swap alone; a wake-up is sent only
 //! when the shard has not been woken already.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use mio::Waker;
 use parking_lot::Mutex;
 
+use crate::gateway::kept::History;
 use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
 use crate::gateway::shared::Shared;
 use crate::listener::op::{Delivery, Op};
@@ -140,51 +142,78 @@ impl Core {
     // ---- operations ----------------------------------------------------------------------
 
     /// Hands an operation to every shard concerned, in one order for all of them.
-    pub fn submit(&self, gateway: &Shared, op: Op) {
+    pub fn submit(&self, gateway: &Arc<Shared>, op: Op) {
+        if let Op::Deliver(delivery) = &op {
+            let shards = self.shards_of(delivery);
+            if shards.is_empty() {
+                return;
+            }
+            gateway.pressure.frames_added(shards.len());
+        }
+        let order = gateway.order();
+        let Some(op) = order.put(gateway, op, self.shards() > 1) else { return };
+        let unordered = self.shards() == 1;
+        self.hand_to_shards(gateway, op, if unordered { HubMsg::Unordered } else { HubMsg::Op });
+        drop(order);
+    }
+
+    /// Hands out an operation that has its place in the order.
+    pub(super) fn hand_out(&self, gateway: &Shared, op: Op) {
+        let _order = gateway.order();
+        self.hand_to_shards(gateway, op, HubMsg::Op);
+    }
+
+    /// The shards that have part in a delivery.
+    fn shards_of(&self, delivery: &Delivery) -> Range<usize> {
+        // With a report every shard has to say what came of it.
+        match (&delivery.to, &delivery.report) {
+            (Recipients::Only(conns), None) if conns.is_empty() => 0..0,
+            (Recipients::Only(conns), None) if conns.len() == 1 => {
+                let shard = self.shard_of(conns[0]);
+                shard..shard + 1
+            }
+            _ => 0..self.shards(),
+        }
+    }
+
+    /// The caller holds the gateway's order.
+    fn hand_to_shards(&self, gateway: &Shared, op: Op, wrap: fn(Op) -> HubMsg) {
         match op {
-            Op::Deliver(delivery) => self.deliver(gateway, delivery),
+            Op::Deliver(delivery) => {
+                let mut shards = self.shards_of(&delivery);
+                let Some(last) = shards.next_back() else { return };
+                for shard in shards {
+                    self.post_hub(shard, gateway, wrap(Op::Deliver(delivery.share())));
+                }
+                self.post_hub(last, gateway, wrap(Op::Deliver(delivery)));
+            }
             Op::Close { conn, .. } | Op::Finish { conn } => {
-                self.post_hub(self.shard_of(conn), gateway, HubMsg::Op(op));
+                self.post_hub(self.shard_of(conn), gateway, wrap(op));
             }
-            Op::Enter(ref entry) => {
-                self.post_hub(self.shard_of(entry.conn), gateway, HubMsg::Op(op));
+            Op::Membership(change) => {
+                let shard = self.shard_of(change.conn);
+                self.post_hub(shard, gateway, wrap(Op::Membership(change)));
             }
-            Op::Membership(ref change) => {
-                self.post_hub(self.shard_of(change.conn), gateway, HubMsg::Op(op));
+            Op::Presence(presence) => {
+                self.post_all(gateway, || wrap(Op::Presence(presence.clone())));
             }
             Op::Members(report) => {
-                let _order = gateway.order();
-                self.post_all(gateway, || HubMsg::Op(Op::Members(Arc::clone(&report))));
+                self.post_all(gateway, || wrap(Op::Members(Arc::clone(&report))));
             }
-            Op::CloseAll { closing } => {
-                let _order = gateway.order();
-                self.post_all(gateway, || HubMsg::Op(Op::CloseAll { closing }));
-            }
+            Op::CloseAll { closing } => self.post_all(gateway, || wrap(Op::CloseAll { closing })),
             Op::CloseShare { closing, parts } => {
-                self.post_all(gateway, || HubMsg::Op(Op::CloseShare { closing, parts }));
+                self.post_all(gateway, || wrap(Op::CloseShare { closing, parts }));
             }
         }
     }
 
-    fn deliver(&self, gateway: &Shared, delivery: Delivery) {
-        // With a report every shard has to say what came of it.
-        if let (Recipients::Only(conns), None) = (&delivery.to, &delivery.report) {
-            match conns[..] {
-                [] => return,
-                [conn] => {
-                    gateway.pressure.frames_added(1);
-                    let _order = gateway.order();
-                    let shard = self.shard_of(conn);
-                    return self.post_hub(shard, gateway, HubMsg::Op(Op::Deliver(delivery)));
-                }
-                _ => {}
-            }
-        }
-        gateway.pressure.frames_added(self.shards());
-        let _order = gateway.order();
-        for shard in 1..self.shards() {
-            self.post_hub(shard, gateway, HubMsg::Op(Op::Deliver(delivery.share())));
-        }
-        self.post_hub(0, gateway, HubMsg::Op(Op::Deliver(delivery)));
+    /// The history that messages are kept in from now on; `None` for none.
+    pub fn set_history(&self, gateway: &Shared, history: Option<Arc<History>>) {
+        let newest = history.as_ref().map(|history| history.position());
+        let mut order = gateway.order();
+        gateway.keeps.store(history.is_some(), Ordering::Relaxed);
+        order.history = history;
+        // Under the same lock: what is numbered after this comes behind it on every shard.
+        self.post_all(gateway, || HubMsg::History(newest));
     }
 }

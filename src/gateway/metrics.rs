@@ -31,6 +31,24 @@ metrics::metrics! {
         pub deliveries_dropped: Counter = "wsgw_deliveries_dropped_total",
         /// Connections closed as slow consumers.
         pub slow_consumers: Counter = "wsgw_slow_consumers_total",
+        /// Channels that have members.
+        pub channels: Gauge = "wsgw_channels",
+        /// Members of channels; a connection counts once for each of its channels.
+        pub members: Gauge = "wsgw_channel_members",
+        /// Times that a connection became a member of a channel.
+        pub joins: Counter = "wsgw_channel_joins_total",
+        /// Clients that came with a position, by result.
+        pub resumes: Labelled = "wsgw_resumes_total" by "result",
+        /// Messages in the history.
+        pub history_messages: Gauge = "wsgw_history_messages",
+        /// Bytes of the messages in the history.
+        pub history_bytes: Gauge = "wsgw_history_bytes",
+        /// Age of the oldest message in the history, in seconds.
+        pub history_age: Gauge = "wsgw_history_oldest_seconds",
+        /// Messages that left the history because of its limits.
+        pub history_evicted: Counter = "wsgw_history_evictions_total",
+        /// Messages that were sent without a position because the history's file could not be written.
+        pub history_unwritten: Counter = "wsgw_history_unwritten_total",
         /// Events that wait for the listener.
         pub queued: Gauge = "wsgw_listener_queue_events",
         with

@@ -10,12 +10,15 @@
 // `pressure` takes its atomics from here, so that its test can give it others.
 use std::sync::atomic;
 
+pub mod channels;
 pub(crate) mod context;
 pub(crate) mod core;
 pub mod engine;
+pub(crate) mod frames;
 pub mod history;
 pub(crate) mod hub;
 pub(crate) mod io;
+pub mod kept;
 pub mod metrics;
 pub(crate) mod msg;
 pub(crate) mod occupancy;
@@ -24,5 +27,6 @@ pub(crate) mod primary;
 pub(crate) mod shard;
 pub(crate) mod shared;
 pub(crate) mod time;
+pub mod writer;
 
 pub use hub::admission;

@@ -14,6 +14,7 @@ use crate::listener::membership::LeaveReason;
 use crate::listener::op::Op;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
+use crate::text::position::Position;
 use crate::ws::payload::Payload;
 
 /// A message to a shard.
@@ -30,6 +31,10 @@ pub enum Msg {
 pub enum HubMsg {
     /// Carry out this shard's part of an operation, in the order of arrival.
     Op(Op),
+    /// The same, without a place in the order yet: the only shard gives it one.
+    Unordered(Op),
+    /// The position of the newest message that was kept so far; `None` without a history.
+    History(Option<Position>),
     /// The gateway is gone.
     Remove,
     /// Its settings changed.

@@ -10,9 +10,13 @@ use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
 use crate::config::settings::GatewaySettings;
+use crate::gateway::channels::Channels;
+use crate::gateway::kept::History;
 use crate::gateway::metrics::Metrics;
+use crate::gateway::msg::HubMsg;
 use crate::gateway::occupancy::Occupancy;
 use crate::gateway::pressure::Pressure;
+use crate::listener::op::Op;
 use crate::listener::supervisor::Report;
 
 /// Where a gateway stands in the tables of the engine and its shards.
@@ -25,6 +29,30 @@ pub struct GatewaySlot {
     pub index: u32,
     /// How many gateways had this place before.
     pub generation: u32,
+}
+
+/// The one order of a gateway's operations.
+#[derive(Default)]
+pub(super) struct Order {
+    /// Where messages are kept.
+    pub(super) history: Option<Arc<History>>,
+}
+
+impl Order {
+    /// Gives an operation its place; `keeps` says whether a message is kept now. `None`: the writer
+    /// of the history hands it out.
+    pub(super) fn put(&self, gateway: &Arc<Shared>, mut op: Op, keeps: bool) -> Option<Op> {
+        let Some(history) = &self.history else { return Some(op) };
+        if let Some(writer) = history.writer() {
+            return writer.op(gateway, op);
+        }
+        if let Op::Deliver(delivery) = &mut op
+            && keeps
+        {
+            history.keep(delivery);
+        }
+        Some(op)
+    }
 }
 
 /// One gateway.
@@ -47,8 +75,12 @@ pub struct Shared {
     settings: RwLock<Arc<GatewaySettings>>,
     refusing: AtomicBool,
     stopping: AtomicBool,
-    /// Held while an operation goes to more than one shard, so that all see one order.
-    order: Mutex<()>,
+    /// The channels of all shards.
+    pub channels: Channels,
+    /// Whether messages are kept: for a look without the lock.
+    pub(super) keeps: AtomicBool,
+    /// Held while an operation is handed out, so that all shards see one order.
+    order: Mutex<Order>,
     reports: Mutex<mpsc::UnboundedSender<Report>>,
 }
 
@@ -73,7 +105,9 @@ impl Shared {
             settings: RwLock::new(settings),
             refusing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            order: Mutex::new(()),
+            channels: Channels::default(),
+            keeps: AtomicBool::new(false),
+            order: Mutex::default(),
             reports: Mutex::new(reports),
         }
     }
@@ -118,9 +152,38 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Held while an operation goes to more than one shard.
-    pub(super) fn order(&self) -> MutexGuard<'_, ()> {
+    /// Held while an operation is handed out.
+    pub(super) fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock()
+    }
+
+    /// The history; `None` if nothing is kept.
+    pub fn history(&self) -> Option<Arc<History>> {
+        if !self.keeps.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.order.lock().history.clone()
+    }
+
+    /// Gives an operation of the only shard its place in the order. `None`: it comes back by the
+    /// inbox, once it is written.
+    pub(super) fn put_in_order(self: &Arc<Self>, op: Op) -> Option<Op> {
+        if !self.keeps.load(Ordering::Relaxed) {
+            return Some(op);
+        }
+        self.order.lock().put(self, op, true)
+    }
+
+    /// Keeps a message to a shard behind the operations that are being written; it comes back if
+    /// none can be.
+    pub(super) fn put_behind_writes(self: &Arc<Self>, shard: usize, msg: HubMsg) -> Option<HubMsg> {
+        if !self.keeps.load(Ordering::Relaxed) {
+            return Some(msg);
+        }
+        match self.order.lock().history.as_deref().and_then(History::writer) {
+            Some(writer) => writer.msg(self, shard, msg),
+            None => Some(msg),
+        }
     }
 
     /// Tells the supervisor of the listener. It may be gone at the gateway's end.

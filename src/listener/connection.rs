@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 
 /// What is kept of a connection's request. Its shard and the exchange share it.
@@ -47,4 +48,6 @@ pub struct ConnectionRow {
     pub info: Arc<ConnInfo>,
     /// Bytes that wait for its socket.
     pub queued: usize,
+    /// Its channels, sorted.
+    pub channels: Vec<Channel>,
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::listener::connection::ConnectionRow;
@@ -38,11 +39,10 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
-    /// Take a new connection in: from here on it receives. It is a member of its first channels, and
-    /// gets its hello and what it missed in front of everything else.
-    Enter(Box<Entry>),
     /// Change the channels of a connection.
     Membership(Box<Membership>),
+    /// Tell a channel's members that another one came or went.
+    Presence(Box<Presence>),
     /// Collect the members of a channel.
     Members(Arc<MembersReport>),
     /// Close every connection that is open now.
@@ -59,18 +59,6 @@ pub enum Op {
     },
 }
 
-/// A connection that enters.
-pub struct Entry {
-    /// The connection.
-    pub conn: ConnId,
-    /// Its first channels, sorted.
-    pub channels: Box<[Channel]>,
-    /// What it asks to be sent of the history; `None` where it asks for nothing.
-    pub since: Option<Since>,
-    /// The number of the newest kept message in front of this operation.
-    pub newest: u64,
-}
-
 /// A change of a connection's channels. It leaves first, then it joins.
 pub struct Membership {
     /// The connection.
@@ -81,10 +69,21 @@ pub struct Membership {
     pub join: Vec<Channel>,
     /// What it is sent of the history of those that it joins.
     pub since: Option<Since>,
-    /// The number of the newest kept message in front of this operation.
-    pub newest: u64,
+    /// The position of the newest kept message in front of this operation.
+    pub newest: Option<Position>,
     /// Who is told what came of it.
     pub reply: Option<MembershipReply>,
+}
+
+/// A frame for those members of a channel that get frames.
+#[derive(Clone)]
+pub struct Presence {
+    /// The channel.
+    pub channel: Channel,
+    /// The member that it speaks of, which does not get it.
+    pub about: ConnId,
+    /// The WebSocket frame.
+    pub frame: Bytes,
 }
 
 /// A message and its recipients.

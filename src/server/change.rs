@@ -42,6 +42,9 @@ impl Gateway {
             (Arc::clone(&state.settings), state.running.clone(), state.phase)
         };
         let Some(running) = running else {
+            if new.history.is_none() {
+                self.keep_in(None, None);
+            }
             let same = *old == *new;
             let automatic = new.startup == Startup::Automatic;
             {
@@ -71,10 +74,15 @@ impl Gateway {
         }
         // The files may hold another certificate under the same names.
         let tls = tls_of(&new).map_err(failed)?;
+        let host = self.host()?;
+        let keeping = self.history_for(&new, &host).map_err(failed)?;
         if old.needs_new_listener(&new) {
             self.change_listener(&running, &new).await.map_err(failed)?;
         } else if *old != *new {
             self.apply(&running.shared, &new);
+        }
+        if old.history != new.history {
+            self.keep_in(keeping, Some((&running.shared, &host)));
         }
         running.shared.set_tls(tls);
         self.state().settings = new;

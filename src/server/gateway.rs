@@ -13,6 +13,7 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::server::Host;
+use crate::server::history::Keeping;
 use parking_lot::{Mutex, MutexGuard};
 
 /// What exists while a gateway runs.
@@ -66,6 +67,8 @@ pub(crate) struct Gateway {
     /// Its counters, from its first start on.
     pub(crate) metrics: Arc<Metrics>,
     state: Mutex<State>,
+    /// Its history, over restarts.
+    pub(super) keeping: Mutex<Option<Keeping>>,
     /// Held by the verb that has its turn.
     pub(super) verb: tokio::sync::Mutex<()>,
     host: Weak<Host>,
@@ -85,6 +88,7 @@ impl Gateway {
                 running: None,
                 acceptor: None,
             }),
+            keeping: Mutex::new(None),
             verb: tokio::sync::Mutex::new(()),
             host: Arc::downgrade(host),
         })

@@ -11,6 +11,7 @@ mod change;
 mod channels;
 mod connections;
 pub(crate) mod gateway;
+pub(crate) mod history;
 mod listener_host;
 mod pushes;
 mod reload;
@@ -199,7 +200,9 @@ impl Server {
     /// Stops every gateway, all at once.
     pub(crate) async fn shut_down(&self) {
         self.host.stop.cancel();
-        reload::stop_all(self.all()).await;
+        let all = self.all();
+        reload::stop_all(all.clone()).await;
+        all.iter().for_each(|gateway| gateway.close_history());
     }
 
     /// Ends the waits of every stop that is under way or comes.
@@ -320,6 +323,7 @@ impl Server {
         let scrapes: Vec<Scrape<'_>> = all
             .iter()
             .map(|g| {
+                g.note_history();
                 let state = g.state();
                 let supervisor = state.running.as_ref().and_then(|r| r.supervisor.as_ref());
                 Scrape {

@@ -93,10 +93,13 @@ impl Gateway {
             taken: e.kind() == io::ErrorKind::AddrInUse,
             text: bind_error(&e, settings),
         })?;
+        let keeping = self.history_for(settings, &host).map_err(StartError::new)?;
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
         let metrics = Arc::clone(&self.metrics);
         let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
         shared.set_tls(tls);
+        // The listener may say something before there is a client.
+        self.keep_in(keeping, Some((&shared, &host)));
         let mut running = Running { shared, bound, supervisor: None };
         if settings.listener.is_some() {
             let context = host.supervisor_context(&running.shared);
@@ -127,6 +130,8 @@ impl Gateway {
         let Ok(host) = self.host() else { return };
         let shared = &running.shared;
         let copy = acceptor.try_clone().ok();
+        // Its predecessor may have kept messages until now.
+        host.engine.core().set_history(shared, self.history());
         host.engine.core().post_hub(shared.primary, shared, HubMsg::Accept(Some(acceptor)));
         let address = url(running.bound, settings.tls_cert.is_some());
         if let Some(supervisor) = &running.supervisor {

@@ -115,7 +115,7 @@ impl Gateway {
     async fn close_by_and_by(
         &self,
         host: &Host,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         closing: Closing,
         time: Duration,
     ) {
@@ -135,7 +135,7 @@ impl Gateway {
     async fn wait_empty(
         &self,
         host: &Host,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         time: Duration,
         cut: &CancellationToken,
     ) {

@@ -26,6 +26,8 @@ pub(crate) const RATE: Closing = (1008, "too many messages");
 pub(crate) const TOO_BIG: Closing = (1009, "message too big");
 /// `on-timeout = "close"`.
 pub(crate) const LISTENER_TIMEOUT: Closing = (1011, "no answer in time");
+/// A position that cannot be served, to a client that gets no frames.
+pub(crate) const NOT_RECOVERED: Closing = (4010, "not recovered");
 /// The listener failed for good.
 pub(crate) const LISTENER_FAILED: Closing = (1011, "listener failed");
 

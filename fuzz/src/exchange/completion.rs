@@ -78,7 +78,7 @@ impl Model {
                 Effect::Op(Op::Close { code, .. }) => {
                     assert_eq!((self.settings.on_timeout, code), (OnTimeout::Close, 1011));
                 }
-                Effect::Op(Op::Enter(_) | Op::Membership(_) | Op::Members(_)) => {}
+                Effect::Op(Op::Membership(_) | Op::Members(_) | Op::Presence(_)) => {}
                 Effect::Op(Op::Finish { .. } | Op::CloseAll { .. } | Op::CloseShare { .. }) => {
                     panic!("the exchange never makes this operation")
                 }

@@ -6,11 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::settings::{GatewaySettings, HeaderRule};
+use crate::gateway::hub::wishes;
+use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::event::{self, Subprotocol};
 use crate::listener::protocol::json;
 use crate::net::host::literal;
 use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
+use crate::text::position::Since;
 use crate::ws::handshake;
 use crate::ws::origin::may_connect;
 use crate::ws::request::Request;
@@ -52,6 +55,10 @@ pub struct Admitted {
     pub offers: Vec<String>,
     /// The one that the settings choose.
     pub chosen: Option<String>,
+    /// The channels that its URL asks for, sorted.
+    pub channels: Box<[Channel]>,
+    /// What it asks to be sent of the history.
+    pub since: Option<Since>,
     path: String,
     query: String,
     headers: Vec<(String, String)>,
@@ -61,7 +68,13 @@ pub struct Admitted {
 impl Admitted {
     /// What `onHandshake` says of it.
     pub fn asked_members(&self) -> Vec<u8> {
-        event::request_members(self.request(), Subprotocol::Offered(&self.offers))
+        let mut members =
+            event::request_members(self.request(), Subprotocol::Offered(&self.offers));
+        if !self.channels.is_empty() {
+            members.extend_from_slice(b",\"join\":");
+            push_names(&mut members, &self.channels);
+        }
+        members
     }
 
     /// What `onClientOpen` says of it, and how many bytes the path has in it as a JSON string.
@@ -179,6 +192,7 @@ fn admit(
             (ip, SocketAddr::new(ip, peer.port()).to_string())
         }
     };
+    let wishes = wishes::of(path, query, settings)?;
     let offers = request.tokens("sec-websocket-protocol");
     let chosen = match &settings.protocols {
         None => offers.first().cloned(),
@@ -189,6 +203,8 @@ fn admit(
         ip,
         remote,
         chosen,
+        channels: wishes.channels,
+        since: wishes.since,
         path: path.to_owned(),
         query: query.to_owned(),
         headers: kept_headers(&request.headers, &settings.headers),

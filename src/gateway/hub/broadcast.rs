@@ -1,54 +1,134 @@
 //! Takes a burst through the connections of a shard: with one system call for many sockets where the
 //! kernel allows it, else with one `send` for each.
 
+use std::collections::HashSet;
+
 use crate::gateway::context::Context;
 use crate::gateway::hub::Hub;
-use crate::gateway::hub::burst::{Burst, Outcome};
+use crate::gateway::hub::burst::{Burst, Encoding, Outcome, Pass, Targets};
 use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::hot::Takes;
 use crate::gateway::io::uring::Target;
+use crate::listener::op::Delivery;
+use crate::listener::protocol::connid::ConnId;
+use crate::listener::recipients::Recipients;
 
 impl Hub {
+    /// A message for several connections, with those behind it that go to the same.
+    pub(super) fn form_burst(&mut self, number: u64, delivery: Delivery) -> Burst {
+        let passes = self.passes(&delivery.to);
+        let for_members = matches!(delivery.to, Recipients::Members(_));
+        let alike = delivery.to.clone();
+        let fanout = &mut self.fanout;
+        let mut burst =
+            Burst::form(number, delivery, passes, |room| fanout.next_alike(&alike, room));
+        // Without an idle time-out nobody asks when a member got its last message.
+        let no_clock = for_members && self.settings.idle_timeout.is_zero();
+        burst.skips_clock = no_clock || !for_members && burst.is_for_all();
+        burst
+    }
+
+    /// The passes that a message takes, the last one first.
+    fn passes(&self, to: &Recipients) -> Vec<Pass> {
+        let Recipients::Members(target) = to else {
+            let all = |framed| Targets::All { framed };
+            let mut passes = vec![Pass { encoding: Encoding::Bare, targets: all(false) }];
+            if self.framed > 0 {
+                passes.push(Pass { encoding: Encoding::Framed(None), targets: all(true) });
+            }
+            return passes;
+        };
+        let hot = self.conns.hot();
+        let is_framed = |slot: u32| hot.get(slot as usize).is_some_and(|hot| hot.framed);
+        let mut seen = HashSet::new();
+        let mut bare = Vec::new();
+        let mut passes = Vec::new();
+        for channel in &target.channels {
+            let mut framed = Vec::new();
+            for &slot in self.rooms.members(channel) {
+                let is_new = target.channels.len() == 1 || seen.insert(slot);
+                if is_new && !self.is_among(slot, &target.except) {
+                    if is_framed(slot) { framed.push(slot) } else { bare.push(slot) }
+                }
+            }
+            if !framed.is_empty() {
+                let encoding = Encoding::Framed(Some(channel.clone()));
+                passes.push(Pass { encoding, targets: Targets::Slots(framed) });
+            }
+        }
+        passes.push(Pass { encoding: Encoding::Bare, targets: Targets::Slots(bare) });
+        passes
+    }
+
+    fn is_among(&self, slot: u32, conns: &[ConnId]) -> bool {
+        !conns.is_empty()
+            && self.conns.get(slot).is_some_and(|conn| conns.binary_search(&conn.id).is_ok())
+    }
+
     /// Takes a burst on through the connections.
     pub(super) fn run_burst(&mut self, mut burst: Burst, budget: &mut usize, ctx: &mut Context) {
-        let first = burst.first();
-        if burst.is_for_all() {
+        if burst.is_for_all() && matches!(burst.targets, Targets::All { .. }) {
             // In each of its turns: a timer may go off between two of them.
             self.fanout.note_broadcast(ctx.now);
         }
-        let batched = ctx.batches(self.conns.len(), &burst.bytes);
-        while burst.cursor < self.conns.hot().len() {
-            if *budget == 0 {
-                self.send_burst_batch(&mut burst, ctx);
+        loop {
+            let done = self.run_pass(&mut burst, budget, ctx);
+            self.send_burst_batch(&mut burst, ctx);
+            if !done {
                 return self.fanout.put_off(burst);
             }
-            let slot = burst.cursor as u32;
-            let hot = self.conns.hot()[burst.cursor];
+            if !burst.next_pass() {
+                return self.burst_sent(burst, ctx);
+            }
+        }
+    }
+
+    /// Takes a pass on through its connections; false if the turn is over first.
+    fn run_pass(&mut self, burst: &mut Burst, budget: &mut usize, ctx: &mut Context) -> bool {
+        let first = burst.first();
+        let targets = match &burst.targets {
+            Targets::All { .. } => self.conns.len(),
+            Targets::Slots(slots) => slots.len(),
+        };
+        let batched = ctx.batches(targets, &burst.bytes);
+        loop {
+            let (slot, framed) = match &burst.targets {
+                Targets::All { framed } if burst.cursor < self.conns.hot().len() => {
+                    (burst.cursor as u32, Some(*framed))
+                }
+                Targets::All { .. } => return true,
+                Targets::Slots(slots) => match slots.get(burst.cursor) {
+                    Some(slot) => (*slot, None),
+                    None => return true,
+                },
+            };
+            if *budget == 0 {
+                return false;
+            }
             burst.cursor += 1;
-            if hot.takes == Takes::Nothing {
+            let Some(&hot) = self.conns.hot().get(slot as usize) else { continue };
+            if hot.takes == Takes::Nothing || framed.is_some_and(|framed| hot.framed != framed) {
                 continue;
             }
             *budget -= 1;
             let whole = hot.takes != Takes::Queue
                 && hot.first_frame <= first
-                && (burst.is_for_all() || !self.is_special(slot, &burst));
+                && (burst.is_for_all() || !self.is_special(slot, burst));
             if !whole {
-                self.with(slot, ctx, |conn, lent| conn.queue_entries(&mut burst, 0, 0, lent));
+                self.with(slot, ctx, |conn, lent| conn.queue_entries(burst, 0, 0, lent));
             } else if batched && hot.takes == Takes::Socket {
                 if self.fanout.batch(Target { slot, fd: hot.fd }) {
-                    self.send_burst_batch(&mut burst, ctx);
+                    self.send_burst_batch(burst, ctx);
                 }
             } else {
                 self.with(slot, ctx, |conn, lent| {
                     match lent.ctx.write(&mut conn.stream, &burst.bytes) {
-                        Ok(n) => conn.took_of_burst(&mut burst, n, lent),
+                        Ok(n) => conn.took_of_burst(burst, n, lent),
                         Err(_) => conn.write_failed(lent),
                     }
                 });
             }
         }
-        self.send_burst_batch(&mut burst, ctx);
-        self.burst_sent(burst, ctx);
     }
 
     /// Whether some message of the burst is not for this connection.
@@ -61,7 +141,7 @@ impl Hub {
         let bytes = burst.bytes.clone();
         self.send_batch(&bytes, ctx, |hub, slot, took, ctx| match took {
             // What took all of it needs no look at the connection, which is four cache lines.
-            Ok(n) if n == bytes.len() && burst.is_for_all() => burst.took_whole(None, ctx),
+            Ok(n) if n == bytes.len() && burst.skips_clock => burst.took_whole(None, ctx),
             Ok(n) => hub.with(slot, ctx, |conn, lent| conn.took_of_burst(burst, n, lent)),
             Err(()) => hub.with(slot, ctx, Connection::write_failed),
         });
@@ -71,13 +151,13 @@ impl Hub {
     fn burst_sent(&mut self, burst: Burst, ctx: &mut Context) {
         let messages = burst.messages();
         let mut reports = Vec::new();
-        let (mut deliveries, mut bytes, mut drops) = (0, 0, 0);
+        let bytes = burst.bytes_out();
+        let (mut deliveries, mut drops) = (0, 0);
         for outcome in burst.outcomes() {
             let Outcome { from, bytes: size, delivered, dropped, report } = outcome;
             self.release(from, size, ctx);
             deliveries += delivered;
             drops += dropped;
-            bytes += delivered * size as u64;
             reports.extend(report.map(|report| (report, delivered, dropped)));
         }
         let metrics = &self.shared.metrics;

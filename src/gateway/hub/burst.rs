@@ -1,18 +1,25 @@
-//! A burst: consecutive messages for everybody on their way through the connections of a shard, with
-//! one `send` for each, or one system call for many.
+//! A burst: consecutive messages for the same connections on their way through a shard, with one
+//! `send` for each connection, or one system call for many.
+//!
+//! Connections that get other bytes of the same messages (bare bodies, or the frames of `wsgw.v1`)
+//! are gone through one group after the other: each group is a *pass*.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::gateway::context::Context;
+use crate::gateway::frames;
 use crate::gateway::hub::Lent;
 use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::flow::{Flow, stay};
 use crate::listener::op::Delivery;
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::DeliveryReport;
+use crate::text::position::Position;
+use crate::ws::payload::Payload;
 
 /// Bytes that a burst joins at most; a larger single message is a burst of its own.
 const BURST_BYTES: usize = 256 * 1024;
@@ -22,7 +29,8 @@ const BURST_MESSAGES: usize = 256;
 
 /// One message of a burst.
 struct Entry {
-    frame: Bytes,
+    payload: Payload,
+    at: Option<Position>,
     number: u64,
     from: Option<ConnId>,
     /// Who does not get it, sorted.
@@ -37,10 +45,12 @@ impl Entry {
     fn new(number: u64, delivery: Delivery) -> Entry {
         let except = match delivery.to {
             Recipients::AllBut(except) => Some(except),
+            // Members that do not get it are not among a pass's targets.
             Recipients::All | Recipients::Only(_) | Recipients::Members(_) => None,
         };
         Entry {
-            frame: delivery.payload.websocket().clone(),
+            payload: delivery.payload,
+            at: delivery.at,
             number,
             from: delivery.from,
             except,
@@ -57,6 +67,33 @@ impl Entry {
     }
 }
 
+/// What the recipients of a pass get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// Bare bodies.
+    Bare,
+    /// The frames of `wsgw.v1`, with this channel.
+    Framed(Option<Channel>),
+}
+
+/// Whom a pass goes to.
+#[derive(Debug)]
+pub(super) enum Targets {
+    /// All connections that get frames, or all that do not.
+    All {
+        /// Which of them.
+        framed: bool,
+    },
+    /// The connections in these slots.
+    Slots(Vec<u32>),
+}
+
+/// The recipients of a burst that get the same bytes.
+pub(super) struct Pass {
+    pub encoding: Encoding,
+    pub targets: Targets,
+}
+
 /// What became of one message of a burst.
 pub(super) struct Outcome {
     /// Its sender, where no listener was asked.
@@ -71,26 +108,38 @@ pub(super) struct Outcome {
     pub report: Option<Arc<DeliveryReport>>,
 }
 
-/// Messages for everybody, on their way through the connections.
+/// Consecutive messages for the same recipients, on their way through the connections.
 pub(crate) struct Burst {
-    /// All frames, back to back.
-    pub(super) bytes: Bytes,
     entries: Vec<Entry>,
     /// Those who do not get some message, sorted.
     special: Vec<ConnId>,
-    /// The next slot.
+    /// The passes to come, the last first.
+    passes: Vec<Pass>,
+    /// The frame of each message in this pass.
+    frames: Vec<Bytes>,
+    /// All of them, back to back.
+    pub(super) bytes: Bytes,
+    /// Whom this pass goes to.
+    pub(super) targets: Targets,
+    /// The next slot, or the next of the slots.
     pub(super) cursor: usize,
     /// Connections that took the burst whole.
     whole: u64,
+    /// Bytes of frames that were delivered.
+    bytes_out: u64,
+    /// Whether no connection has to note when it got the burst.
+    pub(super) skips_clock: bool,
 }
 
 impl Burst {
-    /// Joins a message for everybody with those behind it.
+    /// Joins a message for several connections with those behind it that have the same recipients.
     ///
-    /// `next` gives the next one, if it is for everybody and has so many bytes at most.
+    /// `next` gives the next one, if it is such a message and has so many bytes at most. `passes` are
+    /// gone through from the last to the first.
     pub(super) fn form(
         number: u64,
         delivery: Delivery,
+        passes: Vec<Pass>,
         mut next: impl FnMut(usize) -> Option<(u64, Delivery)>,
     ) -> Burst {
         let mut size = delivery.payload.cost();
@@ -101,19 +150,53 @@ impl Burst {
             size += next.payload.cost();
             entries.push(Entry::new(number, next));
         }
-        let bytes = match &entries[..] {
-            [entry] => entry.frame.clone(),
-            entries => {
-                let mut all = Vec::with_capacity(size);
-                entries.iter().for_each(|entry| all.extend_from_slice(&entry.frame));
-                Bytes::from(all)
-            }
-        };
         let excepted = entries.iter().filter_map(|entry| entry.except.as_deref());
         let mut special: Vec<ConnId> = excepted.flatten().copied().collect();
         special.sort_unstable();
         special.dedup();
-        Burst { bytes, entries, special, cursor: 0, whole: 0 }
+        let mut burst = Burst {
+            entries,
+            special,
+            passes,
+            frames: Vec::new(),
+            bytes: Bytes::new(),
+            targets: Targets::Slots(Vec::new()),
+            cursor: 0,
+            whole: 0,
+            bytes_out: 0,
+            skips_clock: false,
+        };
+        burst.next_pass();
+        burst
+    }
+
+    /// Begins the next pass; false if there is none.
+    pub(super) fn next_pass(&mut self) -> bool {
+        let Some(Pass { encoding, targets }) = self.passes.pop() else { return false };
+        self.targets = targets;
+        self.cursor = 0;
+        let frame = |entry: &Entry| match &encoding {
+            Encoding::Bare => entry.payload.websocket().clone(),
+            Encoding::Framed(channel) => {
+                frames::text(frames::message(&entry.payload, channel.as_ref(), entry.at))
+            }
+        };
+        self.frames = self.entries.iter().map(frame).collect();
+        self.bytes = match &self.frames[..] {
+            [frame] => frame.clone(),
+            frames => {
+                let size = frames.iter().map(Bytes::len).sum();
+                let mut all = Vec::with_capacity(size);
+                frames.iter().for_each(|frame| all.extend_from_slice(frame));
+                Bytes::from(all)
+            }
+        };
+        true
+    }
+
+    /// Bytes of frames that were delivered.
+    pub(super) fn bytes_out(&self) -> u64 {
+        self.bytes_out
     }
 
     /// How many messages it joins.
@@ -141,7 +224,7 @@ impl Burst {
         let whole = self.whole;
         self.entries.into_iter().map(move |entry| Outcome {
             from: entry.from,
-            bytes: entry.frame.len(),
+            bytes: entry.payload.cost(),
             delivered: whole + entry.delivered,
             dropped: entry.dropped,
             report: entry.report,
@@ -151,8 +234,9 @@ impl Burst {
     /// A connection took all of it.
     pub(super) fn took_whole(&mut self, conn: Option<&mut Connection>, ctx: &Context) {
         self.whole += 1;
+        self.bytes_out += self.bytes.len() as u64;
         // Where all get the same, one time for all of them is enough.
-        if let Some(conn) = conn.filter(|_| !self.special.is_empty()) {
+        if let Some(conn) = conn.filter(|_| !self.skips_clock) {
             conn.last_message = ctx.now;
         }
     }
@@ -172,11 +256,13 @@ impl Connection {
         }
         let mut index = 0;
         while let Some(entry) = burst.entries.get_mut(index) {
-            if n < entry.frame.len() {
+            let length = burst.frames[index].len();
+            if n < length {
                 break;
             }
-            n -= entry.frame.len();
+            n -= length;
             entry.delivered += 1;
+            burst.bytes_out += length as u64;
             index += 1;
         }
         self.queue_entries(burst, index, n, lent)
@@ -193,14 +279,15 @@ impl Connection {
     ) -> Flow {
         let was_empty = self.outbox.is_none();
         for index in from..burst.entries.len() {
-            let entry = &mut burst.entries[index];
+            let entry = &burst.entries[index];
             if !self.receives() || !entry.is_for(self.id, self.first_frame) {
                 // Nothing of it was sent either.
                 continue;
             }
-            let frame = entry.frame.clone();
+            let frame = burst.frames[index].clone();
             if self.queue(&frame, std::mem::take(&mut sent), lent)? {
                 burst.entries[index].delivered += 1;
+                burst.bytes_out += frame.len() as u64;
                 continue;
             }
             for rest in &mut burst.entries[index..] {

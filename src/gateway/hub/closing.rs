@@ -114,6 +114,7 @@ impl Connection {
             State::Leaving(_) | State::Lingering { .. } => return stay(),
         };
         tracing::debug!(gateway = %lent.shared.id, conn = %self.id, code, reason, "closing");
+        self.leave_all(lent);
         let Ending { wait, reset } = ending;
         self.state = State::Leaving(Box::new(Leaving { info, code, reset }));
         self.state_deadline = Some(lent.ctx.now.after(wait));
@@ -198,6 +199,7 @@ impl Connection {
             State::Leaving(leaving) => Some(leaving.code),
             State::Handshake(_) | State::Asking(_) | State::Lingering { .. } => return,
         };
+        self.leave_all(lent);
         // From here on it has no request any more, so this happens once.
         self.state = State::Lingering { reset: false };
         self.over_half_since = None;
@@ -293,14 +295,10 @@ impl Hub {
             CloseReply::None => {}
             CloseReply::Listener(reference) => {
                 let closed = slot.map(|_| ()).ok_or("no such connection");
-                let msg = PrimaryMsg::Result(closed_result(&reference, closed));
-                match &mut self.primary {
-                    Some(primary) => primary.msg(msg, &self.shared, ctx),
-                    None => ctx.core.post_primary(&self.shared, msg),
-                }
+                self.tell_primary(PrimaryMsg::Result(closed_result(&reference, closed)), ctx);
             }
             CloseReply::Control(sender) => {
-                let row = slot.and_then(|slot| Hub::row(self.conns.get(slot)?));
+                let row = slot.and_then(|slot| self.row(slot));
                 // The requester may have gone.
                 let _ = sender.send(row);
             }

@@ -58,6 +58,8 @@ pub(crate) struct Asking {
     pub peer: SocketAddr,
     /// The request.
     pub admitted: Arc<Admitted>,
+    /// Whether it is put off only until this shard has handled what its client has seen already.
+    pub put_off: bool,
 }
 
 /// The client ended it.
@@ -130,6 +132,8 @@ pub(crate) struct Connection {
     pub outbox: Option<Box<Outbox>>,
     /// The reading side.
     pub reading: Reading,
+    /// Whether it gets the frames of `wsgw.v1` instead of bare bodies.
+    pub framed: bool,
     /// Whether the socket takes nothing more: it is lost once what came before is read.
     pub broken: bool,
     /// Bytes that were read and make no whole frame yet, or that backpressure kept back.
@@ -170,6 +174,7 @@ impl Connection {
             state: State::Handshake(Box::new(Opening { peer, seen: 0 })),
             outbox: None,
             reading: Reading::default(),
+            framed: false,
             broken: false,
             partial: Vec::new(),
             fragments: None,
@@ -231,7 +236,8 @@ impl Connection {
             (true, None) if self.stream.is_plain() => Takes::Socket,
             (true, None) => Takes::Stream,
         };
-        Hot { first_frame: self.first_frame, fd: self.stream.as_raw_fd(), takes }
+        let framed = self.framed;
+        Hot { first_frame: self.first_frame, fd: self.stream.as_raw_fd(), takes, framed }
     }
 
     /// While it was not read because of backpressure its clocks stood still, and it could send what

@@ -8,11 +8,13 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::gateway::context::Context;
+use crate::gateway::frames;
 use crate::gateway::hub::burst::Burst;
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::Connection;
@@ -25,6 +27,7 @@ use crate::gateway::time::Millis;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
+use crate::text::position::Position;
 use crate::ws::close::Closing;
 
 /// Connections from which on a burst is worth waiting for: it takes a millisecond and more.
@@ -56,6 +59,8 @@ pub(crate) struct Fanout {
     batch: Vec<Target>,
     results: Vec<(u32, i32)>,
     last_broadcast: Millis,
+    /// The position of the newest kept message among the operations that came so far.
+    newest: Option<Position>,
 }
 
 /// What was begun and goes on in the next turn.
@@ -77,28 +82,52 @@ impl Default for Fanout {
             batch: Vec::new(),
             results: Vec::new(),
             last_broadcast: Millis::FIRST,
+            newest: None,
         }
     }
 }
 
 impl Fanout {
-    /// Appends an operation.
-    pub(super) fn push(&mut self, op: Op) {
+    /// Appends an operation, which has its place in the gateway's order.
+    pub(super) fn push(&mut self, mut op: Op) {
         let number = self.next_frame;
+        match &mut op {
+            Op::Deliver(Delivery { at: Some(at), .. }) => self.newest = Some(*at),
+            Op::Membership(change) => change.newest = self.newest,
+            _ => {}
+        }
         self.next_frame += u64::from(matches!(op, Op::Deliver(_)));
         self.ops.push_back((number, op));
     }
 
     /// Hands an operation to all shards concerned; with one shard there is no way round through
     /// inboxes.
-    pub(super) fn submit(&mut self, op: Op, shared: &Shared, ctx: &Context) {
+    pub(super) fn submit(&mut self, op: Op, shared: &Arc<Shared>, ctx: &Context) {
         if ctx.core.shards() > 1 {
             return ctx.core.submit(shared, op);
         }
         if matches!(op, Op::Deliver(_)) {
             shared.pressure.frames_added(1);
         }
-        self.push(op);
+        if let Some(op) = shared.put_in_order(op) {
+            self.push(op);
+        }
+    }
+
+    /// The position of the newest kept message in front of what is pushed from now on.
+    pub(super) fn newest(&self) -> Option<Position> {
+        self.newest
+    }
+
+    /// The gateway's history begins, or ends.
+    pub(super) fn set_newest(&mut self, newest: Option<Position>) {
+        // With one shard this may come behind messages that were numbered after it.
+        let is_older =
+            |old: Position, new: Position| old.epoch == new.epoch && old.number > new.number;
+        self.newest = match (self.newest, newest) {
+            (Some(old), Some(new)) if is_older(old, new) => Some(old),
+            _ => newest,
+        };
     }
 
     /// Cuts these connections, in front of everything else.
@@ -126,12 +155,18 @@ impl Fanout {
         self.last_broadcast = now;
     }
 
-    /// The next operation, if it is a message for everybody that joins a burst.
-    fn next_for_all(&mut self, room: usize) -> Option<(u64, Delivery)> {
-        match self.ops.front() {
-            Some((_, Op::Deliver(next)))
-                if !matches!(next.to, Recipients::Only(_)) && next.payload.cost() <= room => {}
-            _ => return None,
+    /// The next operation, if it is a message that joins a burst for these recipients.
+    pub(super) fn next_alike(&mut self, to: &Recipients, room: usize) -> Option<(u64, Delivery)> {
+        let Some((_, Op::Deliver(next))) = self.ops.front() else { return None };
+        let alike = match (&next.to, to) {
+            (Recipients::Members(next), Recipients::Members(to)) => next == to,
+            (Recipients::Members(_) | Recipients::Only(_), _) | (_, Recipients::Members(_)) => {
+                false
+            }
+            _ => true,
+        };
+        if !alike || next.payload.cost() > room {
+            return None;
         }
         match self.ops.pop_front() {
             Some((number, Op::Deliver(delivery))) => Some((number, delivery)),
@@ -162,7 +197,7 @@ impl Fanout {
 
 /// What became of a message for some connections.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     delivered: u64,
     dropped: u64,
 }
@@ -204,12 +239,9 @@ impl Hub {
                         self.release_sender(&delivery, ctx);
                         self.frames_sent(1, ctx);
                     }
-                    Recipients::Members(_) => {}
-                    Recipients::All | Recipients::AllBut(_) => {
+                    Recipients::All | Recipients::AllBut(_) | Recipients::Members(_) => {
                         self.flush_dirty(ctx);
-                        let fanout = &mut self.fanout;
-                        let next = |room| fanout.next_for_all(room);
-                        let burst = Burst::form(number, delivery, next);
+                        let burst = self.form_burst(number, delivery);
                         self.fanout.put_off(burst);
                     }
                 },
@@ -217,7 +249,12 @@ impl Hub {
                     self.close_asked(conn, (code, &reason), reply, ctx);
                 }
                 Op::Finish { conn } => self.with_id(conn, ctx, Connection::finish),
-                Op::Enter(_) | Op::Membership(_) | Op::Members(_) => {}
+                Op::Membership(change) => self.change_membership(*change, ctx),
+                Op::Presence(presence) => {
+                    *budget = budget.saturating_sub(self.rooms.members(&presence.channel).len());
+                    self.tell_presence(&presence, ctx);
+                }
+                Op::Members(report) => self.add_members(&report),
                 Op::CloseAll { closing } => {
                     let all = self.conns.all().into();
                     self.fanout.work = Some(Work::CloseAll(closing, all));
@@ -233,14 +270,23 @@ impl Hub {
     /// cost next to nothing then. So it is where messages come in bursts, or the listener owes
     /// answers.
     pub(super) fn lingers(&mut self, ctx: &Context) -> bool {
-        let for_all = |op: &(u64, Op)| match op {
-            (_, Op::Deliver(delivery)) => !matches!(delivery.to, Recipients::Only(_)),
-            _ => false,
+        let (conns, rooms) = (&self.conns, &self.rooms);
+        let recipients = |op: &(u64, Op)| match op {
+            (_, Op::Deliver(delivery)) => match &delivery.to {
+                Recipients::All | Recipients::AllBut(_) => conns.len(),
+                Recipients::Members(target) => {
+                    target.channels.iter().map(|channel| rooms.members(channel).len()).sum()
+                }
+                Recipients::Only(_) => 0,
+            },
+            _ => 0,
         };
         let fanout = &mut self.fanout;
-        let starts = fanout.work.is_none()
-            && self.conns.len() >= WORTH_LINGERING
-            && fanout.ops.front().is_some_and(for_all);
+        let recipients = match conns.len() >= WORTH_LINGERING && fanout.work.is_none() {
+            true => fanout.ops.front().map_or(0, recipients),
+            false => 0,
+        };
+        let starts = recipients >= WORTH_LINGERING;
         let asked = starts && self.primary.as_ref().is_some_and(|primary| primary.is_owed());
         let burst = fanout.ops.len() > 1 || fanout.last_burst > 1;
         if !starts || !(asked || burst) {
@@ -248,7 +294,7 @@ impl Hub {
             return false;
         }
         // A connection's share times their number is far below the overflow, and bounded besides.
-        let wait = (LINGER * self.conns.len() as u32).min(LINGER_MAX);
+        let wait = (LINGER * recipients as u32).min(LINGER_MAX);
         let until = *fanout.linger_until.get_or_insert(ctx.instant + wait);
         if ctx.instant >= until {
             fanout.linger_until = None;
@@ -301,6 +347,7 @@ impl Hub {
         let more = self.fanout.more_for(to);
         let mut counts = Counts::default();
         let batched = !more && ctx.batches(to.len(), frame);
+        let mut framed: Option<Bytes> = None;
         for &id in to {
             if ctx.core.shard_of(id) != ctx.index {
                 continue;
@@ -314,6 +361,13 @@ impl Hub {
                 }
                 continue;
             };
+            if hot.framed {
+                let frame = framed.get_or_insert_with(|| {
+                    frames::text(frames::message(&delivery.payload, None, delivery.at))
+                });
+                self.with(slot, ctx, |conn, lent| conn.send_frame(frame, more, &mut counts, lent));
+                continue;
+            }
             if batched && hot.takes == Takes::Socket {
                 if self.fanout.batch(Target { slot, fd: hot.fd }) {
                     self.send_to_batch(frame, &mut counts, ctx);
@@ -369,7 +423,7 @@ impl Hub {
 
 impl Connection {
     /// Sends a frame; `more` says that another one follows at once, so that both go with one write.
-    fn send_frame(
+    pub(super) fn send_frame(
         &mut self,
         frame: &Bytes,
         more: bool,

@@ -11,6 +11,8 @@ pub(crate) struct Hot {
     pub fd: RawFd,
     /// How a frame reaches it.
     pub takes: Takes,
+    /// Whether it gets the frames of `wsgw.v1` instead of bare bodies.
+    pub framed: bool,
 }
 
 /// How a frame reaches a connection.
@@ -28,5 +30,6 @@ pub(crate) enum Takes {
 
 impl Hot {
     /// What a vacant slot holds.
-    pub(super) const VACANT: Hot = Hot { first_frame: u64::MAX, fd: -1, takes: Takes::Nothing };
+    pub(super) const VACANT: Hot =
+        Hot { first_frame: u64::MAX, fd: -1, takes: Takes::Nothing, framed: false };
 }

@@ -19,10 +19,13 @@ mod deadlines;
 mod fanout;
 mod flow;
 mod hot;
+mod joining;
 mod opening;
 mod read;
+mod rooms;
 mod settings;
 mod slow_readers;
+mod wishes;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use crate::gateway::hub::connections::Connections;
 use crate::gateway::hub::deadlines::PingSpread;
 use crate::gateway::hub::fanout::Fanout;
 use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
+use crate::gateway::hub::rooms::Rooms;
 use crate::gateway::hub::slow_readers::SlowReaders;
 use crate::gateway::io::timers::Due;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
@@ -66,6 +70,9 @@ pub(crate) struct Hub {
     queues: ReadQueues,
     fanout: Fanout,
     slow_readers: SlowReaders,
+    rooms: Rooms,
+    /// Connections that get the frames of `wsgw.v1`.
+    framed: usize,
     /// Acceptor and listener, on the gateway's primary.
     primary: Option<Box<Primary>>,
     pings: PingSpread,
@@ -90,6 +97,8 @@ pub(crate) struct Lent<'a> {
     queues: &'a mut ReadQueues,
     fanout: &'a mut Fanout,
     slow_readers: &'a mut SlowReaders,
+    rooms: &'a mut Rooms,
+    framed: &'a mut usize,
     primary: Option<&'a mut Primary>,
     pings: &'a mut PingSpread,
 }
@@ -141,6 +150,8 @@ impl Hub {
             queues: ReadQueues::default(),
             fanout: Fanout::default(),
             slow_readers: SlowReaders::default(),
+            rooms: Rooms::default(),
+            framed: 0,
             primary,
             pings: PingSpread::default(),
             when_empty: Vec::new(),
@@ -168,6 +179,8 @@ impl Hub {
             queues: &mut self.queues,
             fanout: &mut self.fanout,
             slow_readers: &mut self.slow_readers,
+            rooms: &mut self.rooms,
+            framed: &mut self.framed,
             primary: self.primary.as_deref_mut(),
             pings: &mut self.pings,
         };
@@ -195,6 +208,7 @@ impl Hub {
         if let Some(block) = conn.counted_ip.take() {
             self.shared.occupancy.uncount(*block);
         }
+        self.framed -= usize::from(conn.framed);
         ctx.give_back(conn.outbox.take());
         match removal {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
@@ -212,6 +226,7 @@ impl Hub {
             // A crowd that left gives its memory back.
             ctx.crowd_left(self.conns.forget_crowd());
             self.queues = ReadQueues::default();
+            self.rooms = Rooms::default();
             for waiting in self.when_empty.drain(..) {
                 // Whoever asked may have gone.
                 let _ = waiting.send(());
@@ -251,6 +266,12 @@ impl Hub {
     pub(super) fn msg(&mut self, msg: HubMsg, ctx: &mut Context) {
         match msg {
             HubMsg::Op(op) => self.fanout.push(op),
+            HubMsg::Unordered(op) => {
+                if let Some(op) = self.shared.put_in_order(op) {
+                    self.fanout.push(op);
+                }
+            }
+            HubMsg::History(newest) => self.fanout.set_newest(newest),
             HubMsg::Remove => self.cut_all(ctx),
             HubMsg::Settings => self.set_settings(ctx),
             // Whoever asked may have gone.
@@ -295,19 +316,29 @@ impl Hub {
         }
     }
 
+    /// Something for the primary, on this shard or another.
+    fn tell_primary(&mut self, msg: PrimaryMsg, ctx: &mut Context) {
+        match &mut self.primary {
+            Some(primary) => primary.msg(msg, &self.shared, ctx),
+            None => ctx.core.post_primary(&self.shared, msg),
+        }
+    }
+
     /// A connection as it is listed; none before its 101, nor after its end.
-    fn row(conn: &Connection) -> Option<ConnectionRow> {
-        Some(ConnectionRow { info: Arc::clone(conn.info()?), queued: conn.queued() })
+    fn row(&self, slot: u32) -> Option<ConnectionRow> {
+        let conn = self.conns.get(slot)?;
+        let channels = self.rooms.names(slot);
+        Some(ConnectionRow { info: Arc::clone(conn.info()?), queued: conn.queued(), channels })
     }
 
     /// Open connections: all, or one.
     fn list(&self, one: Option<ConnId>) -> Vec<ConnectionRow> {
         match one {
             Some(conn) => {
-                let conn = self.conns.slot(conn).and_then(|slot| self.conns.get(slot));
-                conn.and_then(Hub::row).into_iter().collect()
+                let slot = self.conns.slot(conn);
+                slot.and_then(|slot| self.row(slot)).into_iter().collect()
             }
-            None => self.conns.iter().filter_map(|(_, conn)| Hub::row(conn)).collect(),
+            None => self.conns.iter().filter_map(|(slot, _)| self.row(slot)).collect(),
         }
     }
 
@@ -383,10 +414,14 @@ impl Hub {
                     // With several shards through the inbox, behind the messages decided before:
                     // a connection that comes in now must not get those.
                     let msg = HubMsg::Handshake(conn, decision);
+                    let shard = ctx.core.shard_of(conn);
+                    let Some(msg) = self.shared.put_behind_writes(shard, msg) else {
+                        continue;
+                    };
                     if shards == 1 {
                         self.msg(msg, ctx);
                     } else {
-                        ctx.core.post_hub(ctx.core.shard_of(conn), &self.shared, msg);
+                        ctx.core.post_hub(shard, &self.shared, msg);
                     }
                 }
                 Effect::Settled { conn, bytes } => {

@@ -10,17 +10,21 @@ use mio::net::TcpStream;
 
 use crate::config::hooks::Hook;
 use crate::gateway::context::{Context, Kind, token};
+use crate::gateway::frames;
 use crate::gateway::hub::admission::{self, Admitted, Decision};
+use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::{Allowance, Asking, Connection, State};
 use crate::gateway::hub::flow::{Flow, Removal, stay};
 use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::io::transport::Transport;
-use crate::gateway::msg::PrimaryMsg;
+use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::gateway::occupancy::AddressBlock;
 use crate::listener::connection::ConnInfo;
 use crate::listener::exchange::HandshakeDecision;
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::text::escape::escape;
+use crate::ws::close;
 use crate::ws::response::Response;
 
 /// Bytes of notices that may wait for the listener; past it new connections get 503.
@@ -110,11 +114,15 @@ impl Connection {
             let response = Response::text(429, text);
             return self.refuse(response, "max_connections_per_ip", lent);
         }
+        let admitted: Arc<Admitted> = Arc::from(admitted);
         if !settings.asks(Hook::OnHandshake) {
-            return self.open(&admitted, admitted.chosen.as_deref(), lent);
+            if lent.is_behind(admitted.since) {
+                return self.put_off(peer, admitted, HandshakeDecision::UNCHANGED, lent);
+            }
+            return self.open(&admitted, None, None, lent);
         }
         let ask = PrimaryMsg::Ask(self.id, admitted.asked_members(), admitted.offers.clone());
-        self.state = State::Asking(Box::new(Asking { peer, admitted: Arc::from(admitted) }));
+        self.state = State::Asking(Box::new(Asking { peer, admitted, put_off: false }));
         self.state_deadline = None;
         lent.tell_primary(ask);
         stay()
@@ -127,11 +135,15 @@ impl Connection {
             HandshakeDecision::Accept { .. } if lent.shared.is_refusing() => {
                 self.refuse_stopping(lent)
             }
-            HandshakeDecision::Accept { protocol, join: _ } => {
+            HandshakeDecision::Accept { protocol, join } => {
                 // Its place in the state is taken by what comes of it.
                 let admitted = Arc::clone(&asking.admitted);
-                let protocol = protocol.as_deref().or(admitted.chosen.as_deref());
-                self.open(&admitted, protocol, lent)?;
+                if !asking.put_off && lent.is_behind(admitted.since) {
+                    let decision = HandshakeDecision::Accept { protocol, join };
+                    let peer = asking.peer;
+                    return self.put_off(peer, admitted, decision, lent);
+                }
+                self.open(&admitted, protocol.as_deref(), join, lent)?;
                 // What came while the listener was asked.
                 self.readable(lent)
             }
@@ -155,8 +167,32 @@ impl Connection {
         self.refuse(response, "max_connections", lent)
     }
 
-    /// 101: counted and registered first, then told, then answered.
-    fn open(&mut self, admitted: &Admitted, protocol: Option<&str>, lent: &mut Lent<'_>) -> Flow {
+    /// Opens it once this shard has handled what it was handed so far.
+    fn put_off(
+        &mut self,
+        peer: SocketAddr,
+        admitted: Arc<Admitted>,
+        decision: HandshakeDecision,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        self.state = State::Asking(Box::new(Asking { peer, admitted, put_off: true }));
+        self.state_deadline = None;
+        let msg = HubMsg::Handshake(self.id, decision);
+        lent.ctx.core.post_hub(lent.ctx.index, lent.shared, msg);
+        stay()
+    }
+
+    /// 101: counted and registered first, then told, then answered. `protocol` and `join` are what
+    /// the listener chose.
+    fn open(
+        &mut self,
+        admitted: &Admitted,
+        protocol: Option<&str>,
+        join: Option<Vec<Channel>>,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        let protocol = protocol.or(admitted.chosen.as_deref());
+        let channels = join.map_or_else(|| admitted.channels.clone(), Into::into);
         // The shards open connections at the same time: none may be one too many.
         if !lent.shared.occupancy.try_open(lent.settings.max_connections) {
             return self.refuse_full(lent);
@@ -172,7 +208,8 @@ impl Connection {
         });
         self.state = State::Open(Arc::clone(&info));
         self.state_deadline = None;
-        self.first_frame = lent.fanout.next_frame();
+        self.framed = protocol == Some(frames::SUBPROTOCOL);
+        *lent.framed += usize::from(self.framed);
         self.last_message = now;
         self.allowance = Allowance { tokens: lent.settings.max_rate as f32, at: now };
         self.partial.shrink_to_fit();
@@ -183,11 +220,18 @@ impl Connection {
             path = info.path_json(), "opened"
         );
         if lent.settings.tells() {
-            lent.tell_primary(PrimaryMsg::Opened(info, Box::default()));
+            lent.tell_primary(PrimaryMsg::Opened(info, channels.clone()));
         }
+        let welcome = self.enter(&channels, admitted.since, lent);
         self.set_ping(lent);
         self.arm(lent);
-        self.send_always(Bytes::from(admitted.switching_protocols(protocol)), lent)
+        let mut bytes = admitted.switching_protocols(protocol);
+        bytes.extend_from_slice(&welcome.bytes);
+        self.send_always(Bytes::from(bytes), lent)?;
+        if welcome.lost {
+            return self.close_now(close::NOT_RECOVERED, Ending::ORDERLY, lent);
+        }
+        stay()
     }
 
     /// Answers in HTTP and closes. `reason` is the label in the metrics; empty: no refusal.

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use bytes::Bytes;
 
 use crate::config::hooks::Hook;
+use crate::config::settings::Route;
 use crate::gateway::context::Context;
 use crate::gateway::hub::connection::{Connection, Paused, State};
 use crate::gateway::hub::flow::{Flow, Removal, stay};
@@ -324,7 +325,11 @@ impl Connection {
             lent.tell_primary(PrimaryMsg::Message(self.id, message));
             return stay();
         }
-        let to = route_recipients(lent.settings.route, Some(self.id), &[], &[]);
+        let channels = match lent.settings.route {
+            Route::Channels => lent.rooms.names(lent.slot),
+            _ => Vec::new(),
+        };
+        let to = route_recipients(lent.settings.route, Some(self.id), &channels, &[]);
         if !matches!(&to, Recipients::Only(nobody) if nobody.is_empty()) {
             self.unanswered_bytes += message.cost();
             lent.deliver(Delivery { from: Some(self.id), ..Delivery::new(message, to, None) });

@@ -27,6 +27,15 @@ impl Hub {
                 });
             }
         }
+        if old.idle_timeout.is_zero() && !self.settings.idle_timeout.is_zero() {
+            // Without one, messages to channels are not noted.
+            let now = ctx.now;
+            for (slot, _) in self.conns.all() {
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    conn.last_message = conn.last_message.max(now);
+                }
+            }
+        }
         if let Some(primary) = &mut self.primary {
             primary.settings_changed(&self.shared, ctx);
             self.carry_out(ctx);
@@ -45,7 +54,8 @@ impl Hub {
         for (_, slot) in slots {
             self.with(slot, ctx, |conn, lent| {
                 if let Some(info) = conn.info() {
-                    lent.tell_primary(PrimaryMsg::Opened(Arc::clone(info), Box::default()));
+                    let channels = lent.rooms.names(lent.slot).into();
+                    lent.tell_primary(PrimaryMsg::Opened(Arc::clone(info), channels));
                 }
                 stay()
             });

@@ -1,0 +1,292 @@
+//! Channels of connections: first ones, changes by the listener, the end; what is replayed to who
+//! joins, and what the others are told.
+//!
+//! All of it happens at a place in the shard's order of operations. What a connection gets live
+//! begins there, and what is replayed to it ends there: the newest kept message among the operations
+//! that this shard was handed so far. So there is neither a gap nor an overlap, and no lock over the
+//! gateway.
+
+use crate::config::hooks::Hook;
+use crate::gateway::context::Context;
+use crate::gateway::frames;
+use crate::gateway::history::{Kept, Replay, Target};
+use crate::gateway::hub::connection::Connection;
+use crate::gateway::hub::fanout::Counts;
+use crate::gateway::hub::flow::{Flow, stay};
+use crate::gateway::hub::{Hub, Lent};
+use crate::gateway::kept::Query;
+use crate::gateway::msg::PrimaryMsg;
+use crate::listener::membership::{LeaveReason, MembersReport};
+use crate::listener::op::{Membership, Op, Presence};
+use crate::listener::protocol::channel::Channel;
+use crate::listener::protocol::connid::ConnId;
+use crate::text::glob::glob;
+use crate::text::position::{Position, Since};
+
+/// The most messages that are replayed at once.
+const REPLAY_MAX: usize = 10_000;
+
+/// What a connection is sent when it enters, behind the 101.
+pub(super) struct Welcome {
+    /// Frames.
+    pub bytes: Vec<u8>,
+    /// Whether it is closed, because it gave a position that cannot be served and would not see that.
+    pub lost: bool,
+}
+
+impl Connection {
+    /// A new connection enters: it is a member of its first channels from here on, and gets what it
+    /// asks for of what was before.
+    pub(super) fn enter(
+        &mut self,
+        channels: &[Channel],
+        since: Option<Since>,
+        lent: &mut Lent<'_>,
+    ) -> Welcome {
+        self.first_frame = lent.fanout.next_frame();
+        let gave = since.and_then(Since::position);
+        let mut replay = lent.replay(channels, true, since, lent.fanout.newest());
+        let recovered = match &replay {
+            Some(replay) => replay.recovered,
+            // Without a history nothing can be had back.
+            None => gave.map(|_| false),
+        };
+        let newest = lent.fanout.newest();
+        for (index, channel) in channels.iter().enumerate() {
+            let from = replay.as_ref().and_then(|replay| replay.from.get(index).copied());
+            let from = from.unwrap_or(newest.map_or(0, |newest| newest.number));
+            self.join(channel, from, lent);
+        }
+        let lost = recovered == Some(false) && !self.framed;
+        if let Some(recovered) = recovered {
+            let result = if recovered { "recovered" } else { "not_recovered" };
+            lent.shared.metrics.resumes.add(result, 1);
+        }
+        let mut bytes = Vec::new();
+        if lost {
+            return Welcome { bytes, lost };
+        }
+        if self.framed {
+            let at = newest.map(|newest| match &replay {
+                Some(replay) => Position { number: replay.before, ..newest },
+                None => newest,
+            });
+            let hello = frames::Hello { conn: self.id, at, channels, recovered };
+            bytes.extend_from_slice(&frames::text(frames::hello(&hello)));
+        }
+        if let Some(replay) = &mut replay {
+            self.append_replay(&mut bytes, replay, newest, lent);
+        }
+        Welcome { bytes, lost }
+    }
+
+    /// Appends what is replayed; with `at`, each message has its position in that epoch.
+    fn append_replay(
+        &self,
+        bytes: &mut Vec<u8>,
+        replay: &Replay,
+        at: Option<Position>,
+        lent: &Lent<'_>,
+    ) {
+        let before = bytes.len();
+        for kept in &replay.messages {
+            if !self.framed {
+                bytes.extend_from_slice(kept.payload.websocket());
+                continue;
+            }
+            let channel = match &kept.to {
+                Target::All => None,
+                Target::Channels(target) => {
+                    target.channels.iter().find(|channel| lent.rooms.is_in(lent.slot, channel))
+                }
+            };
+            let at = at.map(|at| Position { number: kept.number, ..at });
+            let frame = frames::text(frames::message(&kept.payload, channel, at));
+            bytes.extend_from_slice(&frame);
+        }
+        let metrics = &lent.shared.metrics;
+        metrics.messages_out.add(replay.messages.len() as u64);
+        metrics.bytes_out.add((bytes.len() - before) as u64);
+    }
+
+    /// Makes it a member; false if it is one already.
+    fn join(&self, channel: &Channel, from: u64, lent: &mut Lent<'_>) -> bool {
+        if !lent.rooms.join(lent.slot, channel, from) {
+            return false;
+        }
+        lent.shared.metrics.joins.inc();
+        lent.shared.metrics.members.add(1);
+        let shared = lent.shared;
+        let members =
+            shared.channels.joined(channel, |count| lent.presence(true, channel, self.id, count));
+        if lent.settings.asks(Hook::OnJoin) {
+            lent.tell_primary(PrimaryMsg::Joined(self.id, channel.clone(), members));
+        }
+        true
+    }
+
+    /// Counts and tells that it has left a channel.
+    fn left(&self, channel: &Channel, reason: LeaveReason, lent: &mut Lent<'_>) {
+        lent.shared.metrics.members.sub(1);
+        let shared = lent.shared;
+        let members =
+            shared.channels.left(channel, |count| lent.presence(false, channel, self.id, count));
+        if lent.settings.asks(Hook::OnLeave) {
+            lent.tell_primary(PrimaryMsg::Left(self.id, channel.clone(), members, reason));
+        }
+    }
+
+    /// It receives nothing any more, so it is no member of anything.
+    pub(super) fn leave_all(&self, lent: &mut Lent<'_>) {
+        for channel in lent.rooms.leave_all(lent.slot) {
+            self.left(&channel, LeaveReason::Closed, lent);
+        }
+    }
+
+    /// Carries out a change of its channels.
+    fn change_membership(&mut self, change: &Membership, lent: &mut Lent<'_>) -> Flow {
+        let number = change.newest.map(|newest| newest.number);
+        for channel in &change.leave {
+            if lent.rooms.leave(lent.slot, channel, number) {
+                self.left(channel, LeaveReason::Left, lent);
+            }
+        }
+        let mut new: Vec<Channel> = Vec::new();
+        for channel in &change.join {
+            if !lent.rooms.is_in(lent.slot, channel) && !new.contains(channel) {
+                new.push(channel.clone());
+            }
+        }
+        if new.is_empty() {
+            return stay();
+        }
+        if lent.rooms.count(lent.slot) + new.len() > lent.settings.max_channels {
+            lent.shared.metrics.listener.faults.add("command", 1);
+            tracing::warn!(
+                gateway = %lent.shared.id, conn = %self.id,
+                "a join is skipped: the connection would be in more than max-channels ({}) channels",
+                lent.settings.max_channels
+            );
+            return stay();
+        }
+        let mut replay = match change.since {
+            Some(since) => lent.replay(&new, false, Some(since), change.newest),
+            None => None,
+        };
+        if let Some(replay) = &mut replay {
+            // Before it is a member of the new ones: what it got, it got by other channels.
+            replay.messages.retain(|kept| !self.got(kept, lent));
+        }
+        for (index, channel) in new.iter().enumerate() {
+            let from = replay.as_ref().and_then(|replay| replay.from.get(index).copied());
+            self.join(channel, from.or(number).unwrap_or(0), lent);
+        }
+        let mut bytes = Vec::new();
+        if self.framed {
+            let recovered = replay.as_ref().map(|replay| replay.recovered.unwrap_or(true));
+            let joined = frames::joined(&new, change.newest, recovered);
+            bytes.extend_from_slice(&frames::text(joined));
+        }
+        if let Some(replay) = &replay {
+            self.append_replay(&mut bytes, replay, None, lent);
+        }
+        if bytes.is_empty() { stay() } else { self.send_always(bytes.into(), lent) }
+    }
+
+    /// Whether it was sent this message because of a channel that it is in or was in.
+    fn got(&self, kept: &Kept, lent: &Lent<'_>) -> bool {
+        match &kept.to {
+            Target::All => true,
+            Target::Channels(target) => {
+                target.except.binary_search(&self.id).is_err()
+                    && target
+                        .channels
+                        .iter()
+                        .any(|channel| lent.rooms.got(lent.slot, channel, kept.number))
+            }
+        }
+    }
+}
+
+impl Lent<'_> {
+    /// Whether a client has seen more already than this shard was handed. Then what it lacks here is
+    /// on its way.
+    pub(super) fn is_behind(&self, since: Option<Since>) -> bool {
+        let Some(position) = since.and_then(Since::position) else { return false };
+        let Some(newest) = self.fanout.newest() else { return false };
+        newest.epoch == position.epoch
+            && position.number > newest.number
+            && self.shared.history().is_some_and(|history| {
+                let at = history.position();
+                at.epoch == position.epoch && position.number <= at.number
+            })
+    }
+
+    /// What of the history is sent to who joins these channels, or the gateway; `None` without a
+    /// history.
+    fn replay(
+        &self,
+        channels: &[Channel],
+        all: bool,
+        since: Option<Since>,
+        newest: Option<Position>,
+    ) -> Option<Replay> {
+        let history = self.shared.history()?;
+        let settings = self.settings.history.as_ref()?;
+        let query = Query {
+            channels,
+            all,
+            since: since.or(settings.since.filter(|_| all)),
+            newest: newest?,
+            fallback: settings.since,
+            max_bytes: self.settings.max_queue / 2,
+            max_messages: REPLAY_MAX,
+        };
+        Some(history.replay(&query))
+    }
+
+    /// Tells the other members of a channel, where they are to know.
+    fn presence(&mut self, joins: bool, channel: &Channel, about: ConnId, members: u64) {
+        let is_told = |pattern: &String| glob(pattern, channel.as_str());
+        if self.shared.is_stopping() || !self.settings.presence.iter().any(is_told) {
+            return;
+        }
+        let frame = frames::text(frames::presence(joins, channel, about, members));
+        let presence = Presence { channel: channel.clone(), about, frame };
+        self.fanout.submit(Op::Presence(Box::new(presence)), self.shared, self.ctx);
+    }
+}
+
+impl Hub {
+    /// Carries out a change of a connection's channels, in its place in the order.
+    pub(super) fn change_membership(&mut self, change: Membership, ctx: &mut Context) {
+        let slot = self.conns.slot(change.conn);
+        let slot = slot.filter(|slot| self.conns.get(*slot).is_some_and(Connection::receives));
+        match slot {
+            Some(slot) => self.with(slot, ctx, |conn, lent| conn.change_membership(&change, lent)),
+            None => self.shared.metrics.listener.gone.inc(),
+        }
+        if let Some(reply) = change.reply {
+            self.tell_primary(PrimaryMsg::Result(reply.line(slot.is_some())), ctx);
+        }
+    }
+
+    /// Tells those members of a channel that get frames about another one.
+    pub(super) fn tell_presence(&mut self, presence: &Presence, ctx: &mut Context) {
+        let mut counts = Counts::default();
+        for slot in self.rooms.members(&presence.channel).to_vec() {
+            if self.conns.get(slot).is_some_and(|conn| conn.framed && conn.id != presence.about) {
+                self.with(slot, ctx, |conn, lent| {
+                    conn.send_frame(&presence.frame, false, &mut counts, lent)
+                });
+            }
+        }
+    }
+
+    /// Adds this shard's members of a channel to a report.
+    pub(super) fn add_members(&mut self, report: &MembersReport) {
+        let slots = self.rooms.members(&report.channel).iter();
+        report.add(slots.filter_map(|slot| Some(self.conns.get(*slot)?.id)));
+        report.finish();
+    }
+}
