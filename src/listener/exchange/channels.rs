@@ -50,7 +50,7 @@ impl Exchange {
         }
         *channels = after;
         let since = change.since;
-        let membership = Membership { conn, leave, join, since, newest: 0, reply };
+        let membership = Membership { conn, leave, join, since, newest: None, reply };
         self.effects.push(Effect::Op(Op::Membership(Box::new(membership))));
         Ok(true)
     }

@@ -98,7 +98,7 @@ impl Exchange {
                 // The exchange does not have the connections of a pure producer, so the shard looks
                 // what changes.
                 let (leave, join) = if joins { (vec![], channels) } else { (channels, vec![]) };
-                let membership = Membership { conn, leave, join, since, newest: 0, reply: None };
+                let membership = Membership { conn, leave, join, since, newest: None, reply: None };
                 self.effects.push(Effect::Op(Op::Membership(Box::new(membership))));
                 true
             }
