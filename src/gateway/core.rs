@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 
 use crate::gateway::kept::History;
 use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
-use crate::gateway::shared::Shared;
+use crate::gateway::shared::{Order, Shared};
+use crate::gateway::writer::Passes;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
@@ -142,7 +143,7 @@ impl Core {
     // ---- operations ----------------------------------------------------------------------
 
     /// Hands an operation to every shard concerned, in one order for all of them.
-    pub fn submit(&self, gateway: &Arc<Shared>, op: Op) {
+    pub fn submit(self: &Arc<Self>, gateway: &Arc<Shared>, op: Op) {
         if let Op::Deliver(delivery) = &op {
             let shards = self.shards_of(delivery);
             if shards.is_empty() {
@@ -151,16 +152,60 @@ impl Core {
             gateway.pressure.frames_added(shards.len());
         }
         let order = gateway.order();
-        let Some(op) = order.put(gateway, op, self.shards() > 1) else { return };
-        let unordered = self.shards() == 1;
-        self.hand_to_shards(gateway, op, if unordered { HubMsg::Unordered } else { HubMsg::Op });
-        drop(order);
+        // An only shard keeps messages when it takes them in, between its own.
+        let alone = self.shards() == 1;
+        let Some(op) = self.put(&order, gateway, op, !alone) else { return };
+        self.hand_to_shards(gateway, op, if alone { HubMsg::Unordered } else { HubMsg::Op });
     }
 
-    /// Hands out an operation that has its place in the order.
-    pub(super) fn hand_out(&self, gateway: &Shared, op: Op) {
-        let _order = gateway.order();
-        self.hand_to_shards(gateway, op, HubMsg::Op);
+    /// Gives an operation of the only shard its place in the order. `None`: it comes back by the
+    /// inbox, once it is written.
+    pub(super) fn put_in_order(self: &Arc<Self>, gateway: &Arc<Shared>, op: Op) -> Option<Op> {
+        if !gateway.keeps() {
+            return Some(op);
+        }
+        self.put(&gateway.order(), gateway, op, true)
+    }
+
+    /// Keeps a message, if `keeps` says that this is the moment. `None`: the history has a file, and
+    /// the operation is handed out once all in front of it is written.
+    fn put(
+        self: &Arc<Self>,
+        order: &Order,
+        gateway: &Arc<Shared>,
+        mut op: Op,
+        keeps: bool,
+    ) -> Option<Op> {
+        let Some(history) = &order.history else { return Some(op) };
+        if let Some(writer) = history.writer() {
+            writer.pass(Box::new(HandOut::new(self, gateway, Goes::Op(op))));
+            return None;
+        }
+        if let Op::Deliver(delivery) = &mut op
+            && keeps
+        {
+            history.keep(delivery);
+        }
+        Some(op)
+    }
+
+    /// Keeps a message to a shard behind the operations that are being written; it comes back if
+    /// none are.
+    pub(super) fn put_behind_writes(
+        self: &Arc<Self>,
+        gateway: &Arc<Shared>,
+        shard: usize,
+        msg: HubMsg,
+    ) -> Option<HubMsg> {
+        if !gateway.keeps() {
+            return Some(msg);
+        }
+        let order = gateway.order();
+        let Some(writer) = order.history.as_deref().and_then(History::writer) else {
+            return Some(msg);
+        };
+        writer.pass(Box::new(HandOut::new(self, gateway, Goes::Msg(shard, msg))));
+        None
     }
 
     /// The shards that have part in a delivery.
@@ -211,9 +256,51 @@ impl Core {
     pub fn set_history(&self, gateway: &Shared, history: Option<Arc<History>>) {
         let newest = history.as_ref().map(|history| history.position());
         let mut order = gateway.order();
-        gateway.keeps.store(history.is_some(), Ordering::Relaxed);
+        gateway.set_keeps(history.is_some());
         order.history = history;
         // Under the same lock: what is numbered after this comes behind it on every shard.
         self.post_all(gateway, || HubMsg::History(newest));
+    }
+}
+
+/// Something that passes through the writer of a history on its way to the shards.
+struct HandOut {
+    core: Arc<Core>,
+    gateway: Arc<Shared>,
+    goes: Goes,
+}
+
+enum Goes {
+    Op(Op),
+    Msg(usize, HubMsg),
+}
+
+impl HandOut {
+    fn new(core: &Arc<Core>, gateway: &Arc<Shared>, goes: Goes) -> HandOut {
+        HandOut { core: Arc::clone(core), gateway: Arc::clone(gateway), goes }
+    }
+}
+
+impl Passes for HandOut {
+    fn delivery(&mut self) -> Option<&mut Delivery> {
+        match &mut self.goes {
+            Goes::Op(Op::Deliver(delivery)) => Some(delivery),
+            _ => None,
+        }
+    }
+
+    fn unwritten(&self) {
+        self.gateway.metrics.history_unwritten.inc();
+    }
+
+    fn hand_out(self: Box<Self>) {
+        let HandOut { core, gateway, goes } = *self;
+        match goes {
+            Goes::Op(op) => {
+                let _order = gateway.order();
+                core.hand_to_shards(&gateway, op, HubMsg::Op);
+            }
+            Goes::Msg(shard, msg) => core.post_hub(shard, &gateway, msg),
+        }
     }
 }

@@ -6,22 +6,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use crate::gateway::core::Core;
 use crate::gateway::history::{Ask, ChannelStats, Limits, Log, Replay, Stats};
-use crate::gateway::writer::{Sink, Writer};
+use crate::gateway::writer::{Sink, Writer, now};
 use crate::listener::op::Delivery;
 use crate::listener::protocol::channel::Channel;
 use crate::text::position::{Epoch, Position, Since};
-
-/// Unix milliseconds.
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Milliseconds since a time in Unix milliseconds.
 pub(crate) fn milliseconds_since(at: u64) -> u64 {
@@ -63,14 +55,9 @@ impl History {
     ///
     /// # Errors
     /// The writer's thread cannot be started.
-    pub fn in_file(
-        log: Log,
-        file: Box<dyn Sink>,
-        gateway: &str,
-        core: Arc<Core>,
-    ) -> io::Result<History> {
+    pub fn in_file(log: Log, file: Box<dyn Sink>, gateway: &str) -> io::Result<History> {
         let log = Arc::new(Mutex::new(log));
-        let writer = Writer::start(file, Arc::clone(&log), gateway, core)?;
+        let writer = Writer::start(file, Arc::clone(&log), gateway)?;
         Ok(History { log, writer: Some(writer) })
     }
 

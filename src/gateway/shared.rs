@@ -13,10 +13,8 @@ use crate::config::settings::GatewaySettings;
 use crate::gateway::channels::Channels;
 use crate::gateway::kept::History;
 use crate::gateway::metrics::Metrics;
-use crate::gateway::msg::HubMsg;
 use crate::gateway::occupancy::Occupancy;
 use crate::gateway::pressure::Pressure;
-use crate::listener::op::Op;
 use crate::listener::supervisor::Report;
 
 /// Where a gateway stands in the tables of the engine and its shards.
@@ -36,23 +34,6 @@ pub struct GatewaySlot {
 pub(super) struct Order {
     /// Where messages are kept.
     pub(super) history: Option<Arc<History>>,
-}
-
-impl Order {
-    /// Gives an operation its place; `keeps` says whether a message is kept now. `None`: the writer
-    /// of the history hands it out.
-    pub(super) fn put(&self, gateway: &Arc<Shared>, mut op: Op, keeps: bool) -> Option<Op> {
-        let Some(history) = &self.history else { return Some(op) };
-        if let Some(writer) = history.writer() {
-            return writer.op(gateway, op);
-        }
-        if let Op::Deliver(delivery) = &mut op
-            && keeps
-        {
-            history.keep(delivery);
-        }
-        Some(op)
-    }
 }
 
 /// One gateway.
@@ -78,7 +59,7 @@ pub struct Shared {
     /// The channels of all shards.
     pub channels: Channels,
     /// Whether messages are kept: for a look without the lock.
-    pub(super) keeps: AtomicBool,
+    keeps: AtomicBool,
     /// Held while an operation is handed out, so that all shards see one order.
     order: Mutex<Order>,
     reports: Mutex<mpsc::UnboundedSender<Report>>,
@@ -157,33 +138,22 @@ impl Shared {
         self.order.lock()
     }
 
+    /// Whether messages are kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.keeps.load(Ordering::Relaxed)
+    }
+
+    /// Messages are kept from now on, or not. The caller holds the order.
+    pub(super) fn set_keeps(&self, keeps: bool) {
+        self.keeps.store(keeps, Ordering::Relaxed);
+    }
+
     /// The history; `None` if nothing is kept.
     pub fn history(&self) -> Option<Arc<History>> {
-        if !self.keeps.load(Ordering::Relaxed) {
+        if !self.keeps() {
             return None;
         }
         self.order.lock().history.clone()
-    }
-
-    /// Gives an operation of the only shard its place in the order. `None`: it comes back by the
-    /// inbox, once it is written.
-    pub(super) fn put_in_order(self: &Arc<Self>, op: Op) -> Option<Op> {
-        if !self.keeps.load(Ordering::Relaxed) {
-            return Some(op);
-        }
-        self.order.lock().put(self, op, true)
-    }
-
-    /// Keeps a message to a shard behind the operations that are being written; it comes back if
-    /// none can be.
-    pub(super) fn put_behind_writes(self: &Arc<Self>, shard: usize, msg: HubMsg) -> Option<HubMsg> {
-        if !self.keeps.load(Ordering::Relaxed) {
-            return Some(msg);
-        }
-        match self.order.lock().history.as_deref().and_then(History::writer) {
-            Some(writer) => writer.msg(self, shard, msg),
-            None => Some(msg),
-        }
     }
 
     /// Tells the supervisor of the listener. It may be gone at the gateway's end.

@@ -9,15 +9,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use crate::gateway::core::Core;
 use crate::gateway::history::{Batch, Log};
-use crate::gateway::kept;
-use crate::gateway::msg::HubMsg;
-use crate::gateway::shared::Shared;
-use crate::listener::op::Op;
+use crate::listener::op::Delivery;
 
 /// Operations of a batch at most.
 const BATCH: usize = 1_024;
@@ -37,16 +34,30 @@ pub trait Sink: Send {
     fn close(self: Box<Self>);
 }
 
-/// Something on its way through the writer.
+/// Something that passes through the writer.
+pub(super) trait Passes: Send {
+    /// The message that it delivers, if it does.
+    fn delivery(&mut self) -> Option<&mut Delivery>;
+
+    /// Counts that its message could not be written.
+    fn unwritten(&self);
+
+    /// All in front of it is written: it goes on.
+    fn hand_out(self: Box<Self>);
+}
+
 enum Item {
-    /// An operation.
-    Op(Arc<Shared>, Op),
-    /// A message to a gateway's part of a shard, which keeps its place among the operations.
-    Msg(Arc<Shared>, usize, HubMsg),
+    Passes(Box<dyn Passes>),
     /// Tell when all in front of it is done.
     Flush(mpsc::SyncSender<()>),
     /// End.
     End,
+}
+
+/// Unix milliseconds.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The writer, as others see it.
@@ -61,11 +72,10 @@ impl Writer {
         file: Box<dyn Sink>,
         log: Arc<Mutex<Log>>,
         gateway: &str,
-        core: Arc<Core>,
     ) -> io::Result<Writer> {
         let (queue, items) = mpsc::channel();
         let gateway = gateway.to_owned();
-        let writing = Writing { file, log, gateway, core, failing: false, ended: false };
+        let writing = Writing { file, log, gateway, failing: false, ended: false };
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writing.run(&items))?;
@@ -90,19 +100,10 @@ impl Writer {
         }
     }
 
-    /// Takes an operation in; it comes back if the writer has ended.
-    pub(super) fn op(&self, gateway: &Arc<Shared>, op: Op) -> Option<Op> {
-        match self.queue.send(Item::Op(Arc::clone(gateway), op)) {
-            Err(mpsc::SendError(Item::Op(_, op))) => Some(op),
-            _ => None,
-        }
-    }
-
-    /// The same for a message to a shard.
-    pub(super) fn msg(&self, gateway: &Arc<Shared>, shard: usize, msg: HubMsg) -> Option<HubMsg> {
-        match self.queue.send(Item::Msg(Arc::clone(gateway), shard, msg)) {
-            Err(mpsc::SendError(Item::Msg(_, _, msg))) => Some(msg),
-            _ => None,
+    /// Takes something in. If the writer has ended, it goes on at once.
+    pub(super) fn pass(&self, item: Box<dyn Passes>) {
+        if let Err(mpsc::SendError(Item::Passes(item))) = self.queue.send(Item::Passes(item)) {
+            item.hand_out();
         }
     }
 }
@@ -112,7 +113,6 @@ struct Writing {
     file: Box<dyn Sink>,
     log: Arc<Mutex<Log>>,
     gateway: String,
-    core: Arc<Core>,
     /// Whether the last batch could not be written.
     failing: bool,
     ended: bool,
@@ -126,18 +126,17 @@ impl Writing {
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(item) = next {
-                if let Item::Op(_, Op::Deliver(delivery)) = &item {
+                batch.push(item);
+                if let Some(delivery) = batch.last_mut().and_then(delivery) {
                     bytes += delivery.payload.cost();
                 }
-                batch.push(item);
                 let has_room = batch.len() < BATCH && bytes < BATCH_BYTES;
                 next = if has_room { items.try_recv().ok() } else { None };
             }
             self.write(&mut batch);
             for item in batch.drain(..) {
                 match item {
-                    Item::Op(gateway, op) => self.core.hand_out(&gateway, op),
-                    Item::Msg(gateway, shard, msg) => self.core.post_hub(shard, &gateway, msg),
+                    Item::Passes(item) => item.hand_out(),
                     // Whoever asked may have gone.
                     Item::Flush(done) => drop(done.send(())),
                     Item::End => self.ended = true,
@@ -150,13 +149,11 @@ impl Writing {
     /// Numbers the messages of a batch and writes them. Where that fails they have no positions, and
     /// the numbers begin anew.
     fn write(&mut self, batch: &mut [Item]) {
-        let now = kept::now();
+        let now = now();
         let change = {
             let mut log = self.log.lock();
-            for item in &mut *batch {
-                if let Item::Op(_, Op::Deliver(delivery)) = item {
-                    delivery.at = log.keep(&delivery.to, &delivery.payload, now);
-                }
+            for delivery in batch.iter_mut().filter_map(delivery) {
+                delivery.at = log.keep(&delivery.to, &delivery.payload, now);
             }
             log.take_batch()
         };
@@ -181,11 +178,17 @@ impl Writing {
         }
         self.log.lock().new_epoch();
         for item in batch {
-            if let Item::Op(gateway, Op::Deliver(delivery)) = item
-                && delivery.at.take().is_some()
-            {
-                gateway.metrics.history_unwritten.inc();
+            let Item::Passes(item) = item else { continue };
+            if item.delivery().is_some_and(|delivery| delivery.at.take().is_some()) {
+                item.unwritten();
             }
         }
+    }
+}
+
+fn delivery(item: &mut Item) -> Option<&mut Delivery> {
+    match item {
+        Item::Passes(item) => item.delivery(),
+        Item::Flush(_) | Item::End => None,
     }
 }

@@ -5,15 +5,16 @@
 //! behind the lock `state`, which is never held across an await.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, ListenerState};
-use crate::config::settings::{GatewaySettings, Startup};
+use crate::config::settings::{GatewaySettings, HistorySettings, Startup};
+use crate::gateway::kept::History;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::server::Host;
-use crate::server::history::Keeping;
 use parking_lot::{Mutex, MutexGuard};
 
 /// What exists while a gateway runs.
@@ -25,6 +26,17 @@ pub(crate) struct Running {
     pub(crate) bound: SocketAddr,
     /// Its listener.
     pub(crate) supervisor: Option<Arc<Supervisor>>,
+}
+
+/// A history, and the settings that it was made by.
+#[derive(Clone)]
+pub(crate) struct Keeping {
+    /// The table.
+    pub(super) settings: HistorySettings,
+    /// The history.
+    pub(super) history: Arc<History>,
+    /// Evictions that the metrics have counted.
+    pub(super) counted: Arc<AtomicU64>,
 }
 
 /// What verbs change.

@@ -2,7 +2,7 @@
 //! restarts and reloads while the table is there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::config::settings::{GatewaySettings, HistorySettings};
 use crate::gateway::history::Limits;
@@ -10,16 +10,7 @@ use crate::gateway::kept;
 use crate::gateway::kept::History;
 use crate::gateway::shared::Shared;
 use crate::server::Host;
-use crate::server::gateway::Gateway;
-
-/// A history, and the settings that it was made by.
-#[derive(Clone)]
-pub(crate) struct Keeping {
-    settings: HistorySettings,
-    history: Arc<History>,
-    /// Evictions that the metrics have counted.
-    counted: Arc<AtomicU64>,
-}
+use crate::server::gateway::{Gateway, Keeping};
 
 fn limits(settings: &HistorySettings) -> Limits {
     Limits {

@@ -109,7 +109,7 @@ impl Fanout {
         if matches!(op, Op::Deliver(_)) {
             shared.pressure.frames_added(1);
         }
-        if let Some(op) = shared.put_in_order(op) {
+        if let Some(op) = ctx.core.put_in_order(shared, op) {
             self.push(op);
         }
     }

@@ -267,7 +267,7 @@ impl Hub {
         match msg {
             HubMsg::Op(op) => self.fanout.push(op),
             HubMsg::Unordered(op) => {
-                if let Some(op) = self.shared.put_in_order(op) {
+                if let Some(op) = ctx.core.put_in_order(&self.shared, op) {
                     self.fanout.push(op);
                 }
             }
@@ -415,7 +415,7 @@ impl Hub {
                     // a connection that comes in now must not get those.
                     let msg = HubMsg::Handshake(conn, decision);
                     let shard = ctx.core.shard_of(conn);
-                    let Some(msg) = self.shared.put_behind_writes(shard, msg) else {
+                    let Some(msg) = ctx.core.put_behind_writes(&self.shared, shard, msg) else {
                         continue;
                     };
                     if shards == 1 {
