@@ -1,8 +1,10 @@
 //! Runs the exchange with any sequence of events, lines, restarts and times, and compares it with a
 //! simple model of what the listener protocol promises.
 
+mod channels;
 mod completion;
 mod inbound;
+mod lines;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,14 +17,15 @@ use wsgw::config::hooks::Hook;
 use wsgw::config::settings::GatewaySettings;
 use wsgw::listener::connection::{Closed, ConnInfo};
 use wsgw::listener::exchange::{Effect, Exchange, PushAsk};
+use wsgw::listener::membership::LeaveReason;
 use wsgw::listener::metrics::ListenerMetrics;
-use wsgw::listener::op::{Delivery, Op};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::{Request, Subprotocol};
 use wsgw::listener::protocol::push::Push;
 use wsgw::ws::payload::Payload;
 
+use self::channels::{Channels, MOST, Rooms};
 use self::completion::Completion;
 use super::{Choices, gateway_with};
 
@@ -37,9 +40,9 @@ enum About {
     Push(usize),
 }
 
-#[derive(Default)]
 struct Conn {
     closed: bool,
+    rooms: Rooms,
     /// Whether an incarnation was sent its open, and its close.
     open_announced: bool,
     close_announced: bool,
@@ -62,6 +65,8 @@ struct Owed {
 #[derive(Default)]
 struct Incarnation {
     opened: BTreeSet<ConnId>,
+    /// The ids of those opens.
+    open_ids: BTreeMap<u64, ConnId>,
     closed: BTreeSet<ConnId>,
     seen: BTreeSet<u64>,
     /// Ids that were complete before it began. None of their lines may come.
@@ -108,6 +113,7 @@ struct Model {
     alone: Option<(u64, u32)>,
     silent_exits: Option<(u32, Instant)>,
     results_given: VecDeque<String>,
+    channels: Channels,
 }
 
 /// Runs the sequence that the bytes describe.
@@ -127,7 +133,15 @@ impl Model {
         let windows = ["1", "2", "4", "9", "256"];
         let window = windows[choices.below(windows.len())];
         let on_timeout = [r#""drop""#, r#""broadcast""#, r#""close""#][choices.below(3)];
-        let set = [("window", window), ("on-timeout", on_timeout)];
+        let bits = choices.byte();
+        let route = if bits & 32 == 0 { r#""all""# } else { r#""channels""# };
+        let most = MOST.to_string();
+        let set = [
+            ("window", window),
+            ("on-timeout", on_timeout),
+            ("route", route),
+            ("max-channels", most.as_str()),
+        ];
         let mut settings = gateway_with(&set).expect("good settings");
         let hooks = [
             "onHandshake,onClientOpen,onClientClose,onMessage",
@@ -135,8 +149,10 @@ impl Model {
             "onClientClose,onMessage",
             "onMessage",
         ];
-        let bits = choices.below(hooks.len());
-        let names: Vec<&str> = hooks[bits].split(',').collect();
+        let mut names: Vec<&str> = hooks[usize::from(bits) % hooks.len()].split(',').collect();
+        if bits & 64 != 0 {
+            names.extend(["onJoin", "onLeave"]);
+        }
         settings.hooks = wsgw::config::hooks::Hooks::parse(&names).expect("hooks");
         settings.listener_timeout = Duration::from_secs(10);
         let (settings, metrics) = (Arc::new(settings), Arc::new(ListenerMetrics::default()));
@@ -168,6 +184,7 @@ impl Model {
             alone: None,
             silent_exits: None,
             results_given: VecDeque::new(),
+            channels: Channels::default(),
         }
     }
 
@@ -190,8 +207,11 @@ impl Model {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        match choices.below(20) {
-            0 => self.open(),
+        let byte = usize::from(choices.byte());
+        // What is done, and in what way.
+        let (what, way) = (byte % 20, byte / 20);
+        match what {
+            0 => self.open(way),
             1..=4 => {
                 if let Some(conn) = self.conn(choices) {
                     self.message(conn);
@@ -211,7 +231,8 @@ impl Model {
             12 | 13 => self.take(usize::MAX),
             14..=16 => {
                 if let Some(id) = self.owed_id(choices) {
-                    self.answer(id, choices.below(5));
+                    let byte = usize::from(choices.byte());
+                    self.answer(id, byte % 5, byte / 5);
                 }
             }
             17 => self.noise(choices.below(6)),
@@ -220,6 +241,12 @@ impl Model {
                 self.exchange.result(line.clone());
                 if self.up {
                     self.results_given.push_back(line);
+                }
+            }
+            19 if way % 4 == 1 => self.answer_open(choices.below(8), choices.below(16)),
+            19 if way % 4 > 1 => {
+                if let Some(conn) = self.conn(choices) {
+                    self.membership_command(conn, way % 4 == 2, choices.below(16));
                 }
             }
             _ => {
@@ -233,11 +260,13 @@ impl Model {
         self.check_step();
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, which: usize) {
         let id = ConnId(self.conns.len() as u64 + 1);
         let headers = [("x-a".to_owned(), "b".to_owned())];
         let request = Request { path: "/", query: "", remote: "127.0.0.1:1", headers: &headers };
         let members = event::request_members(request, Subprotocol::Chosen(None));
+        let names = channels::set(which % 3);
+        let first = channels::channels(&names);
         self.exchange.opened(
             Arc::new(ConnInfo {
                 id,
@@ -246,9 +275,21 @@ impl Model {
                 members: members.into(),
                 path_len: 3,
             }),
-            &[],
+            &first,
         );
-        self.conns.insert(id, Conn::default());
+        let conn = Conn {
+            closed: false,
+            rooms: Rooms::new(names),
+            open_announced: false,
+            close_announced: false,
+            unseen: VecDeque::new(),
+            under_way: 0,
+            forgotten: false,
+        };
+        self.conns.insert(id, conn);
+        for channel in &first {
+            self.joined(id, channel);
+        }
     }
 
     fn message(&mut self, id: ConnId) {
@@ -264,6 +305,9 @@ impl Model {
     fn close(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id).filter(|c| !c.closed) else { return };
         conn.closed = true;
+        for channel in channels::channels(&conn.rooms.now().clone()) {
+            self.left(id, &channel, LeaveReason::Closed);
+        }
         let closed = Closed { code: 1000, reason: id.to_string(), clean: true };
         self.exchange.closed(id, closed);
     }
@@ -306,6 +350,7 @@ impl Model {
             let bytes = self.exchange.unwritten();
             let some = bytes.len().min(left);
             if some == 0 {
+                self.channels.behind = !bytes.is_empty() || !self.here.partial.is_empty();
                 return;
             }
             self.here.partial.extend_from_slice(&bytes[..some]);
@@ -316,73 +361,6 @@ impl Model {
                 self.inbound(&line);
             }
         }
-    }
-
-    /// The listener answers an event.
-    fn answer(&mut self, id: u64, how: usize) {
-        // An answer as `jq` writes it.
-        let line = match how {
-            0 => format!("{{\"id\":{id}}}"),
-            1 => format!("{{\"id\": {id}, \"message\":\"x\"}}"),
-            2 => format!("{{\"id\":{id},\"connections\":[]}}"),
-            3 => format!("{{\"id\":{id},\"connections\":null}}"),
-            _ => format!("{{\"id\":{id},\"base64\":\"!\"}}"),
-        };
-        let Some(owed) = self.owed.remove(&id).filter(|_| self.up) else { return };
-        self.completed.insert(id);
-        if let Some((position, _)) = owed.written {
-            self.here.answers[position] = Some(self.now);
-        }
-        // If its line was cut by a restart, no incarnation has seen the whole line.
-        if let About::Message(number) = owed.about
-            && let Some(conn) = self.conns.get_mut(&self.messages[number])
-        {
-            conn.unseen.retain(|m| *m != number);
-        }
-        (self.exits, self.alone) = (0, None);
-        self.line(&line);
-        let fault = how >= 3 && !matches!(owed.about, About::Handshake(_));
-        self.expect_completed(&[(
-            owed.about,
-            if fault { Completion::Dropped } else { Completion::Sent },
-        )]);
-    }
-
-    fn noise(&mut self, how: usize) {
-        if !self.up {
-            return;
-        }
-        let old = self.here.overdue.keys().chain(&self.completed).next().copied().unwrap_or(1);
-        let late = self.metrics.late.get();
-        let line = match how {
-            0 => "garbage".to_owned(),
-            1 => format!("{{\"id\":{}}}", self.highest + 100_000),
-            2 => "{\"command\":\"close\",\"conn\":\"k1\"}".to_owned(),
-            3 => "{\"event\":\"onResult\",\"id\":1}".to_owned(),
-            4 if self.completed.contains(&old) => {
-                if let Some(position) = self.here.overdue.remove(&old) {
-                    self.here.answers[position] = Some(self.now);
-                }
-                format!("{{\"id\":{old},\"message\":\"again\"}}")
-            }
-            _ => "{\"command\":\"send\",\"message\":\"tick\",\"ref\":null}".to_owned(),
-        };
-        self.line(&line);
-        let effects = std::mem::take(&mut self.exchange.effects);
-        match (how, &effects[..]) {
-            (2, [Effect::Op(Op::Close { conn: ConnId(1), code: 1000, .. })]) => {}
-            (0 | 1 | 3, []) => {}
-            (4, []) => assert_eq!(self.metrics.late.get(), late + 1, "late"),
-            (4 | 5, [Effect::Op(Op::Deliver(Delivery { report: Some(_), .. }))]) => {}
-            _ => panic!("{line}: {} effects", effects.len()),
-        }
-    }
-
-    fn line(&mut self, line: &str) {
-        self.here.wrote_line = true;
-        self.silent_exits = None;
-        self.exchange.output(self.now);
-        self.exchange.line(line.as_bytes(), &self.results, self.now);
     }
 
     /// Starts the listener if it is down, and ends it if it is up.
@@ -412,6 +390,7 @@ impl Model {
             if event["event"] == "onMessage" {
                 let id = event["id"].as_u64().expect("an id");
                 self.highest = self.highest.max(id);
+                self.listed_again(id, &channels::listed(&event));
                 let completed =
                     event["push"].as_u64().is_some_and(|n| self.push_is_complete(n as usize));
                 if !completed && !self.completed.contains(&id) {
@@ -439,6 +418,7 @@ impl Model {
         let wrote_line = self.here.wrote_line;
         self.up = false;
         self.results_given.clear();
+        self.channels.detached();
         self.exits += u32::from(!wanted);
         let mut completed = Vec::new();
         let mut begun = Vec::new();

@@ -78,7 +78,9 @@ impl Model {
                 Effect::Op(Op::Close { code, .. }) => {
                     assert_eq!((self.settings.on_timeout, code), (OnTimeout::Close, 1011));
                 }
-                Effect::Op(Op::Membership(_) | Op::Members(_) | Op::Presence(_)) => {}
+                Effect::Op(Op::Presence(_) | Op::Membership(_) | Op::Members(_)) => {
+                    panic!("an operation that was not expected")
+                }
                 Effect::Op(Op::Finish { .. } | Op::CloseAll { .. } | Op::CloseShare { .. }) => {
                     panic!("the exchange never makes this operation")
                 }
@@ -149,12 +151,13 @@ impl Model {
                 }
                 continue;
             };
-            self.answer(id, 0);
+            self.answer(id, 0, 0);
             self.check_step();
         }
         assert!(!self.exchange.busy() && !self.exchange.window_full(), "something waits forever");
         assert!(self.exchange.flushed());
         assert_eq!(self.exchange.queued(), 0);
+        assert!(self.channels.told_all(), "joins and leaves that were not told");
         assert_eq!(self.exchange.notice_bytes(), 0, "bytes of notices are left");
         for conn in self.conns.values().filter(|c| !c.forgotten) {
             assert!(conn.unseen.is_empty() && conn.under_way == 0, "a message was lost");

@@ -40,6 +40,12 @@ impl Model {
         self.highest = self.highest.max(id);
 
         let conn = event["conn"].as_str().map(|name| ConnId::parse(name).expect("a name"));
+        if let Some(conn) = conn.filter(|conn| self.conns.contains_key(conn)) {
+            match event["event"].as_str() {
+                Some("onJoin" | "onLeave") => return self.inbound_membership(conn, &event),
+                _ => self.inbound_channels(conn, &event, redelivered),
+            }
+        }
         match event["event"].as_str().expect("an event") {
             "onClientOpen" => self.inbound_open(conn.expect("a conn"), &event),
             "onClientClose" => self.inbound_close(conn.expect("a conn"), &event),
