@@ -4,13 +4,11 @@ use std::io;
 use std::task::Poll;
 use std::vec::IntoIter;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Frame;
 
 use crate::control::backend::HistoryMessage;
-use crate::listener::protocol::json;
+use crate::listener::protocol::frame::push_message;
 
 /// Bytes of frames that are made at a time; one message is never divided.
 const PIECE: usize = 64 << 10;
@@ -46,23 +44,8 @@ impl FramesBody {
 
 /// Appends a message as a frame and a newline.
 fn write_frame(out: &mut Vec<u8>, message: &HistoryMessage) {
-    match message.payload.as_text() {
-        Some(text) => {
-            out.extend_from_slice(b"{\"message\":");
-            json::push_str(out, text);
-        }
-        None => {
-            out.extend_from_slice(b"{\"base64\":\"");
-            out.extend_from_slice(STANDARD.encode(message.payload.bytes()).as_bytes());
-            out.push(b'"');
-        }
-    }
-    if let Some(channel) = &message.channel {
-        out.extend_from_slice(b",\"channel\":\"");
-        out.extend_from_slice(channel.as_str().as_bytes());
-        out.push(b'"');
-    }
-    out.extend_from_slice(format!(",\"at\":\"{}\"}}\n", message.at).as_bytes());
+    push_message(out, &message.payload, message.channel.as_ref(), Some(message.at));
+    out.push(b'\n');
 }
 
 #[cfg(test)]

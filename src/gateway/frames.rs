@@ -2,13 +2,12 @@
 //!
 //! Each is one JSON object. [`text`] makes a WebSocket frame of it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::json::{push_str, push_u64};
+use crate::listener::protocol::frame::{push_at, push_message};
+use crate::listener::protocol::json::push_u64;
 use crate::text::position::Position;
 use crate::ws::frame;
 use crate::ws::payload::Payload;
@@ -26,16 +25,6 @@ pub(crate) struct Hello<'a> {
     pub(crate) channels: &'a [Channel],
     /// Whether all behind the position that it gave follows; `None` if it gave none.
     pub(crate) recovered: Option<bool>,
-}
-
-fn push_at(out: &mut Vec<u8>, at: Option<Position>) {
-    if let Some(at) = at {
-        out.extend_from_slice(b",\"at\":\"");
-        out.extend_from_slice(at.epoch.as_str().as_bytes());
-        out.push(b'-');
-        push_u64(out, at.number);
-        out.push(b'"');
-    }
 }
 
 fn push_recovered(out: &mut Vec<u8>, recovered: Option<bool>) {
@@ -66,24 +55,7 @@ pub(crate) fn message(
     at: Option<Position>,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.bytes().len() + 64);
-    match payload.as_text() {
-        Some(text) => {
-            out.extend_from_slice(b"{\"message\":");
-            push_str(&mut out, text);
-        }
-        None => {
-            out.extend_from_slice(b"{\"base64\":\"");
-            out.extend_from_slice(STANDARD.encode(payload.bytes()).as_bytes());
-            out.push(b'"');
-        }
-    }
-    if let Some(channel) = channel {
-        out.extend_from_slice(b",\"channel\":\"");
-        out.extend_from_slice(channel.as_str().as_bytes());
-        out.push(b'"');
-    }
-    push_at(&mut out, at);
-    out.push(b'}');
+    push_message(&mut out, payload, channel, at);
     out
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::gateway::history::{Ask, ChannelStats, Limits, Log, Replay, Stats};
+use crate::gateway::history;
+use crate::gateway::history::{Ask, ChannelStats, Kept, Limits, Log, Replay, Stats};
 use crate::gateway::writer::{Sink, Writer, now};
 use crate::listener::op::Delivery;
 use crate::listener::protocol::channel::Channel;
@@ -97,6 +98,14 @@ impl History {
         }
         let newest = newest.number;
         log.replay(&Ask { channels, all, since, newest, fallback, max_bytes, max_messages }, now())
+    }
+
+    /// What somebody is shown who looks at the history, and its epoch; `None` if something is missing
+    /// behind the position that is asked for.
+    pub fn look(&self, query: &history::Query<'_>) -> Option<(Epoch, Vec<Kept>)> {
+        let mut log = self.log.lock();
+        let found = log.query(query, now())?;
+        Some((log.position().epoch, found))
     }
 
     /// What is kept.

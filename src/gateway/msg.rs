@@ -53,12 +53,28 @@ pub enum HubMsg {
     GateOpen,
     /// For the primary.
     Primary(PrimaryMsg),
-    /// List connections: all, or one.
-    List(Option<ConnId>, oneshot::Sender<Vec<ConnectionRow>>),
+    /// List connections, in the order of their names.
+    List(Listing, oneshot::Sender<Vec<ConnectionRow>>),
     /// Cut every connection now.
     CutAll,
     /// Tell when no connection is left.
     WhenEmpty(oneshot::Sender<()>),
+}
+
+/// Which connections are listed.
+#[derive(Debug, Clone)]
+pub enum Listing {
+    /// One.
+    One(ConnId),
+    /// Some of them.
+    Page {
+        /// The members of this channel; `None`: all.
+        channel: Option<Channel>,
+        /// Those behind this one, which may be gone.
+        after: Option<ConnId>,
+        /// So many of each shard at most.
+        limit: usize,
+    },
 }
 
 /// A message to the primary of a gateway.

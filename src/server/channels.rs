@@ -1,11 +1,22 @@
 //! The channels of a gateway and their history, as the control port shows them.
+//!
+//! Who is in a channel is collected from the shards by an operation. The history outlives a stop of
+//! its gateway, so it can be read while that does not run.
 
-use crate::api::{ApiError, ChannelInfo, ChannelSummary, ErrorCode};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use crate::api::{ApiError, ChannelHistory, ChannelInfo, ChannelSummary, ErrorCode};
 use crate::control::backend::{ChannelsAsk, HistoryAsk, HistoryMessage};
-use crate::listener::connection::ConnectionRow;
+use crate::gateway::history::{Kept, Query, Target};
+use crate::gateway::kept::History;
+use crate::listener::membership::{Members, MembersReply, MembersReport};
+use crate::listener::op::Op;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::server::Server;
+use crate::text::position::Position;
 
 impl Server {
     /// The channels of a gateway that have members, sorted by name. A gateway that does not run has
@@ -13,10 +24,15 @@ impl Server {
     pub(crate) fn channels(
         &self,
         id: &str,
-        _ask: &ChannelsAsk<'_>,
+        ask: &ChannelsAsk<'_>,
     ) -> Result<Vec<ChannelSummary>, ApiError> {
-        self.find(id)?;
-        Ok(Vec::new())
+        let Some(running) = self.find(id)?.running() else { return Ok(Vec::new()) };
+        let found = running.shared.channels.list(ask.prefix, ask.after, ask.limit);
+        let summary = |(channel, members): (Channel, u64)| ChannelSummary {
+            channel: channel.to_string(),
+            members,
+        };
+        Ok(found.into_iter().map(summary).collect())
     }
 
     /// One channel, with `limit` members behind `after`.
@@ -24,27 +40,102 @@ impl Server {
         &self,
         id: &str,
         channel: Channel,
-        _limit: usize,
-        _after: Option<ConnId>,
+        limit: usize,
+        after: Option<ConnId>,
     ) -> Result<ChannelInfo, ApiError> {
-        self.find(id)?;
-        let text = format!("no channel {channel:?} on gateway {id:?}");
-        Err(ApiError::new(ErrorCode::UnknownChannel, text))
+        let gateway = self.find(id)?;
+        let mut members = Members::default();
+        if let Some(running) = gateway.running() {
+            let core = self.host.engine.core();
+            let (reply, found) = oneshot::channel();
+            let report = MembersReport::new(
+                channel.clone(),
+                (limit, after),
+                core.shards(),
+                MembersReply::Control(reply),
+            );
+            core.submit(&running.shared, Op::Members(report.into()));
+            // The shards of a gateway that has gone have no members.
+            members = found.await.unwrap_or_default();
+        }
+        let history = gateway.history().map(|history| kept_of(&history, &channel));
+        if members.count == 0 && history.as_ref().is_none_or(|kept| kept.messages == 0) {
+            let text = format!("no channel {channel:?} on gateway {:?}", gateway.id);
+            return Err(ApiError::new(ErrorCode::UnknownChannel, text));
+        }
+        Ok(ChannelInfo {
+            channel: channel.to_string(),
+            count: members.count,
+            members: members.conns.iter().map(ConnId::to_string).collect(),
+            history,
+        })
     }
 
     /// Kept messages.
     pub(crate) fn history(
         &self,
         id: &str,
-        _ask: &HistoryAsk,
+        ask: &HistoryAsk,
     ) -> Result<Vec<HistoryMessage>, ApiError> {
-        self.find_running(id)?;
-        let text = format!("gateway {id:?} keeps no history: it has no [gateways.ID.history]");
-        Err(ApiError::new(ErrorCode::NoHistory, text))
+        let gateway = self.find(id)?;
+        let Some(history) = gateway.history() else {
+            if gateway.state().settings.history.is_some() {
+                return Err(gateway.not_running());
+            }
+            let text = format!(
+                "gateway {:?} keeps no history: its settings have no table \
+                 [gateways.{}.history]",
+                gateway.id, gateway.id
+            );
+            return Err(ApiError::new(ErrorCode::NoHistory, text));
+        };
+        let query = Query {
+            channels: (!ask.channels.is_empty()).then_some(&ask.channels),
+            since: ask.since,
+            max_messages: ask.limit.unwrap_or(usize::MAX),
+            max_bytes: usize::MAX,
+        };
+        let (epoch, found) = history.look(&query).ok_or_else(|| {
+            let text = format!(
+                "not all messages after this position are in the history of gateway {:?} any more; \
+                 ask again without it",
+                gateway.id
+            );
+            ApiError::new(ErrorCode::Gone, text)
+        })?;
+        let message = |kept: Kept| HistoryMessage {
+            channel: first_asked(&kept.to, &ask.channels),
+            at: Position { epoch, number: kept.number },
+            payload: kept.payload,
+        };
+        Ok(found.into_iter().map(message).collect())
     }
 }
 
-/// The channels that a connection is in, sorted.
-pub(super) fn channels_of(_row: &ConnectionRow) -> &[Channel] {
-    &[]
+/// What is kept of a channel.
+fn kept_of(history: &History, channel: &Channel) -> ChannelHistory {
+    let position = history.position();
+    match history.channel(channel.as_str()) {
+        None => ChannelHistory { messages: 0, bytes: 0, oldest_at: None, at: position.to_string() },
+        Some(stats) => {
+            let oldest = UNIX_EPOCH + Duration::from_millis(stats.oldest_at);
+            ChannelHistory {
+                messages: stats.messages as u64,
+                bytes: stats.bytes as u64,
+                oldest_at: Some(humantime::format_rfc3339_millis(oldest).to_string()),
+                at: Position { number: stats.newest, ..position }.to_string(),
+            }
+        }
+    }
+}
+
+/// The first channel of a message that is among those asked for; none asked for: its first.
+fn first_asked(to: &Target, asked: &[Channel]) -> Option<Channel> {
+    match to {
+        Target::All => None,
+        Target::Channels(target) => {
+            let is_asked = |channel: &&Channel| asked.is_empty() || asked.contains(channel);
+            target.channels.iter().find(is_asked).cloned()
+        }
+    }
 }

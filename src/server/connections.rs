@@ -6,13 +6,12 @@ use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ConnectionInfo, ErrorCode};
 use crate::control::backend::ConnectionsAsk;
-use crate::gateway::msg::HubMsg;
+use crate::gateway::msg::{HubMsg, Listing};
 use crate::listener::connection::ConnectionRow;
 use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::server::Server;
-use crate::server::channels::channels_of;
 use crate::ws::close;
 
 impl Server {
@@ -24,24 +23,21 @@ impl Server {
     ) -> Result<Vec<ConnectionInfo>, ApiError> {
         let gateway = self.find(id)?;
         let Some(running) = gateway.running() else { return Ok(Vec::new()) };
+        let limit = ask.limit.unwrap_or(usize::MAX);
         let mut waits = Vec::new();
         self.host.engine.core().post_all(&running.shared, || {
             let (reply, rows) = oneshot::channel();
             waits.push(rows);
-            HubMsg::List(None, reply)
+            let (channel, after) = (ask.channel.clone(), ask.after);
+            HubMsg::List(Listing::Page { channel, after, limit }, reply)
         });
         let mut rows: Vec<ConnectionRow> = Vec::new();
         for wait in waits {
             // A shard that is gone has no connections.
             rows.append(&mut wait.await.unwrap_or_default());
         }
-        rows.retain(|row| {
-            let in_channel = |channel| channels_of(row).binary_search(channel).is_ok();
-            ask.after.is_none_or(|after| row.info.id > after)
-                && ask.channel.as_ref().is_none_or(in_channel)
-        });
         rows.sort_unstable_by_key(|row| row.info.id);
-        rows.truncate(ask.limit.unwrap_or(usize::MAX));
+        rows.truncate(limit);
         Ok(rows.iter().filter_map(info).collect())
     }
 
@@ -57,7 +53,11 @@ impl Server {
         let name = ConnId::parse(conn).ok_or_else(unknown)?;
         let core = self.host.engine.core();
         let (reply, rows) = oneshot::channel();
-        core.post_hub(core.shard_of(name), &running.shared, HubMsg::List(Some(name), reply));
+        core.post_hub(
+            core.shard_of(name),
+            &running.shared,
+            HubMsg::List(Listing::One(name), reply),
+        );
         let rows = rows.await.unwrap_or_default();
         rows.first().and_then(info).ok_or_else(unknown)
     }
@@ -105,6 +105,6 @@ fn info(row: &ConnectionRow) -> Option<ConnectionInfo> {
         path: serde_json::value::RawValue::from_string(row.info.path_json().to_owned()).ok()?,
         opened_at: humantime::format_rfc3339_millis(row.info.opened_at).to_string(),
         queued_bytes: row.queued as u64,
-        channels: channels_of(row).iter().map(Channel::to_string).collect(),
+        channels: row.channels.iter().map(Channel::to_string).collect(),
     })
 }

@@ -20,6 +20,7 @@ mod fanout;
 mod flow;
 mod hot;
 mod joining;
+mod listing;
 mod opening;
 mod read;
 mod rooms;
@@ -50,7 +51,6 @@ use crate::gateway::pressure::Gate;
 use crate::gateway::primary::Primary;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::time::Millis;
-use crate::listener::connection::ConnectionRow;
 use crate::listener::exchange::Effect;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
@@ -297,7 +297,7 @@ impl Hub {
                     primary.msg(msg, &self.shared, ctx);
                 }
             }
-            HubMsg::List(one, reply) => drop(reply.send(self.list(one))),
+            HubMsg::List(which, reply) => drop(reply.send(self.list(&which))),
             HubMsg::CutAll => self.fanout.cut(self.conns.all()),
             HubMsg::WhenEmpty(sender) if self.conns.is_empty() => drop(sender.send(())),
             HubMsg::WhenEmpty(sender) => self.when_empty.push(sender),
@@ -321,24 +321,6 @@ impl Hub {
         match &mut self.primary {
             Some(primary) => primary.msg(msg, &self.shared, ctx),
             None => ctx.core.post_primary(&self.shared, msg),
-        }
-    }
-
-    /// A connection as it is listed; none before its 101, nor after its end.
-    fn row(&self, slot: u32) -> Option<ConnectionRow> {
-        let conn = self.conns.get(slot)?;
-        let channels = self.rooms.names(slot);
-        Some(ConnectionRow { info: Arc::clone(conn.info()?), queued: conn.queued(), channels })
-    }
-
-    /// Open connections: all, or one.
-    fn list(&self, one: Option<ConnId>) -> Vec<ConnectionRow> {
-        match one {
-            Some(conn) => {
-                let slot = self.conns.slot(conn);
-                slot.and_then(|slot| self.row(slot)).into_iter().collect()
-            }
-            None => self.conns.iter().filter_map(|(slot, _)| self.row(slot)).collect(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! - [`push`] checks the structs that programs push with `wsgw send` or over the control port.
 //! - [`connid`] and [`channel`] have the names of connections and of channels; the kinds of events are a setting's values
 //!   ([`crate::config::hooks`]).
+//! - [`frame`] is a message as web clients and readers of a history get it.
 //! - [`json`] and `fields` have what the others share.
 
 pub mod answer;
@@ -13,6 +14,7 @@ pub mod command;
 pub mod connid;
 pub mod event;
 mod fields;
+pub(crate) mod frame;
 pub mod json;
 pub mod push;
 pub mod target;

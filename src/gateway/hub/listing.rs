@@ -1,0 +1,42 @@
+//! The open connections of one gateway on one shard, as the control port lists them.
+
+use std::sync::Arc;
+
+use crate::gateway::hub::Hub;
+use crate::gateway::msg::Listing;
+use crate::listener::connection::ConnectionRow;
+use crate::listener::protocol::connid::ConnId;
+
+impl Hub {
+    /// Open connections, in the order of their names.
+    pub(super) fn list(&self, which: &Listing) -> Vec<ConnectionRow> {
+        let (channel, after, limit) = match which {
+            Listing::One(conn) => {
+                let slot = self.conns.slot(*conn);
+                return slot.and_then(|slot| self.row(slot)).into_iter().collect();
+            }
+            Listing::Page { channel, after, limit } => (channel, *after, *limit),
+        };
+        // Rows are made only of those that are listed: a page of a million connections is cheap.
+        let place = |slot: u32| -> Option<(ConnId, u32)> {
+            let conn = self.conns.get(slot).filter(|conn| conn.info().is_some())?;
+            after.is_none_or(|after| conn.id > after).then_some((conn.id, slot))
+        };
+        let mut places: Vec<(ConnId, u32)> = match channel {
+            Some(channel) => {
+                self.rooms.members(channel).iter().filter_map(|slot| place(*slot)).collect()
+            }
+            None => self.conns.iter().filter_map(|(slot, _)| place(slot)).collect(),
+        };
+        places.sort_unstable();
+        places.truncate(limit);
+        places.into_iter().filter_map(|(_, slot)| self.row(slot)).collect()
+    }
+
+    /// A connection as it is listed; none before its 101, nor after its end.
+    pub(super) fn row(&self, slot: u32) -> Option<ConnectionRow> {
+        let conn = self.conns.get(slot)?;
+        let channels = self.rooms.names(slot);
+        Some(ConnectionRow { info: Arc::clone(conn.info()?), queued: conn.queued(), channels })
+    }
+}
