@@ -24,6 +24,7 @@ use crate::listener::exchange::HandshakeDecision;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::text::escape::escape;
+use crate::text::position::Since;
 use crate::ws::close;
 use crate::ws::response::Response;
 
@@ -119,7 +120,7 @@ impl Connection {
             if lent.is_behind(admitted.since) {
                 return self.put_off(peer, admitted, HandshakeDecision::UNCHANGED, lent);
             }
-            return self.open(&admitted, None, None, lent);
+            return self.open(&admitted, None, (None, None), lent);
         }
         let ask = PrimaryMsg::Ask(self.id, admitted.asked_members(), admitted.offers.clone());
         self.state = State::Asking(Box::new(Asking { peer, admitted, put_off: false }));
@@ -135,15 +136,15 @@ impl Connection {
             HandshakeDecision::Accept { .. } if lent.shared.is_refusing() => {
                 self.refuse_stopping(lent)
             }
-            HandshakeDecision::Accept { protocol, join } => {
+            HandshakeDecision::Accept { protocol, join, since } => {
                 // Its place in the state is taken by what comes of it.
                 let admitted = Arc::clone(&asking.admitted);
                 if !asking.put_off && lent.is_behind(admitted.since) {
-                    let decision = HandshakeDecision::Accept { protocol, join };
+                    let decision = HandshakeDecision::Accept { protocol, join, since };
                     let peer = asking.peer;
                     return self.put_off(peer, admitted, decision, lent);
                 }
-                self.open(&admitted, protocol.as_deref(), join, lent)?;
+                self.open(&admitted, protocol.as_deref(), (join, since), lent)?;
                 // What came while the listener was asked.
                 self.readable(lent)
             }
@@ -182,13 +183,13 @@ impl Connection {
         stay()
     }
 
-    /// 101: counted and registered first, then told, then answered. `protocol` and `join` are what
-    /// the listener chose.
+    /// 101: counted and registered first, then told, then answered. `protocol`, `join`
+    /// and `since` are what the listener chose; a client that asks for something gets that.
     fn open(
         &mut self,
         admitted: &Admitted,
         protocol: Option<&str>,
-        join: Option<Vec<Channel>>,
+        (join, since): (Option<Vec<Channel>>, Option<Since>),
         lent: &mut Lent<'_>,
     ) -> Flow {
         let protocol = protocol.or(admitted.chosen.as_deref());
@@ -222,7 +223,7 @@ impl Connection {
         if lent.settings.tells() {
             lent.tell_primary(PrimaryMsg::Opened(info, channels.clone()));
         }
-        let welcome = self.enter(&channels, admitted.since, lent);
+        let welcome = self.enter(&channels, admitted.since.or(since), lent);
         self.set_ping(lent);
         self.arm(lent);
         let mut bytes = admitted.switching_protocols(protocol);

@@ -201,11 +201,11 @@ fn decision_of(
     offers: &[String],
     max_channels: usize,
 ) -> Result<HandshakeDecision, String> {
-    let (protocol, join) = match answer {
+    let (protocol, join, since) = match answer {
         HandshakeAnswer::Reject(status, reason) => {
             return Ok(HandshakeDecision::Refuse(status, reason));
         }
-        HandshakeAnswer::Accept { protocol, join } => (protocol, join),
+        HandshakeAnswer::Accept { protocol, join, since } => (protocol, join, since),
     };
     if let Some(protocol) = protocol.as_ref().filter(|protocol| !offers.contains(protocol)) {
         return Err(format!("the subprotocol {protocol:?} was not offered"));
@@ -215,7 +215,7 @@ fn decision_of(
         count if count > max_channels => {
             Err(format!("it joins {count} channels; max-channels is {max_channels}"))
         }
-        _ => Ok(HandshakeDecision::Accept { protocol, join }),
+        _ => Ok(HandshakeDecision::Accept { protocol, join, since }),
     }
 }
 

@@ -80,6 +80,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::{DeliveryReport, PushReply, Reply};
+use crate::text::position::Since;
 use crate::ws::payload::Payload;
 
 /// Bytes that may be ready for the pipe before more events are made into lines: the capacity of a
@@ -118,7 +119,7 @@ pub enum Effect {
 impl HandshakeDecision {
     /// 101, where the listener chose nothing.
     pub const UNCHANGED: HandshakeDecision =
-        HandshakeDecision::Accept { protocol: None, join: None };
+        HandshakeDecision::Accept { protocol: None, join: None, since: None };
 }
 
 impl Effect {
@@ -140,6 +141,8 @@ pub enum HandshakeDecision {
         protocol: Option<String>,
         /// The first channels, if the listener chose them; else those that the URL asks for.
         join: Option<Vec<Channel>>,
+        /// What the client is sent of the history, if the client itself asks for nothing.
+        since: Option<Since>,
     },
     /// A refusal by the listener or by the gateway: an HTTP status and a text body.
     Refuse(u16, String),

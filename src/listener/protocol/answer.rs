@@ -166,6 +166,8 @@ pub enum HandshakeAnswer {
         protocol: Option<String>,
         /// The first channels, if the listener chose them.
         join: Option<ChannelSet>,
+        /// What the client is sent of the history, if the client itself asks for nothing.
+        since: Option<Since>,
     },
     /// Refuse with this status (400 to 599) and text body.
     Reject(u16, String),
@@ -233,7 +235,8 @@ impl<'a> Fields<'a> {
             }
         };
         let change = self.channel_change()?;
-        Ok(HandshakeAnswer::Accept { protocol, join: self.join.map(|_| change.join) })
+        let (join, since) = (self.join.map(|_| change.join), change.since);
+        Ok(HandshakeAnswer::Accept { protocol, join, since })
     }
 
     /// The `ref` of a command as compact JSON; null is a `ref` too.
@@ -304,11 +307,11 @@ mod tests {
         );
         assert_eq!(
             answer(r#"{"id":1,"protocol":"json"}"#).1.handshake(),
-            Ok(HandshakeAnswer::Accept { protocol: Some("json".into()), join: None })
+            Ok(HandshakeAnswer::Accept { protocol: Some("json".into()), join: None, since: None })
         );
         assert_eq!(
             answer(r#"{"id":1}"#).1.handshake(),
-            Ok(HandshakeAnswer::Accept { protocol: None, join: None })
+            Ok(HandshakeAnswer::Accept { protocol: None, join: None, since: None })
         );
     }
 
@@ -370,7 +373,8 @@ mod tests {
             [(r#""b""#, set(&["b"])), (r#"["b","a"]"#, set(&["a", "b"])), ("[]", set(&[]))]
         {
             let line = format!("{{\"id\":1,\"join\":{join}}}");
-            let accepted = HandshakeAnswer::Accept { protocol: None, join: Some(first) };
+            let accepted =
+                HandshakeAnswer::Accept { protocol: None, join: Some(first), since: None };
             assert_eq!(answer(&line).1.handshake(), Ok(accepted));
         }
     }

@@ -196,9 +196,13 @@ fn a_handshake_answer_names_the_first_channels() {
     rig.exchange.attach(rig.now);
     let many: Vec<String> = (0..65).map(|n| format!("c{n}")).collect();
     for (members, decision) in [
-        (String::new(), "Accept { protocol: None, join: None }"),
-        (r#","join":["b","a","b"]"#.into(), r#"Accept { protocol: None, join: Some(["a", "b"]) }"#),
-        (r#","join":[]"#.into(), "Accept { protocol: None, join: Some([]) }"),
+        (String::new(), "Accept { protocol: None, join: None, since: None }"),
+        (
+            r#","join":["b","a","b"],"since":"last""#.into(),
+            r#"Accept { protocol: None, join: Some(["a", "b"]), since: Some(Newest(1)) }"#,
+        ),
+        (r#","join":[]"#.into(), "Accept { protocol: None, join: Some([]), since: None }"),
+        (r#","join":"a","since":"x""#.into(), "Refuse(500"),
         (r#","join":null"#.into(), "Refuse(500"),
         (r#","join":"a b""#.into(), "Refuse(500"),
         (format!(",\"join\":{many:?}"), "Refuse(500"),
