@@ -142,6 +142,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Send lines as binary messages, and write received messages raw, without a newline')
             [CompletionResult]::new('--binary', '--binary', [CompletionResultType]::ParameterName, 'Send lines as binary messages, and write received messages raw, without a newline')
             [CompletionResult]::new('--reconnect', '--reconnect', [CompletionResultType]::ParameterName, 'Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000')
+            [CompletionResult]::new('--resume', '--resume', [CompletionResultType]::ParameterName, 'Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1')
             [CompletionResult]::new('--echo', '--echo', [CompletionResultType]::ParameterName, 'Send each received message back')
             [CompletionResult]::new('--pretty', '--pretty', [CompletionResultType]::ParameterName, 'Indent JSON messages')
             [CompletionResult]::new('--timestamps', '--timestamps', [CompletionResultType]::ParameterName, 'Print the time before each message')

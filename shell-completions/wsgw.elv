@@ -136,6 +136,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand -b 'Send lines as binary messages, and write received messages raw, without a newline'
             cand --binary 'Send lines as binary messages, and write received messages raw, without a newline'
             cand --reconnect 'Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000'
+            cand --resume 'Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1'
             cand --echo 'Send each received message back'
             cand --pretty 'Indent JSON messages'
             cand --timestamps 'Print the time before each message'

@@ -163,6 +163,9 @@ pub struct ConnectArgs {
     /// Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000
     #[arg(long)]
     pub reconnect: bool,
+    /// Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1
+    #[arg(long)]
+    pub resume: bool,
     /// Send each received message back
     #[arg(long)]
     pub echo: bool,

@@ -1,8 +1,10 @@
-//! `wsgw connect`: what one types, and where it connects.
+//! `wsgw connect`: what one types, where it connects, and the frames of a server.
 
 use wsgw::cli::ConnectArgs;
 use wsgw::connect::command;
 use wsgw::connect::command::Line;
+use wsgw::connect::frame;
+use wsgw::connect::frame::{Body, Frame};
 use wsgw::connect::options::Options;
 
 /// A typed line: no command is ever sent as a message, and none asks for what may not be sent.
@@ -65,4 +67,44 @@ pub fn url(data: &[u8]) {
         (again.url, again.host, again.port, again.tls),
         (target.url, target.host, target.port, target.tls)
     );
+}
+
+/// A frame of `wsgw.v1`: what it says is what a JSON parser finds in it.
+pub fn frame(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let whole: Result<serde_json::Value, _> = serde_json::from_str(&text);
+    let found = match frame::parse(&text) {
+        Ok(found) => found,
+        Err(why) => return assert!(!why.is_empty()),
+    };
+    let (Frame::Hello { at, .. } | Frame::Message { at, .. }) = &found else { return };
+    if let Some(at) = at {
+        assert!((1..=200).contains(&at.len()) && at.bytes().all(|b| b.is_ascii_graphic()));
+    }
+    // A frame may be nested more deeply than this parser goes.
+    let Ok(whole) = whole else { return };
+    assert!(whole.is_object());
+    assert_eq!(whole["at"].as_str(), at.as_deref());
+    match found {
+        Frame::Hello { recovered, .. } => {
+            assert!(whole["hello"].is_number());
+            assert_eq!(whole["recovered"].as_bool(), recovered);
+        }
+        Frame::Message { body: Body::Text(text), .. } => {
+            assert_eq!(whole["message"], text);
+            // Any text survives the way into a frame and out of it.
+            let again = serde_json::json!({ "message": text, "at": whole["at"] }).to_string();
+            let at = at_of(&whole);
+            assert_eq!(frame::parse(&again), Ok(Frame::Message { body: Body::Text(text), at }));
+        }
+        Frame::Message { body: Body::Binary(bytes), .. } => {
+            let given = whole["base64"].as_str().unwrap_or_default();
+            assert!(given.len().div_ceil(4) * 3 >= bytes.len() && given.len() % 4 == 0);
+        }
+        Frame::Other => {}
+    }
+}
+
+fn at_of(whole: &serde_json::Value) -> Option<String> {
+    whole["at"].as_str().map(str::to_owned)
 }

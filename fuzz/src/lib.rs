@@ -19,7 +19,7 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),
@@ -35,6 +35,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("wire", control::wire),
     ("command", client::command),
     ("url", client::url),
+    ("frame", client::frame),
 ];
 
 /// Runs one target.

@@ -16,6 +16,7 @@ use crate::connect::dial::Socket;
 use crate::connect::editor::Typed;
 use crate::connect::exit;
 use crate::connect::options::Wait;
+use crate::connect::resume::Received;
 use crate::connect::session::{End, HURRY, Session};
 use crate::connect::signals::Signals;
 use crate::connect::writer::{Counts, Writer, add};
@@ -310,26 +311,58 @@ impl Session<'_> {
             Message::Ping(_) | Message::Frame(_) => {}
             // What is more than -n asked for.
             _ if self.options.count.is_some_and(|n| link.counts.received.get() >= n) => {}
-            message => {
-                add(&link.counts.received, 1);
-                add(&link.counts.received_bytes, message.len());
-                self.output.message(&message).await;
-                if self.output.is_closed() {
-                    return Some(End::Leave(exit::OK));
-                }
-                if self.options.echo {
-                    link.send(message);
-                }
-                if let (Some(at), Wait::Silence(wait)) = (&mut link.silence, self.options.wait) {
-                    *at = Deadline::now() + wait;
-                }
-                if self.options.count == Some(link.counts.received.get()) && link.leaving.is_none()
-                {
-                    link.close(exit::OK, 1000, "");
-                }
-            }
+            message if self.resume.is_some() => return self.frame(message, link, stream).await,
+            message => return self.body(message, link).await,
         }
         None
+    }
+
+    /// A message.
+    async fn body(&mut self, message: Message, link: &mut Link<'_>) -> Option<End> {
+        add(&link.counts.received, 1);
+        add(&link.counts.received_bytes, message.len());
+        self.output.message(&message).await;
+        if self.output.is_closed() {
+            return Some(End::Leave(exit::OK));
+        }
+        if self.options.echo {
+            link.send(message);
+        }
+        if let (Some(at), Wait::Silence(wait)) = (&mut link.silence, self.options.wait) {
+            *at = Deadline::now() + wait;
+        }
+        if self.options.count == Some(link.counts.received.get()) && link.leaving.is_none() {
+            link.close(exit::OK, 1000, "");
+        }
+        None
+    }
+
+    /// A frame of `wsgw.v1`.
+    async fn frame(
+        &mut self,
+        message: Message,
+        link: &mut Link<'_>,
+        stream: &mut SplitStream<Socket>,
+    ) -> Option<End> {
+        match self.resume.as_mut()?.read(&message) {
+            Ok(Received::Body(body, at)) => {
+                // Read in full, so that it takes no memory beside its body.
+                drop(message);
+                let end = self.body(body, link).await;
+                // Behind the output, which may be given up while it waits.
+                self.resume.as_mut()?.passed(at);
+                return end;
+            }
+            Ok(Received::Notices(notices)) => {
+                for notice in notices {
+                    self.output.info(&escape(&notice)).await;
+                }
+                None
+            }
+            // We have said Close: what comes now is the server's own affair.
+            Err(_) if link.leaving.is_some() => None,
+            Err(why) => Some(End::BadFrame(broken(CloseCode::Protocol, &why, link, stream).await)),
+        }
     }
 
     /// Something from the line editor.
@@ -399,12 +432,21 @@ async fn failed(error: Error, link: &Link<'_>, stream: &mut SplitStream<Socket>)
         }
         other => (CloseCode::Protocol, other.to_string()),
     };
-    // The violation is answered with its close code (RFC 6455, section 7.1.7).
+    End::Broken(broken(code, &why, link, stream).await)
+}
+
+/// Answers a violation with its close code (RFC 6455, section 7.1.7); what it is, for a terminal.
+async fn broken(
+    code: CloseCode,
+    why: &str,
+    link: &Link<'_>,
+    stream: &mut SplitStream<Socket>,
+) -> String {
     link.send(Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::default() })));
     let _ = timeout(Duration::from_millis(200), async {
         while let Some(Ok(_)) = stream.next().await {}
         std::future::pending::<()>().await;
     })
     .await;
-    End::Broken(escape(&why).into_owned())
+    escape(why).into_owned()
 }

@@ -14,6 +14,7 @@ use crate::connect::handshake;
 use crate::connect::handshake::{Answer, header_lines};
 use crate::connect::options::Options;
 use crate::connect::output::Output;
+use crate::connect::resume::LARGEST_FRAME;
 use crate::connect::{exit, tls};
 use crate::error::{Failure, complain};
 use crate::text::escape::escape;
@@ -32,15 +33,16 @@ fn network(text: String) -> Failure {
     Failure::new(exit::NETWORK, text)
 }
 
-/// Connects; `-v` shows the handshake in `output`, or on stderr before there is one.
+/// Connects to this path of the target; `-v` shows the handshake in `output`, or on stderr before there is one.
 ///
 /// # Errors
 /// 3 for DNS, TCP and TLS, 4 for the handshake, 6 when it takes too long.
 pub(super) async fn dial(
     options: &Options,
+    path: &str,
     output: Option<&Output>,
 ) -> Result<(Socket, Answer), Failure> {
-    match timeout(options.timeout, dial_unbounded(options, output)).await {
+    match timeout(options.timeout, dial_unbounded(options, path, output)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::new(
             exit::TIMEOUT,
@@ -55,6 +57,7 @@ pub(super) async fn dial(
 
 async fn dial_unbounded(
     options: &Options,
+    path: &str,
     output: Option<&Output>,
 ) -> Result<(Socket, Answer), Failure> {
     let target = &options.target;
@@ -83,13 +86,14 @@ async fn dial_unbounded(
         Some(output) => output.trace(&text).await,
         None => complain(&text),
     };
-    let request = handshake::Request::new(&target.path, &target.headers);
-    verbose(format!("> GET {} HTTP/1.1\n{}", escape(&target.path), request.shown("> "))).await;
+    let request = handshake::Request::new(path, &target.headers);
+    verbose(format!("> GET {} HTTP/1.1\n{}", escape(path), request.shown("> "))).await;
     let (answer, early) = handshake::shake(&mut stream, &target.url, &request).await?;
     verbose(format!("< {}\n{}", answer.status, header_lines(&answer.headers, "< "))).await;
+    let largest = if options.resume { LARGEST_FRAME } else { MAX_MESSAGE };
     let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE))
+        .max_message_size(Some(largest))
+        .max_frame_size(Some(largest))
         .read_buffer_size(64 * 1024)
         .write_buffer_size(64 * 1024);
     let socket =

@@ -38,8 +38,10 @@ pub struct Options {
     pub ping: Option<Duration>,
     /// `--timeout`.
     pub timeout: Duration,
-    /// `--reconnect`.
+    /// `--reconnect`, or `--resume`.
     pub(super) reconnect: bool,
+    /// `--resume`.
+    pub(super) resume: bool,
     /// `--echo`.
     pub(super) echo: bool,
     /// `--pretty`.
@@ -110,7 +112,8 @@ impl Options {
             binary: args.binary,
             ping: args.ping.as_deref().map(|text| seconds("--ping", text)).transpose()?,
             timeout: seconds("--timeout", &args.timeout)?,
-            reconnect: args.reconnect,
+            reconnect: args.reconnect || args.resume,
+            resume: args.resume,
             echo: args.echo,
             pretty: args.pretty,
             timestamps: args.timestamps,

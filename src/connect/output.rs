@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::connect::options::Options;
@@ -34,9 +34,17 @@ const BATCH: usize = 64 * 1024;
 /// that it got before is on the terminal.
 pub(super) type Printer = Box<dyn FnMut(&str) + Send>;
 
+/// Bytes on their way to stdout.
+struct Chunk {
+    bytes: Vec<u8>,
+    room: OwnedSemaphorePermit,
+    /// Told once it is written, and all before it.
+    written: Option<oneshot::Sender<()>>,
+}
+
 /// Where things are shown.
 pub(super) struct Output {
-    chunks: Option<mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>>,
+    chunks: Option<mpsc::Sender<Chunk>>,
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
     broken: Arc<OnceLock<io::Error>>,
@@ -53,7 +61,7 @@ pub(super) struct Output {
 impl Output {
     /// Writes to stdout, or through the line editor's printer.
     pub(super) fn new(options: &Options, printer: Option<Printer>) -> Output {
-        let (chunks, mut waiting) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(WAITING);
+        let (chunks, mut waiting) = mpsc::channel::<Chunk>(WAITING);
         let broken = Arc::new(OnceLock::new());
         let told = Arc::clone(&broken);
         let breaks = Arc::new(Notify::new());
@@ -62,21 +70,27 @@ impl Output {
         let thread = std::thread::spawn(move || {
             let mut printer = printer;
             let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout());
-            while let Some((mut chunk, mut room)) = waiting.blocking_recv() {
+            while let Some(mut chunk) = waiting.blocking_recv() {
                 let written = match &mut printer {
                     Some(print) => {
-                        while chunk.len() < BATCH
-                            && let Ok((more, its)) = waiting.try_recv()
+                        while chunk.bytes.len() < BATCH
+                            && chunk.written.is_none()
+                            && let Ok(more) = waiting.try_recv()
                         {
-                            chunk.extend_from_slice(&more);
-                            room.merge(its);
+                            chunk.bytes.extend_from_slice(&more.bytes);
+                            chunk.room.merge(more.room);
+                            chunk.written = more.written;
                         }
-                        print(&String::from_utf8_lossy(&chunk));
+                        print(&String::from_utf8_lossy(&chunk.bytes));
+                        if chunk.written.is_some() {
+                            print("");
+                        }
                         Ok(())
                     }
-                    None => stdout
-                        .write_all(&chunk)
-                        .and_then(|()| if waiting.is_empty() { stdout.flush() } else { Ok(()) }),
+                    None => stdout.write_all(&chunk.bytes).and_then(|()| {
+                        let flush = waiting.is_empty() || chunk.written.is_some();
+                        if flush { stdout.flush() } else { Ok(()) }
+                    }),
                 };
                 if let Err(e) = written {
                     let _ = told.set(e);
@@ -84,6 +98,10 @@ impl Output {
                     // What is still buffered has nowhere to go.
                     let _ = stdout.into_parts();
                     return;
+                }
+                if let Some(written) = chunk.written {
+                    // Whoever waited may have left.
+                    let _ = written.send(());
                 }
             }
             if let Some(print) = &mut printer {
@@ -132,12 +150,25 @@ impl Output {
         Some(Failure::other(format!("stdout cannot be written: {error}")))
     }
 
-    async fn put(&self, chunk: Vec<u8>) {
-        let size = u32::try_from(chunk.len().min(WAITING_BYTES)).unwrap_or(u32::MAX);
+    async fn put(&self, bytes: Vec<u8>) {
+        self.put_chunk(bytes, None).await;
+    }
+
+    async fn put_chunk(&self, bytes: Vec<u8>, written: Option<oneshot::Sender<()>>) {
+        let size = u32::try_from(bytes.len().min(WAITING_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(size).await;
         if let (Some(chunks), Ok(room)) = (&self.chunks, room) {
             // The thread ends early only when stdout is closed, which `is_closed` tells.
-            let _ = chunks.send((chunk, room)).await;
+            let _ = chunks.send(Chunk { bytes, room, written }).await;
+        }
+    }
+
+    /// Returns when all that was put before is written. Never returns once stdout is closed.
+    pub(super) async fn written(&self) {
+        let (tell, told) = oneshot::channel();
+        self.put_chunk(Vec::new(), Some(tell)).await;
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

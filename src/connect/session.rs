@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::connect::command;
@@ -13,11 +13,13 @@ use crate::connect::dial::dial;
 use crate::connect::editor;
 use crate::connect::editor::{Repl, Typed};
 use crate::connect::exit;
-use crate::connect::handshake::header_lines;
+use crate::connect::frame;
+use crate::connect::handshake::{Answer, header_lines};
 use crate::connect::input;
 use crate::connect::input::Input;
 use crate::connect::options::Options;
 use crate::connect::output::Output;
+use crate::connect::resume::Resume;
 use crate::connect::signals::Signals;
 use crate::connect::writer::Counts;
 use crate::error::{Failure, complain};
@@ -45,8 +47,24 @@ pub(super) enum End {
     Lost(String),
     /// The server broke the protocol.
     Broken(String),
+    /// It broke that of the frames, and would do so again.
+    BadFrame(String),
     /// `/reconnect`.
     Again,
+}
+
+/// What ends a connection, or keeps one from being made.
+enum Failed {
+    /// `--reconnect` tries again.
+    ForNow(Failure),
+    /// To try again would be in vain.
+    ForGood(Failure),
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Failed {
+        Failed::ForNow(failure)
+    }
 }
 
 /// What outlives a connection.
@@ -64,6 +82,8 @@ pub(super) struct Session<'a> {
     pub(super) counts: Counts,
     pub(super) pings: VecDeque<Instant>,
     pub(super) round_trip: Option<Duration>,
+    /// With `--resume`.
+    pub(super) resume: Option<Resume>,
 }
 
 /// What is of use without a connection.
@@ -84,6 +104,10 @@ pub(super) async fn run(options: &Options, interactive: bool) -> Result<u8, Fail
         if let (Ok(exit::OK), Some(failure)) = (&result, session.output.failure()) {
             return Err(failure);
         }
+        // Each gap was told of when it was found. Every other code says something worse.
+        if let (Ok(exit::OK), Some(Resume { has_gaps: true, .. })) = (&result, &session.resume) {
+            return Ok(exit::CLOSED);
+        }
     }
     result
 }
@@ -99,10 +123,12 @@ async fn connections<'a>(
         let failure = match connection(options, interactive, signals, session, &mut pause).await {
             Ok(Some(code)) => return Ok(code),
             Ok(None) => continue,
-            Err(failure) if options.reconnect && failure.exit != crate::error::exit::USAGE => {
+            Err(Failed::ForNow(failure))
+                if options.reconnect && failure.exit != crate::error::exit::USAGE =>
+            {
                 failure
             }
-            Err(failure) => return Err(failure),
+            Err(Failed::ForNow(failure) | Failed::ForGood(failure)) => return Err(failure),
         };
         let text = format!("{}; trying again in {:.1} s", failure.message, pause.as_secs_f64());
         match session {
@@ -126,19 +152,38 @@ async fn connection<'a>(
     signals: &mut Signals,
     session: &mut Option<Session<'a>>,
     pause: &mut Duration,
-) -> Result<Option<u8>, Failure> {
+) -> Result<Option<u8>, Failed> {
+    let resume = session.as_ref().and_then(|session| session.resume.as_ref());
+    let position = resume.and_then(Resume::position).map(str::to_owned);
     // It connects first: what is typed or piped early waits in the terminal, or the pipe.
     let idle = session.as_mut().map(Session::idle);
     let output = idle.as_ref().map(|(output, ..)| *output);
+    let path = options.target.path_since(position.as_deref());
+    let dialed = async {
+        // What is not written yet would come again.
+        if let (Some(output), true) = (output, options.resume) {
+            output.written().await;
+        }
+        dial(options, &path, output).await
+    };
     let dialed = tokio::select! {
-        dialed = dial(options, output) => dialed,
+        dialed = dialed => dialed,
         code = leaves(signals, idle) => return Ok(Some(code)),
     };
-    let (socket, answer) = dialed?;
+    let (mut socket, answer) = dialed?;
+    if options.resume && !agrees(&answer) {
+        // Only said for courtesy.
+        let _ = timeout(HURRY, socket.close(None)).await;
+        return Err(Failed::ForGood(does_not_agree(options)));
+    }
     let session = match session {
         Some(session) => session,
         None => session.insert(Session::start(options, interactive)?),
     };
+    if let Some(resume) = &mut session.resume {
+        // What the URL asks for is only asked until there is a position.
+        resume.opened(position.or_else(|| options.target.since()));
+    }
     let protocol = answer.headers.get("sec-websocket-protocol");
     let protocol = protocol
         .and_then(|p| p.to_str().ok())
@@ -152,6 +197,22 @@ async fn connection<'a>(
         *pause = RECONNECT.0;
     }
     session.finish(end).await
+}
+
+/// Whether the server speaks in frames.
+fn agrees(answer: &Answer) -> bool {
+    let protocol = answer.headers.get("sec-websocket-protocol");
+    protocol.is_some_and(|chosen| chosen.as_bytes() == frame::PROTOCOL.as_bytes())
+}
+
+fn does_not_agree(options: &Options) -> Failure {
+    let text = format!(
+        "{} does not agree to the subprotocol {}, so --resume cannot work; check the `protocols` of \
+         the gateway, or connect with --reconnect instead",
+        escape(&options.target.url),
+        frame::PROTOCOL
+    );
+    Failure::new(exit::HANDSHAKE, text)
 }
 
 /// Without a connection one can leave, too; other lines that one types wait for it.
@@ -194,6 +255,7 @@ impl<'a> Session<'a> {
             counts: Counts::default(),
             pings: VecDeque::new(),
             round_trip: None,
+            resume: options.resume.then(Resume::default),
         })
     }
 
@@ -202,7 +264,7 @@ impl<'a> Session<'a> {
     }
 
     /// What an end means: an exit code, nothing (connect again), or a failure.
-    async fn finish(&mut self, end: End) -> Result<Option<u8>, Failure> {
+    async fn finish(&mut self, end: End) -> Result<Option<u8>, Failed> {
         let received = self.counts.received.get();
         // Ctrl-D, /quit and a signal are the user's own wish.
         let wish = match end {
@@ -220,7 +282,7 @@ impl<'a> Session<'a> {
                 let text = format!("the server closed the connection: {code} {}", escape(&reason));
                 let text = text.trim_end().to_owned();
                 if again && code != 1000 {
-                    return Err(Failure::new(exit::CLOSED, text));
+                    return Err(Failure::new(exit::CLOSED, text).into());
                 }
                 let fine = matches!(code, 1000 | 1001 | 1005);
                 if fine {
@@ -231,20 +293,25 @@ impl<'a> Session<'a> {
             End::Lost(why) => (exit::CLOSED, Some(format!("the connection was lost: {why}"))),
             End::Broken(why) => {
                 let text = format!("the server broke the protocol: {why}");
-                return Err(Failure::new(exit::FAILURE, text));
+                return Err(Failure::new(exit::FAILURE, text).into());
+            }
+            End::BadFrame(why) => {
+                let text = format!("the server broke the subprotocol {}: {why}", frame::PROTOCOL);
+                return Err(Failed::ForGood(Failure::new(exit::FAILURE, text)));
             }
         };
-        match (missing, text) {
-            (_, Some(text)) if again => Err(Failure::new(code, text)),
-            (Some(missing), None) => Err(Failure::new(exit::TIMEOUT, missing)),
+        let failure = match (missing, text) {
+            (_, Some(text)) if again => return Err(Failure::new(code, text).into()),
+            (Some(missing), None) => Failure::new(exit::TIMEOUT, missing),
             (Some(missing), Some(text)) => {
-                Err(Failure::new(exit::TIMEOUT, format!("{text}; {missing}")))
+                Failure::new(exit::TIMEOUT, format!("{text}; {missing}"))
             }
-            (None, Some(text)) => Err(Failure::new(code, text)),
+            (None, Some(text)) => Failure::new(code, text),
             (None, None) if code == exit::OK && self.counts.unsent.get() > 0 => {
-                Err(Failure::new(exit::FAILURE, "not all of stdin was sent"))
+                Failure::new(exit::FAILURE, "not all of stdin was sent")
             }
-            (None, None) => Ok(Some(code)),
-        }
+            (None, None) => return Ok(Some(code)),
+        };
+        Err(Failed::ForGood(failure))
     }
 }

@@ -2,15 +2,19 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use url::{Host, Url};
 
 use crate::cli::ConnectArgs;
+use crate::connect::frame;
 use crate::error::Failure;
 use crate::net::host::join;
 use crate::ws::request::is_token;
+
+/// What is escaped in a query: all but the unreserved characters (RFC 3986, section 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where to connect, and what the request says.
 #[derive(Debug, Clone)]
@@ -71,6 +75,23 @@ impl Target {
         })
     }
 
+    /// The path and query, with this position as the only `since`; as they were given without one.
+    pub(super) fn path_since(&self, position: Option<&str>) -> String {
+        let Some(position) = position else { return self.path.clone() };
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let others = query.split('&').filter(|pair| !pair.is_empty() && !is_since(pair));
+        let since = format!("since={}", utf8_percent_encode(position, ESCAPED));
+        let pairs: Vec<&str> = others.chain([since.as_str()]).collect();
+        format!("{path}?{}", pairs.join("&"))
+    }
+
+    /// The `since` of the URL as it was given.
+    pub(super) fn since(&self) -> Option<String> {
+        let pair = self.path.split_once('?')?.1.split('&').find(|pair| is_since(pair))?;
+        let value = pair.split_once('=').map_or("", |(_, value)| value);
+        Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+    }
+
     /// The host for the certificate: without a zone.
     pub(super) fn certificate_name(&self) -> &str {
         self.host.split('%').next().unwrap_or(&self.host)
@@ -80,6 +101,12 @@ impl Target {
     pub(super) fn address(&self) -> String {
         join(&self.host, self.port)
     }
+}
+
+/// Whether a part of a query is the parameter `since`.
+fn is_since(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or_default();
+    percent_decode_str(name).eq(*b"since")
 }
 
 /// The URL, and the zone of its IPv6 address, which WHATWG URLs do not have.
@@ -142,9 +169,12 @@ fn headers(args: &ConnectArgs, host: &str, url: &Url) -> Result<HeaderMap, Failu
         let text = format!("Basic {}", STANDARD.encode(user));
         headers.insert(AUTHORIZATION, value("--user", &text)?);
     }
-    if !args.subprotocol.is_empty() {
-        let list = subprotocols(&args.subprotocol)?.join(", ");
-        headers.insert("sec-websocket-protocol", value("--subprotocol", &list)?);
+    let mut offers = subprotocols(&args.subprotocol)?;
+    if args.resume && !offers.contains(&frame::PROTOCOL) {
+        offers.insert(0, frame::PROTOCOL);
+    }
+    if !offers.is_empty() {
+        headers.insert("sec-websocket-protocol", value("--subprotocol", &offers.join(", "))?);
     }
     let mut own = HeaderMap::new();
     for header in &args.header {
@@ -254,6 +284,39 @@ mod tests {
     fn brackets_stand_around_an_address_or_nowhere() {
         for bad in ["ws[::1]/", "ws://x[::1]/", "ws://[::1]x/", "wss://[::@ss:2]/1"] {
             assert_eq!(parse(bad).unwrap_err().exit, 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_position_takes_the_place_of_since_and_the_rest_stays() {
+        for (given, path) in [
+            ("h", "/?since=q-1.2%26"),
+            ("h/a%20b?", "/a%20b?since=q-1.2%26"),
+            ("h/?since=last", "/?since=q-1.2%26"),
+            ("h/?x=%26&since=5m&y&s%69nce=1&since", "/?x=%26&y&since=q-1.2%26"),
+            ("h/?sincere=1", "/?sincere=1&since=q-1.2%26"),
+        ] {
+            let target = parse(given).unwrap();
+            assert_eq!(target.path_since(Some("q-1.2&")), path, "{given}");
+            assert_eq!(target.path_since(None), target.path);
+        }
+        assert_eq!(parse("h/?x=1&since=q%2D1").unwrap().since().as_deref(), Some("q-1"));
+        assert_eq!(parse("h/?sincere=1").unwrap().since(), None);
+    }
+
+    #[test]
+    fn resuming_offers_its_subprotocol_once() {
+        for (subprotocol, offers) in
+            [(&[][..], "wsgw.v1"), (&["json"], "wsgw.v1, json"), (&["a,wsgw.v1"], "a, wsgw.v1")]
+        {
+            let subprotocol = subprotocol.iter().map(|name| (*name).to_owned()).collect();
+            let args = ConnectArgs {
+                url: "h".to_owned(),
+                subprotocol,
+                resume: true,
+                ..ConnectArgs::default()
+            };
+            assert_eq!(Target::parse(&args).unwrap().headers["sec-websocket-protocol"], offers);
         }
     }
 
