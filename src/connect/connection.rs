@@ -351,7 +351,7 @@ impl Session<'_> {
                 let end = self.body(body, link).await;
                 // Behind the output, which may be given up while it waits.
                 self.resume.as_mut()?.passed(at);
-                return end;
+                end
             }
             Ok(Received::Notices(notices)) => {
                 for notice in notices {
