@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use crate::api::{ChannelInfo, ChannelSummary};
 use crate::cli::ChannelsArgs;
 use crate::commands::control;
 use crate::commands::control::{channel, read, segment};
-use crate::commands::lists::Lists;
+use crate::commands::lists::{Listing, Lists, Pages};
 use crate::commands::output::{print, print_json, table};
 use crate::error::{Failure, exit};
 use crate::text::escape::escape;
 
-/// A limit above any list: all of it in one answer.
+/// Channels that are fetched at a time, for the gateway does nothing else with them meanwhile.
+const PAGE: usize = 10_000;
+
+/// A limit above any number of members: all of them in one answer.
 const ALL: u32 = u32::MAX;
 
 /// `wsgw channels [ID] [CHANNEL]`. Those of all gateways have a key `gateway` each.
@@ -20,30 +25,34 @@ pub(super) fn run(args: &ChannelsArgs) -> Result<u8, Failure> {
         return one(args, id, channel(name)?);
     }
     let mut client = control::open(&args.control, Duration::ZERO)?;
-    let path = |id: &str| format!("/v1/gateways/{}/channels?limit={ALL}", segment(id));
-    let lists = Lists::fetch(&mut client, args.id.as_deref(), path).map_err(|mut failure| {
-        if failure.exit == exit::NO_GATEWAY {
-            failure.message.push_str("; `wsgw channels ID CHANNEL` shows a channel");
-        }
-        failure
-    })?;
+    let listing = Listing { path: "channels", pages: Some(Pages { size: PAGE, name }) };
+    let lists =
+        Lists::fetch(&mut client, args.id.as_deref(), &listing).map_err(|mut failure| {
+            if failure.exit == exit::NO_GATEWAY {
+                failure.message.push_str("; `wsgw channels ID CHANNEL` shows a channel");
+            }
+            failure
+        })?;
     if args.json {
         lists.print_json()?;
         return Ok(exit::OK);
     }
-    let mut rows = Vec::new();
-    for (gateway, body) in &lists.of {
-        for found in read::<Vec<ChannelSummary>>(body)? {
-            let name = escape(&found.channel).into_owned();
-            rows.push(vec![gateway.clone(), name, found.members.to_string()]);
-        }
-    }
+    let found: Vec<(&str, ChannelSummary)> = lists.items()?;
+    let row = |(id, summary): &(&str, ChannelSummary)| {
+        let name = escape(&summary.channel).into_owned();
+        vec![(*id).to_owned(), name, summary.members.to_string()]
+    };
+    let rows: Vec<_> = found.iter().map(row).collect();
     if rows.is_empty() {
         print("no channels\n")?;
     } else {
         print(&table(&["GATEWAY", "CHANNEL", ">MEMBERS"], &rows))?;
     }
     Ok(exit::OK)
+}
+
+fn name(item: &RawValue) -> Result<String, Failure> {
+    Ok(read::<ChannelSummary>(item.get().as_bytes())?.channel)
 }
 
 fn one(args: &ChannelsArgs, id: &str, name: &str) -> Result<u8, Failure> {

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use crate::api::ConnectionInfo;
 use crate::cli::ConnectionsArgs;
 use crate::commands::control;
-use crate::commands::control::{channel, read, segment, with_question_mark};
-use crate::commands::lists::Lists;
+use crate::commands::control::{channel, segment, with_question_mark};
+use crate::commands::lists::{Listing, Lists};
 use crate::commands::output::{print, table};
 use crate::error::{Failure, exit};
 use crate::listener::protocol::connid::ConnId;
@@ -28,20 +28,17 @@ pub(super) fn run(args: &ConnectionsArgs) -> Result<u8, Failure> {
         }
         query.push(format!("after={after}"));
     }
-    let query = with_question_mark(&query);
+    let path = format!("connections{}", with_question_mark(&query));
     let mut client = control::open(&args.control, Duration::ZERO)?;
-    let path = |id: &str| format!("/v1/gateways/{}/connections{query}", segment(id));
-    let lists = Lists::fetch(&mut client, args.id.as_deref(), path)?;
+    let listing = Listing { path: &path, pages: None };
+    let lists = Lists::fetch(&mut client, args.id.as_deref(), &listing)?;
     if args.json {
         lists.print_json()?;
         return Ok(exit::OK);
     }
-    let mut rows = Vec::new();
     let now = SystemTime::now();
-    for (gateway, body) in &lists.of {
-        let list: Vec<ConnectionInfo> = read(body)?;
-        rows.extend(list.iter().map(|connection| row(gateway, connection, now)));
-    }
+    let connections: Vec<(&str, ConnectionInfo)> = lists.items()?;
+    let rows: Vec<_> = connections.iter().map(|(id, info)| row(id, info, now)).collect();
     print(&connections_table(&rows))?;
     Ok(exit::OK)
 }

@@ -81,6 +81,15 @@ def test_connections_are_listed_in_pages_and_by_channel(rooms):
     assert names(server, f"?after={all_names[0]}") == all_names[1:], "it has gone meanwhile"
 
 
+@pytest.mark.parametrize("path", ["channels", "channels/a", "history"])
+def test_they_need_the_token_and_are_not_for_web_pages(serve, path):
+    server = serve(*ROOMS, "--history", "1")
+    path = f"/v1/gateways/default/{path}"
+    assert server.http("GET", path, token=False)[0] == 401
+    assert server.http("GET", path, headers={"Origin": "http://localhost"})[0] == 403
+    assert server.http("POST", path, body="{}")[0] == 405
+
+
 def test_history_is_read_as_frames(rooms):
     server, _ = rooms
     for struct in ({"message": "to a", "channel": "a"}, {"message": "to all"},
@@ -127,6 +136,27 @@ def test_what_was_evicted_is_gone(serve):
     assert server.http("GET", f"{path}?since={epoch}-{int(number) - 2}")[0] == 410
     done = server.cli("history", "--since", f"{epoch}-{int(number) - 2}")
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_long_history_is_printed_whole(serve):
+    server = serve("--history", "100")
+    bodies = [f"{number} " + "x" * 100_000 for number in range(40)]
+    done = server.cli("send", "--lines", input="\n".join(bodies))
+    assert done.returncode == 0, done
+    assert server.cli("history").stdout.splitlines() == bodies
+
+
+def test_all_channels_are_listed_however_many(serve):
+    """More than one page of them."""
+    server = serve(*ROOMS, "--max-channels", "11000")
+    wanted = [f"room.{number:05}" for number in range(10_500)]
+    for start in range(0, len(wanted), 1_000):
+        query = "&".join(f"channel={name}" for name in wanted[start:start + 1_000])
+        server.connect(f"/?{query}")
+    wait_until(lambda: len(channels(server, "?limit=20000")) == len(wanted), "the channels")
+    found = json.loads(server.cli("channels", "default", "--json").stdout)
+    assert [row["channel"] for row in found] == wanted
+    assert len(server.cli("channels").stdout.splitlines()) == len(wanted) + 1
 
 
 def test_a_gateway_without_a_history(serve):

@@ -28,8 +28,12 @@ impl Hub {
             }
             None => self.conns.iter().filter_map(|(slot, _)| place(slot)).collect(),
         };
+        if places.len() > limit {
+            // The first ones come to the front without sorting all of them.
+            places.select_nth_unstable(limit);
+            places.truncate(limit);
+        }
         places.sort_unstable();
-        places.truncate(limit);
         places.into_iter().filter_map(|(_, slot)| self.row(slot)).collect()
     }
 
