@@ -17,6 +17,7 @@ from harness import ROOT, WSGW
     ["endurance.py", "kills", "--seconds", "4", "--rate", "200"],
     ["endurance.py", "stopped", "--seconds", "2"],
     ["endurance.py", "comeback", "--clients", "500"],
+    ["resume.py", "--seconds", "6", "--clients", "60", "--rate", "200", "--up", "1"],
 ], ids=" ".join)
 def test_a_short_run(arguments, tmp_path):
     done = subprocess.run(

@@ -15,7 +15,7 @@ from harness import encode_frame  # noqa: E402
 
 OPENING = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
-    "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n"
 )
 
 
@@ -46,7 +46,7 @@ class Client(asyncio.Protocol):
         self.ended = loop.create_future()
 
     @classmethod
-    async def open(cls, port, path, label, on_message, narrow=False, tls=False):
+    async def open(cls, port, path, label, on_message, narrow=False, tls=False, headers=""):
         sock = socket.socket()
         sock.setblocking(False)
         if narrow:
@@ -63,7 +63,7 @@ class Client(asyncio.Protocol):
             sock.close()
             raise
         key = base64.b64encode(os.urandom(16)).decode()
-        self.transport.write(OPENING.format(path=path, port=port, key=key).encode())
+        self.transport.write(OPENING.format(path=path, port=port, key=key, headers=headers).encode())
         try:
             await asyncio.wait_for(asyncio.shield(self.opened), 30)
         except BaseException:

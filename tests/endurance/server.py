@@ -18,9 +18,11 @@ FILES = 200
 class Server(ServeProcess):
     """A running `serve` whose control port is asked without blocking the loop."""
 
-    def __init__(self, directory, log_dir, keys="", config=None, files=FILES, tls=False):
+    def __init__(self, directory, log_dir, keys="", config=None, files=FILES, tls=False,
+                 gateways=("chat", "side")):
         self.journal = directory / "journal"
         self.keys = keys
+        self.gateways = gateways
         self.tls = 'tls-cert = "one.pem"\ntls-key = "one.key"' if tls else ""
         if tls:
             certificate(directory)
@@ -62,9 +64,9 @@ route = "sender"
 """
 
     async def ready(self):
-        """Waits until both gateways and the control port are there."""
+        """Waits until its gateways and the control port are there."""
         await asyncio.to_thread(self.await_control)
-        for gateway in ("chat", "side"):
+        for gateway in self.gateways:
             await asyncio.to_thread(self.port, gateway)
 
     async def http(self, method, path, body=b"", timeout=90):
