@@ -16,6 +16,9 @@ use crate::listener::op::Delivery;
 use crate::listener::protocol::channel::Channel;
 use crate::text::position::{Epoch, Position, Since};
 
+/// Messages that somebody who looks at the history is given at a time.
+const PIECE: usize = 8_192;
+
 /// Milliseconds since a time in Unix milliseconds.
 pub(crate) fn milliseconds_since(at: u64) -> u64 {
     now().saturating_sub(at)
@@ -100,12 +103,56 @@ impl History {
         log.replay(&Ask { channels, all, since, newest, fallback, max_bytes, max_messages }, now())
     }
 
-    /// What somebody is shown who looks at the history, and its epoch; `None` if something is missing
-    /// behind the position that is asked for.
-    pub fn look(&self, query: &history::Query<'_>) -> Option<(Epoch, Vec<Kept>)> {
-        let mut log = self.log.lock();
-        let found = log.query(query, now())?;
-        Some((log.position().epoch, found))
+    /// What somebody is shown who looks at the history of these channels (`None`: at everything), and
+    /// its epoch: at most `limit` messages, the oldest behind a position, else the newest. `None` if
+    /// something is missing behind the position.
+    ///
+    /// All of a long history is read piece by piece, so that messages can be kept in between.
+    pub fn look(
+        &self,
+        channels: Option<&[Channel]>,
+        since: Option<Since>,
+        limit: usize,
+    ) -> Option<(Epoch, Vec<Kept>)> {
+        self.look_by(channels, since, limit, PIECE)
+    }
+
+    fn look_by(
+        &self,
+        channels: Option<&[Channel]>,
+        since: Option<Since>,
+        limit: usize,
+        piece: usize,
+    ) -> Option<(Epoch, Vec<Kept>)> {
+        // What is behind a position has to be there at one moment, and so have the newest of each
+        // channel. The rest is read from its end on, for it loses what is oldest.
+        let piece = match since {
+            Some(Since::After(_) | Since::Newest(_)) => usize::MAX,
+            Some(Since::Span(_)) | None => piece,
+        };
+        let mut pieces = Vec::new();
+        let (mut left, mut newest) = (limit, u64::MAX);
+        let epoch = self.position().epoch;
+        loop {
+            let max_messages = left.min(piece);
+            let query = history::Query { channels, since, max_messages, max_bytes: usize::MAX };
+            let found = {
+                let mut log = self.log.lock();
+                if log.position().epoch != epoch {
+                    // All that was there is forgotten.
+                    break;
+                }
+                log.query_up_to(&query, newest, now())?
+            };
+            left -= found.len();
+            newest = found.first().map_or(0, |first| first.number - 1);
+            let is_last = found.len() < piece || left == 0;
+            pieces.push(found);
+            if is_last {
+                break;
+            }
+        }
+        Some((epoch, pieces.into_iter().rev().flatten().collect()))
     }
 
     /// What is kept.
@@ -135,5 +182,53 @@ impl History {
         if let Some(writer) = &self.writer {
             writer.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::recipients::{ChannelTarget, Recipients};
+    use crate::ws::payload::Payload;
+
+    #[test]
+    fn what_is_read_piece_by_piece_is_what_is_there() {
+        let limits = Limits {
+            channels: vec![("*".to_owned(), 1_000)],
+            broadcast: 1_000,
+            age_ms: 0,
+            bytes: usize::MAX,
+        };
+        let history = History::in_memory(limits);
+        let names = ["a", "b", "c"].map(|name| Channel::parse(name).unwrap());
+        for number in 0..100 {
+            let to = match number % 4 {
+                3 => Recipients::All,
+                at => ChannelTarget::recipients(names[..=at].to_vec(), Vec::new()),
+            };
+            let payload = Payload::text(&number.to_string());
+            history.log.lock().keep(&to, &payload, now()).unwrap();
+        }
+        let (epoch, all) = history.look(None, None, usize::MAX).unwrap();
+        assert_eq!((all.len(), epoch), (100, history.position().epoch));
+        let some = &names[1..2];
+        let (_, of_b) = history.look(Some(some), None, usize::MAX).unwrap();
+        assert_eq!(of_b.len(), 50);
+        let long = Some(Since::Span(std::time::Duration::from_secs(3_600)));
+        for piece in [1, 7, 50, 100, 101] {
+            for (channels, whole) in [(None, &all), (Some(some), &of_b)] {
+                for limit in [0, 1, 49, 50, usize::MAX] {
+                    for since in [None, long] {
+                        let found = history.look_by(channels, since, limit, piece).unwrap().1;
+                        let want = &whole[whole.len().saturating_sub(limit)..];
+                        assert_eq!(found, want, "{piece} {limit}");
+                    }
+                }
+            }
+        }
+        let after = Some(Since::After(Position { epoch, number: 10 }));
+        assert_eq!(history.look_by(None, after, 5, 1).unwrap().1, all[10..15]);
+        let ahead = Some(Since::After(Position { epoch, number: 101 }));
+        assert!(history.look(None, ahead, 5).is_none());
     }
 }

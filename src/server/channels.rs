@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ChannelHistory, ChannelInfo, ChannelSummary, ErrorCode};
 use crate::control::backend::{ChannelsAsk, HistoryAsk, HistoryMessage};
-use crate::gateway::history::{Kept, Query, Target};
+use crate::gateway::history::{Kept, Target};
 use crate::gateway::kept::History;
 use crate::listener::membership::{Members, MembersReply, MembersReport};
 use crate::listener::op::Op;
@@ -89,13 +89,9 @@ impl Server {
             );
             return Err(ApiError::new(ErrorCode::NoHistory, text));
         };
-        let query = Query {
-            channels: (!ask.channels.is_empty()).then_some(&ask.channels),
-            since: ask.since,
-            max_messages: ask.limit.unwrap_or(usize::MAX),
-            max_bytes: usize::MAX,
-        };
-        let (epoch, found) = history.look(&query).ok_or_else(|| {
+        let channels = (!ask.channels.is_empty()).then_some(&ask.channels[..]);
+        let limit = ask.limit.unwrap_or(usize::MAX);
+        let (epoch, found) = history.look(channels, ask.since, limit).ok_or_else(|| {
             let text = format!(
                 "not all messages after this position are in the history of gateway {:?} any more; \
                  ask again without it",

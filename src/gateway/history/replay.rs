@@ -168,6 +168,11 @@ impl Log {
     /// What somebody is shown who looks at the history, in order; `None` if it asks for what is
     /// behind a position and something of that is missing.
     pub fn query(&mut self, query: &Query<'_>, now: u64) -> Option<Vec<Kept>> {
+        self.query_up_to(query, u64::MAX, now)
+    }
+
+    /// The same without what is behind the number `newest`, for somebody who looks piece by piece.
+    pub fn query_up_to(&mut self, query: &Query<'_>, newest: u64, now: u64) -> Option<Vec<Kept>> {
         self.expire(now);
         let position = query.since.and_then(Since::position);
         if let Some(position) = position {
@@ -187,7 +192,7 @@ impl Log {
             channels: &[],
             all: false,
             since: None,
-            newest: self.newest,
+            newest: self.newest.min(newest),
             fallback: None,
             max_bytes: query.max_bytes,
             max_messages: query.max_messages,
