@@ -47,7 +47,7 @@ class Serve {
     serve.child.stderr.on("data", (data) => (serve.err += data));
     serve.ended = new Promise((resolve) => serve.child.on("exit", resolve));
     await until(() => /control listening on \S+\n/.test(serve.out), `serve: ${serve.err}`);
-    serve.url = /gateway default listening on (\S+)\n/.exec(serve.out)[1];
+    serve.url = /gateway \S+ listening on (\S+)\n/.exec(serve.out)[1];
     serve.control = /control listening on (\S+)\n/.exec(serve.out)[1];
     return serve;
   }

@@ -2,25 +2,16 @@
 "use strict";
 
 const assert = require("node:assert/strict");
-const { execFileSync, spawn } = require("node:child_process");
+const { spawn } = require("node:child_process");
 const path = require("node:path");
 const { pathToFileURL } = require("node:url");
 const test = require("node:test");
-const puppeteer = require("puppeteer-core");
+const { chromium } = require("./chromium.cjs");
 const { ROOT, WSGW, Serve, Inbox, freePort, pageServer, until } = require("../harness.cjs");
 
 const PAGE = path.join(ROOT, "examples/chat/index.html");
 // A virtual environment with `websockets`; tests/run.sh makes it.
 const PYTHON = process.env.WSGW_PYTHON ?? path.join(ROOT, "target/tests/py/bin/python");
-
-function chromium() {
-  const found = execFileSync("sh", ["-c", "command -v chromium || command -v chromium-browser"]);
-  return puppeteer.launch({
-    executablePath: String(found).trim(),
-    headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-  });
-}
 
 async function chatTab(browser, url, serve, nick, room = "/lobby") {
   const tab = await browser.newPage();
