@@ -4,6 +4,7 @@
 //! Plain functions, so that `tests/fuzz_targets.rs` of the main crate runs the seeds through them
 //! with every other test, and `fuzz_targets/` runs them under libFuzzer.
 
+mod channels;
 mod client;
 mod config;
 mod control;
@@ -19,7 +20,7 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),
@@ -36,6 +37,8 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("command", client::command),
     ("url", client::url),
     ("frame", client::frame),
+    ("since", channels::since),
+    ("wishes", channels::wishes),
 ];
 
 /// Runs one target.
