@@ -17,6 +17,17 @@ pub(super) fn row_id(number: u64, index: u32) -> u64 {
     number << INDEX_BITS | u64::from(index)
 }
 
+/// The number of a row's message.
+pub(super) fn number_of(id: u64) -> u64 {
+    id >> INDEX_BITS
+}
+
+/// Which of its message's channels a row is for.
+pub(super) fn index_of(id: u64) -> u32 {
+    // The mask leaves 16 bits.
+    (id & (MOST_CHANNELS as u64 - 1)) as u32
+}
+
 /// A message as one of its channels keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {

@@ -55,6 +55,10 @@ impl Floors {
     pub(super) fn rest(&self) -> u64 {
         self.rest
     }
+
+    pub(super) fn set_rest(&mut self, rest: u64) {
+        self.rest = rest;
+    }
 }
 
 #[cfg(test)]

@@ -129,6 +129,12 @@ impl Changes {
         let changes = self.list.iter().map(|(n, before)| (*n, before.limits.clone())).collect();
         SavedLimits { current: current.clone(), changes, unknown: self.unknown }
     }
+
+    /// The limits that were stored, and what was before them.
+    pub(super) fn restore(saved: SavedLimits) -> (Limits, Changes) {
+        let list = saved.changes.into_iter().map(|(n, before)| (n, Compiled::new(before)));
+        (saved.current, Changes { list: list.collect(), unknown: saved.unknown })
+    }
 }
 
 /// Limits and their changes, as they are stored in a file.

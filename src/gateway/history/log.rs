@@ -183,7 +183,7 @@ impl Log {
     }
 
     /// Evicts the oldest messages until the others fit.
-    fn enforce_bytes(&mut self) {
+    pub(super) fn enforce_bytes(&mut self) {
         let most = self.limits.limits.bytes.min(Messages::MOST_BYTES);
         while self.messages.bytes() > most {
             self.evict_oldest();
@@ -226,6 +226,15 @@ impl Log {
         }
     }
 
+    /// Forgets the channels that hold nothing.
+    pub(super) fn drop_empty_rings(&mut self) {
+        let empty: Vec<(Channel, Ring)> =
+            self.rings.extract_if(|_, ring| ring.len() == 0).collect();
+        for (channel, ring) in empty {
+            self.forget(channel, ring.floor);
+        }
+    }
+
     /// Changes the limits. If other channels are kept from now on, the change takes a number, so
     /// that positions before it can be told from those behind it.
     pub fn set_limits(&mut self, limits: Limits) {
@@ -243,12 +252,9 @@ impl Log {
                 self.note(Some(&channel), &evicted);
             }
             ring.shrink();
-            if ring.len() == 0 {
-                self.forget(channel, ring.floor);
-            } else {
-                self.rings.insert(channel, ring);
-            }
+            self.rings.insert(channel, ring);
         }
+        self.drop_empty_rings();
         self.all.limit = self.limits.limits.broadcast;
         while let Some(evicted) = self.all.pop_excess(&mut self.messages) {
             self.note(None, &evicted);
@@ -263,7 +269,10 @@ impl Log {
     pub fn new_epoch(&mut self) {
         let mut new = Log::new(Epoch::random(), self.limits.limits.clone());
         new.evictions = self.evictions;
-        new.batch = self.batch.is_some().then(|| Batch::new(new.epoch, 0));
+        if self.batch.is_some() {
+            let limits = Some(new.changes.save(&new.limits.limits));
+            new.batch = Some(Batch { limits, ..Batch::new(new.epoch, 0) });
+        }
         *self = new;
     }
 

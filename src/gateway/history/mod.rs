@@ -18,6 +18,8 @@ mod limits;
 mod log;
 mod messages;
 mod replay;
+#[cfg(test)]
+mod restore;
 mod ring;
 
 #[cfg(test)]

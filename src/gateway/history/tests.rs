@@ -1,4 +1,6 @@
-//! A log against a list of all messages that ever were.
+//! What a log keeps and replays.
+
+mod model;
 
 use std::sync::Arc;
 
