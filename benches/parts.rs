@@ -6,16 +6,20 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use wsgw::gateway::history::{Limits, Log, Store};
 use wsgw::listener::protocol::answer;
 use wsgw::listener::protocol::answer::Line;
+use wsgw::listener::protocol::channel::Channel;
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::listener::protocol::event::Body;
 use wsgw::listener::protocol::push::Push;
 use wsgw::listener::protocol::target::Target;
-use wsgw::listener::recipients::{Recipients, resolve_recipients};
+use wsgw::listener::recipients::{ChannelTarget, Recipients, resolve_recipients};
+use wsgw::text::position::Epoch;
 use wsgw::ws::decoder;
 use wsgw::ws::frame;
+use wsgw::ws::payload::Payload;
 
 /// A client's text frame, masked.
 fn from_client(payload: &[u8]) -> Vec<u8> {
@@ -129,5 +133,39 @@ fn routing(c: &mut Criterion) {
     c.bench_function("frame/share", |b| b.iter(|| Bytes::clone(black_box(&frame))));
 }
 
-criterion_group!(benches, frames, events, answers, routing);
+/// Messages of 128 bytes to `channels` channels in turn, each of which keeps 100.
+fn history(c: &mut Criterion) {
+    let limits =
+        Limits { channels: vec![("*".into(), 100)], broadcast: 0, age_ms: 0, bytes: 1 << 30 };
+    let payload = Payload::text(&"x".repeat(128));
+    for channels in [1, 1000] {
+        let to: Vec<Recipients> = (0..channels)
+            .filter_map(|n| Channel::parse(&format!("room.{n}")))
+            .map(|channel| ChannelTarget::recipients(vec![channel], Vec::new()))
+            .collect();
+        let mut log = Log::new(Epoch::random(), limits.clone());
+        let mut group = c.benchmark_group(format!("history/{channels}"));
+        let mut n = 0;
+        let mut keep = |log: &mut Log| {
+            n += 1;
+            black_box(log.keep(&to[n % to.len()], &payload, 0));
+        };
+        group.bench_function("keep", |b| b.iter(|| keep(&mut log)));
+        let Ok(dir) = tempfile::tempdir() else { return };
+        let opened = Store::open(&dir.path().join("history.db"), limits.clone(), 0);
+        let (mut store, mut log) = opened.expect("a new file");
+        for batch in [1, 1000] {
+            group.throughput(Throughput::Elements(batch));
+            group.bench_function(format!("file, {batch} in a transaction"), |b| {
+                b.iter(|| {
+                    (0..batch).for_each(|_| keep(&mut log));
+                    let batch = log.take_batch().expect("it has a file");
+                    store.write(&batch).expect("a file that can be written");
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, frames, events, answers, routing, history);
 criterion_main!(benches);

@@ -8,7 +8,7 @@ use crate::text::position::Epoch;
 use crate::ws::payload::Payload;
 
 /// Bits of a row's id that say which of a message's channels it is for.
-const INDEX_BITS: u32 = 16;
+pub(super) const INDEX_BITS: u32 = 16;
 /// A message is kept for so many of its channels, the first ones.
 pub(super) const MOST_CHANNELS: usize = 1 << INDEX_BITS;
 
@@ -30,7 +30,7 @@ pub(super) fn index_of(id: u64) -> u32 {
 
 /// A message as one of its channels keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub(super) struct Row {
     /// The number of the message, and which of its channels this is.
     pub(super) id: u64,
     /// When it was kept, in milliseconds of Unix time.

@@ -270,10 +270,15 @@ impl Log {
         let mut new = Log::new(Epoch::random(), self.limits.limits.clone());
         new.evictions = self.evictions;
         if self.batch.is_some() {
-            let limits = Some(new.changes.save(&new.limits.limits));
-            new.batch = Some(Batch { limits, ..Batch::new(new.epoch, 0) });
+            new.begin_batches();
         }
         *self = new;
+    }
+
+    /// Collects from here on what a file has to be told. The log is empty.
+    pub(super) fn begin_batches(&mut self) {
+        let limits = Some(self.changes.save(&self.limits.limits));
+        self.batch = Some(Batch { limits, ..Batch::new(self.epoch, self.newest) });
     }
 
     /// What has changed since the last time, for a file; `None` if the log has no file. A log that

@@ -3,7 +3,7 @@
 //! [`Log`] is what is kept, in memory: plain data without a clock, a lock or I/O. Each message that it
 //! keeps gets the next number; the number and the history's epoch are the message's position.
 //! [`Limits`] say how much is kept. A log that is backed by a file collects what changes as a
-//! [`Batch`].
+//! [`Batch`], which a [`Store`] writes.
 //!
 //! # Concurrency
 //!
@@ -13,19 +13,20 @@
 //! millisecond for the longest replay.
 
 mod batch;
+mod file;
 mod floors;
 mod limits;
 mod log;
 mod messages;
 mod replay;
-#[cfg(test)]
 mod restore;
 mod ring;
 
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Row};
+pub use batch::Batch;
+pub use file::Store;
 pub use limits::Limits;
 pub use log::{ChannelStats, Log, Stats};
 pub use messages::{Kept, Target};

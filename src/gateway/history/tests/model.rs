@@ -8,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::batch::Batch;
+use super::super::batch;
+use super::super::batch::Row;
 use super::super::restore::{Restoring, Saved};
 use super::super::*;
 use super::{channel, limits};
