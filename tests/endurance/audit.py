@@ -2,19 +2,26 @@
 
 import json
 
+from rooms import Stays, memberships, room_of
+
 
 class Seen:
     """What one connection received, in order."""
 
     def __init__(self, label):
         self.label = label
+        #: The rooms that its URL named.
+        self.rooms = []
         self.keys = []
         self.broken = []
 
 
-def entitled(key, label, mode, witness):
-    """Whether a message of this mode is for that client."""
+def entitled(key, label, mode, witness, stays, place):
+    """Whether a message of this mode, at this place of the order, is for that client."""
     sender = key[0]
+    what, room = room_of(mode)
+    if what == "to":
+        return stays.has(label, room, place)
     if mode == "others":
         return sender != label
     if mode == "self":
@@ -31,6 +38,8 @@ def whole(parts):
 class Audit:
     def __init__(self):
         self.problems = []
+        #: How many joins and leaves listeners were told.
+        self.told = 0
 
     def check(self, good, *what):
         if not good and len(self.problems) < 40:
@@ -43,6 +52,7 @@ class Audit:
             doubles = len(one.keys) - len(set(one.keys))
             self.check(not doubles, one.label, "received", doubles, "messages twice")
         place = {key: n for n, key in enumerate(witness.keys)}
+        stays = Stays(witness.keys, modes, {one.label: one.rooms for one in seen})
         for one in seen:
             places = [place.get(key) for key in one.keys]
             lost = [key for key, at in zip(one.keys, places) if at is None]
@@ -53,9 +63,14 @@ class Audit:
                 continue
             # From its first to its last, it got all that was for it.
             is_witness = one.label.startswith("witness")
-            for key in witness.keys[places[0] : places[-1] + 1]:
-                if entitled(key, one.label, modes[key], is_witness) and key not in set_of(one):
+            for at in range(places[0], places[-1] + 1):
+                key = witness.keys[at]
+                due = entitled(key, one.label, modes[key], is_witness, stays, at)
+                if due and key not in set_of(one):
                     self.check(False, one.label, "missed", key, modes[key])
+                    break
+                if not due and modes[key].startswith("to-") and key in set_of(one):
+                    self.check(False, one.label, "is not in that room:", key, modes[key])
                     break
         last = {}
         for key in witness.keys:
@@ -92,8 +107,15 @@ class Audit:
         for pid, events in incarnations.items():
             opened, closed, top, left = set(), set(), 0, None
             fresh = False
+            self.told += memberships(self, pid, events)
             for event in events:
                 kind, conn = event["event"], event["conn"]
+                if kind == "onResult":
+                    # The witnesses are in each room while messages are sent to it.
+                    self.check(event["count"] >= 2, pid, "has a room without the witnesses")
+                    continue
+                if kind in ("onJoin", "onLeave"):
+                    continue
                 again = event.get("redelivered")
                 self.check(again or event["id"] > top, pid, "id", event["id"], "after", top)
                 top = max(top, event["id"])

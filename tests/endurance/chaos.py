@@ -3,9 +3,12 @@
 
     tests/endurance/chaos.py --seed 7 --seconds 60 [--rate 300] [--only kill,stop,…] [--tls] [--keep]
 
-What is done and when follows from the seed. At the end an audit: every message of a client reached
-each connection it was for exactly once, or was counted as dropped; all connections saw one order;
-opens and closes balance; no process, descriptor or thread is left. Exits 1 with what did not hold.
+What is done and when follows from the seed. The listener also puts connections into rooms and sends
+messages to these, and some clients are cut and resume at their position. At the end an audit: every
+message of a client reached each connection it was for exactly once, or was counted as dropped; all
+connections saw one order; who was in a room got what was sent to it, others did not; who resumed
+missed nothing; opens and closes balance, and so do joins and leaves; no process, descriptor or thread
+is left. Exits 1 with what did not hold.
 """
 
 import argparse
@@ -27,12 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from audit import Audit, Seen, whole  # noqa: E402
 from client import Client, Refused  # noqa: E402
+from resumer import Resumer  # noqa: E402
+from rooms import KEYS, LOBBY, ROOMS, query  # noqa: E402
 from server import FILES, Server  # noqa: E402
 
 from harness import children, group_members  # noqa: E402
 
-STABLE, WITNESSES, ABUSED, SIDE = 6, 2, 8, 3
-MODES = ["all", "all", "all", "others", "self", "deny"]
+STABLE, WITNESSES, ABUSED, SIDE, RESUMERS = 6, 2, 8, 3, 4
+#: To a room, and joining or leaving one (with a message to all).
+IN_ROOMS = ["to", "to", "join", "leave"]
+MODES = ["all", "all", "all", "others", "self", "deny", *IN_ROOMS]
 
 
 def mount(directory):
@@ -55,8 +62,8 @@ class Chaos:
         if not self.has_disk:
             print("SKIPPED: a full disk (only root may mount a small one)", flush=True)
         self.audit = Audit()
-        self.server = Server(directory, self.log_dir, tls=options.tls)
-        self.sent, self.modes, self.seen = {}, {}, []
+        self.server = Server(directory, self.log_dir, KEYS, tls=options.tls)
+        self.sent, self.modes, self.sizes, self.seen = {}, {}, {}, []
         self.pushes = {}
         self.done = {}
         self.over = asyncio.Event()
@@ -87,7 +94,9 @@ class Chaos:
                 seen.broken.append(payload[:60])
             seen.keys.append(key)
 
-        path = f"/{label}"
+        rooms = self.rng(f"{label} rooms").sample(ROOMS, 2)
+        seen.rooms = ROOMS if label.startswith("witness") else rooms
+        path = f"/{label}?{query(seen.rooms)}"
         client = await Client.open(
             self.server.port("chat"), path, label, note, narrow, self.options.tls)
         self.seen.append(seen)
@@ -98,9 +107,11 @@ class Chaos:
     async def say(self, client, rng, mode=None, size=None):
         label, number = client.label, self.sent[client.label]
         mode = mode or rng.choice(MODES)
+        if mode in IN_ROOMS:
+            mode += "-" + rng.choice(ROOMS)
         size = size if size is not None else rng.choice([0, 10, 100, 1000, 4000])
         self.sent[label] += 1
-        self.modes[label, number] = mode
+        self.modes[label, number], self.sizes[label, number] = mode, size
         text = f"M:{label}:{number}:{mode}:{size}:{'p' * size}"
         await client.send(text.encode(), binary=rng.random() < 0.2)
 
@@ -191,7 +202,7 @@ class Chaos:
             await asyncio.wait(waiting, timeout=90)
 
     async def push(self, number, leaves, after):
-        self.modes["push", number] = "all"
+        self.modes["push", number], self.sizes["push", number] = "all", 10
         body = json.dumps({"message": f"P:{number}", "n": number}).encode()
         self.pushes[number] = None
         request = self.server.http("POST", "/v1/gateways/chat/messages", body)
@@ -333,7 +344,9 @@ class Chaos:
         base = await self.at_rest()
         witnesses = [await self.connect(f"witness{n}") for n in range(WITNESSES)]
         self.clients = [await self.connect(f"stable{n}") for n in range(STABLE)]
+        self.resumers = [Resumer(self, n) for n in range(RESUMERS)]
         work = [asyncio.create_task(c) for c in (
+            *(one.live() for one in self.resumers),
             *(self.stable(client) for client in self.clients),
             *(self.abused(n) for n in range(ABUSED)),
             *(self.side(n) for n in range(SIDE)),
@@ -383,6 +396,11 @@ class Chaos:
             taken.update(denied=len(denied), seen=seen)
             return 0 <= received - seen - len(denied) <= dropped
         await self.until(books, lambda: f"{received} received = {taken} + {dropped} dropped", 20)
+        for one in self.resumers:
+            await self.until(lambda one=one: one.has_all(witness.keys, self.modes),
+                             f"{one.label} to have all", 20)
+            one.audit(witness.keys, self.modes)
+        await self.until(self.all_in_the_lobby, "all clients to be in the lobby", 20)
         missing = self.audit.messages(self.seen, witness, self.sent, labels, self.modes)
         self.audit.check(len(missing) <= dropped, len(missing), "messages are missing,", dropped,
                          "were counted as dropped:", missing[:5])
@@ -404,6 +422,11 @@ class Chaos:
               f"restarts {restarts}, faults {faults}, "
               f"slow consumers {int(metrics['wsgw_slow_consumers_total'])}, rss {server.rss_kib()} KiB", flush=True)
 
+    async def all_in_the_lobby(self):
+        """The listener puts everybody there, whichever incarnation was told of an open."""
+        _, text = await self.server.http("GET", f"/v1/gateways/chat/channels/{LOBBY}")
+        return json.loads(text).get("count") == (await self.server.status())["connections"]
+
     def audit_journal_denied(self):
         denied = set()
         for line in self.server.journal.read_text().splitlines():
@@ -418,7 +441,7 @@ class Chaos:
 
     async def end(self, base, witnesses):
         server = self.server
-        for client in (*witnesses, *self.clients):
+        for client in (*witnesses, *self.clients, *(one.client for one in self.resumers)):
             await client.leave()
 
         async def empty():
@@ -439,7 +462,8 @@ class Chaos:
             return not open_
         await self.until(told, "the listener to be told of all ends", 20)
         counts = self.audit.journal(server.journal, self.sent)
-        print(f"incarnations {counts[1]}, connections told {counts[2]}, closes told {counts[3]}")
+        print(f"incarnations {counts[1]}, connections told {counts[2]}, closes told {counts[3]}, "
+              f"joins and leaves told {self.audit.told}")
 
         def as_before():
             now = self.held()

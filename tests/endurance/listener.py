@@ -2,7 +2,7 @@
 """An honest listener for the chaos test: it journals what it is told, then answers.
 
 What an answer is follows from the message alone (its mode), so a message that is asked twice is
-answered twice in the same way. The journal is one line a batch of events, written before the
+answered twice in the same way. It puts every connection into the lobby. The journal is one line a batch of events, written before the
 answers. SIGUSR1 makes it close its stdout and live on, SIGUSR2 leave in the middle of an answer;
 the file next to the journal that is named `slow` holds seconds to wait with each message.
 """
@@ -45,6 +45,9 @@ class Listener:
             answer = {"id": event["id"], "connections": [event["conn"], *sorted(self.witnesses)]}
         elif mode == "deny":
             answer = {"id": event["id"], "connections": []}
+        elif mode.startswith(("to-", "join-", "leave-")):
+            what, _, room = mode.partition("-")
+            answer = {"id": event["id"], "channel" if what == "to" else what: room}
         else:
             return raw + b"\n"
         return json.dumps(answer).encode() + b"\n"
@@ -53,13 +56,18 @@ class Listener:
         entries, answers = [], []
         for raw in lines:
             event = json.loads(raw)
-            kind, conn = event["event"], event["conn"]
+            kind, conn = event["event"], event.get("conn")
+            if kind == "onResult":
+                entries.append({"event": kind, "id": 0, "conn": None, "count": event["count"]})
+                continue
             entry = {"id": event["id"], "event": kind, "conn": conn}
-            for key in ("path", "resumed", "left", "redelivered", "code"):
+            for key in ("path", "resumed", "left", "redelivered", "code", "channel", "members"):
                 if key in event:
                     entry[key] = event[key]
-            if kind == "onClientOpen" and event["path"].startswith("/witness"):
-                self.witnesses.add(conn)
+            if kind == "onClientOpen":
+                if event["path"].startswith("/witness"):
+                    self.witnesses.add(conn)
+                answers.append(b'{"id":%d,"join":"lobby"}\n' % event["id"])
             elif kind == "onClientClose":
                 self.witnesses.discard(conn)
             elif kind == "onMessage":
@@ -67,6 +75,8 @@ class Listener:
                 if "base64" in event:
                     text = base64.b64decode(event["base64"]).decode()
                 entry["message"] = text[:60]
+                if ":to-r1:" in entry["message"]:
+                    answers.append(b'{"command":"members","channel":"r1","ref":null}\n')
                 answers.append(self.answer(event, raw))
             entries.append(entry)
             if ":poison:" in entry.get("message", ""):
