@@ -120,9 +120,9 @@ def memory(pid):
     return sum(int(line.split()[1]) for r in rollups for line in r.splitlines() if line.startswith("Pss:"))
 
 
-def connect(port):
+def connect(port, path="/"):
     s = socket.create_connection(("127.0.0.1", port), 10)
-    s.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    s.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
     head = b""
     while b"\r\n\r\n" not in head:
@@ -174,9 +174,9 @@ class Server:
         for s in self.clients:
             s.close()
 
-    def connect(self, count):
+    def connect(self, count, path="/"):
         """So many clients more; they last as long as the server."""
-        new = [connect(self.port) for _ in range(count)]
+        new = [connect(self.port, path) for _ in range(count)]
         self.clients += new
         return new
 
@@ -367,6 +367,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--growth", metavar="FILE.svg")
 parser.add_argument("--listeners", action="store_true")
+parser.add_argument("--channels", action="store_true")
 parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                     default=["fanout:1000:128:1", "fanout:1000:1024:1", "fanout:1000:128:16", "fanout:5000:128:1",
                              "echo:1", "echo:100", "idle:5000"])
@@ -379,6 +380,9 @@ hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 if options.listeners:
     listeners(options.rounds)
+elif options.channels:
+    import channels
+    channels.run(sys.modules[__name__], options.rounds)
 elif options.growth:
     growth(options.growth, options.rounds)
 else:
