@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 
 use crate::gateway::history;
 use crate::gateway::history::{Ask, ChannelStats, Kept, Limits, Log, Replay, Stats};
-use crate::gateway::writer::{Sink, Writer, now};
+use crate::gateway::writer::{Sink, Writer};
+
+pub(crate) use crate::gateway::writer::now;
 use crate::listener::op::Delivery;
 use crate::listener::protocol::channel::Channel;
 use crate::text::position::{Epoch, Position, Since};

@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use crate::gateway::history::{Batch, Log};
+use crate::gateway::history::{Batch, Log, Store};
 use crate::listener::op::Delivery;
+use crate::text::position::Epoch;
 
 /// Operations of a batch at most.
 const BATCH: usize = 1_024;
@@ -30,8 +31,31 @@ pub trait Sink: Send {
     /// Why nothing of it was written.
     fn write(&mut self, change: &Batch) -> Result<(), String>;
 
+    /// The numbers begin anew, because something could not be written.
+    ///
+    /// # Errors
+    /// Why that could not be noted either.
+    fn new_epoch(&mut self, epoch: Epoch) -> Result<(), String>;
+
     /// Ends it in order.
-    fn close(self: Box<Self>);
+    ///
+    /// # Errors
+    /// What could not be done.
+    fn close(self: Box<Self>) -> Result<(), String>;
+}
+
+impl Sink for Store {
+    fn write(&mut self, change: &Batch) -> Result<(), String> {
+        Store::write(self, change)
+    }
+
+    fn new_epoch(&mut self, epoch: Epoch) -> Result<(), String> {
+        Store::new_epoch(self, epoch)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), String> {
+        Store::close(*self)
+    }
 }
 
 /// Something that passes through the writer.
@@ -55,7 +79,7 @@ enum Item {
 }
 
 /// Unix milliseconds.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -143,7 +167,9 @@ impl Writing {
                 }
             }
         }
-        self.file.close();
+        if let Err(why) = self.file.close() {
+            tracing::error!(gateway = %self.gateway, "the history's file does not end in order: {why}");
+        }
     }
 
     /// Numbers the messages of a batch and writes them. Where that fails they have no positions, and
@@ -176,7 +202,14 @@ impl Writing {
                  nobody can resume from before"
             );
         }
-        self.log.lock().new_epoch();
+        let epoch = {
+            let mut log = self.log.lock();
+            log.new_epoch();
+            log.position().epoch
+        };
+        if let Err(why) = self.file.new_epoch(epoch) {
+            tracing::error!(gateway = %self.gateway, "the history's new epoch cannot be noted: {why}");
+        }
         for item in batch {
             let Item::Passes(item) = item else { continue };
             if item.delivery().is_some_and(|delivery| delivery.at.take().is_some()) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::settings::{GatewaySettings, HistorySettings};
-use crate::gateway::history::Limits;
+use crate::gateway::history::{Limits, Store};
 use crate::gateway::kept;
 use crate::gateway::kept::History;
 use crate::gateway::shared::Shared;
@@ -30,14 +30,21 @@ impl Gateway {
     pub(super) fn history_for(
         &self,
         settings: &GatewaySettings,
-        _host: &Host,
     ) -> Result<Option<Keeping>, String> {
         let Some(new) = &settings.history else { return Ok(None) };
         let there = self.keeping().filter(|keeping| keeping.settings.file == new.file);
         if let Some(keeping) = there {
             return Ok(Some(Keeping { settings: new.clone(), ..keeping }));
         }
-        let history = Arc::new(History::in_memory(limits(new)));
+        let history = match &new.file {
+            None => History::in_memory(limits(new)),
+            Some(path) => {
+                let (store, log) = Store::open(path, limits(new), kept::now())?;
+                let history = History::in_file(log, Box::new(store), &self.id);
+                history.map_err(|error| format!("the history's thread cannot be started: {error}"))?
+            }
+        };
+        let history = Arc::new(history);
         Ok(Some(Keeping { settings: new.clone(), history, counted: Arc::default() }))
     }
 
