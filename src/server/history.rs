@@ -41,7 +41,8 @@ impl Gateway {
             Some(path) => {
                 let (store, log) = Store::open(path, limits(new), kept::now())?;
                 let history = History::in_file(log, Box::new(store), &self.id);
-                history.map_err(|error| format!("the history's thread cannot be started: {error}"))?
+                history
+                    .map_err(|error| format!("the history's thread cannot be started: {error}"))?
             }
         };
         let history = Arc::new(history);

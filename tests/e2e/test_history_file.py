@@ -140,7 +140,7 @@ def test_a_full_disk_costs_positions_and_no_message(kept, tmp_path):
     client.send("kept")
     at = frame(client)["at"]
     size = max(os.path.getsize(path) for path in tmp_path.glob("history.db*")) + 20_000
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     answers = []
     for n in range(40):
         client.send(str(n).ljust(4000))
@@ -150,7 +150,7 @@ def test_a_full_disk_costs_positions_and_no_message(kept, tmp_path):
     assert server.metric("wsgw_history_unwritten_total") >= 1
     server.await_log("history's file cannot be written")
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
 
     def sent():
         client.send("again")
