@@ -135,7 +135,8 @@ def test_a_file_that_cannot_be_used_is_an_error_at_the_start(kept, tmp_path, dam
 
 
 def test_a_full_disk_costs_positions_and_no_message(kept, tmp_path):
-    server = kept(limit=100_000)
+    # A limit on the size of files stands for the disk.
+    server = kept(limit=100_000, wrap=("sh", "-c", 'trap "" XFSZ; exec "$@"', "sh"))
     client, hello = framed(server, "a")
     client.send("kept")
     at = frame(client)["at"]
