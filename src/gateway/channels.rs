@@ -14,54 +14,72 @@ use crate::listener::protocol::channel::Channel;
 /// The channels that have members.
 #[derive(Debug, Default)]
 pub struct Channels {
-    members: Mutex<BTreeMap<Channel, u64>>,
+    all: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    members: BTreeMap<Channel, u64>,
+    /// Changes so far: each has a number of its own.
+    changes: u64,
+}
+
+/// A change of a channel's members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Its number among all changes of the gateway.
+    pub(crate) number: u64,
+    /// How many members there are now.
+    pub(crate) members: u64,
 }
 
 impl Channels {
-    /// Counts a member; `then` gets how many there are now.
-    pub(crate) fn joined(&self, channel: &Channel, then: impl FnOnce(u64)) -> u64 {
-        let mut all = self.members.lock();
-        let count = match all.get_mut(channel) {
+    /// Counts a member.
+    pub(crate) fn joined(&self, channel: &Channel, then: impl FnOnce(Change)) {
+        let mut all = self.all.lock();
+        all.changes += 1;
+        let number = all.changes;
+        let members = match all.members.get_mut(channel) {
             Some(count) => {
                 *count += 1;
                 *count
             }
             None => {
-                all.insert(channel.clone(), 1);
+                all.members.insert(channel.clone(), 1);
                 1
             }
         };
-        then(count);
-        count
+        then(Change { number, members });
     }
 
-    /// Counts a member that left; `then` gets how many there are now.
-    pub(crate) fn left(&self, channel: &Channel, then: impl FnOnce(u64)) -> u64 {
-        let mut all = self.members.lock();
-        let count = all.get_mut(channel).map_or(0, |count| {
+    /// Counts a member that left.
+    pub(crate) fn left(&self, channel: &Channel, then: impl FnOnce(Change)) {
+        let mut all = self.all.lock();
+        all.changes += 1;
+        let number = all.changes;
+        let members = all.members.get_mut(channel).map_or(0, |count| {
             *count = count.saturating_sub(1);
             *count
         });
-        if count == 0 {
-            all.remove(channel);
+        if members == 0 {
+            all.members.remove(channel);
         }
-        then(count);
-        count
+        then(Change { number, members });
     }
 
     /// How many channels have members.
     pub fn count(&self) -> usize {
-        self.members.lock().len()
+        self.all.lock().members.len()
     }
 
     /// How many members a channel has.
     pub fn members(&self, channel: &str) -> u64 {
-        self.members.lock().get(channel).copied().unwrap_or(0)
+        self.all.lock().members.get(channel).copied().unwrap_or(0)
     }
 
     /// The channels whose names begin with `prefix`, sorted by name, behind `after`, so many at most.
     pub fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(Channel, u64)> {
-        let all = self.members.lock();
+        let all = &self.all.lock().members;
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
@@ -95,8 +113,9 @@ mod tests {
         assert_eq!(names("a.", Some("A"), 1), ["a.1"]);
         assert_eq!(names("a.", Some("z"), 9), [""; 0]);
         let a = Channel::parse("a").unwrap();
-        assert_eq!(channels.joined(&a, |_| {}), 2);
-        assert_eq!((channels.left(&a, |_| {}), channels.left(&a, |_| {})), (1, 0));
+        channels.joined(&a, |change| assert_eq!(change, Change { number: 7, members: 2 }));
+        channels.left(&a, |change| assert_eq!(change, Change { number: 8, members: 1 }));
+        channels.left(&a, |change| assert_eq!(change, Change { number: 9, members: 0 }));
         assert_eq!((channels.members("a"), channels.count()), (0, 5));
     }
 }

@@ -15,10 +15,12 @@ use parking_lot::Mutex;
 use crate::gateway::kept::History;
 use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
 use crate::gateway::shared::{Order, Shared};
-use crate::gateway::writer::Passes;
+use crate::gateway::writer::{Passes, Writer};
+
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
+use crate::text::position::Position;
 
 /// Descriptors that clients never get: for the control port and the log.
 const KEPT_BACK: usize = 48;
@@ -178,7 +180,7 @@ impl Core {
     ) -> Option<Op> {
         let Some(history) = &order.history else { return Some(op) };
         if let Some(writer) = history.writer() {
-            writer.pass(Box::new(HandOut::new(self, gateway, Goes::Op(op))));
+            pass(writer, Box::new(HandOut::new(self, gateway, Goes::Op(op))));
             return None;
         }
         if let Op::Deliver(delivery) = &mut op
@@ -204,12 +206,12 @@ impl Core {
         let Some(writer) = order.history.as_deref().and_then(History::writer) else {
             return Some(msg);
         };
-        writer.pass(Box::new(HandOut::new(self, gateway, Goes::Msg(shard, msg))));
+        pass(writer, Box::new(HandOut::new(self, gateway, Goes::Msg(shard, msg))));
         None
     }
 
     /// The shards that have part in a delivery.
-    fn shards_of(&self, delivery: &Delivery) -> Range<usize> {
+    pub(super) fn shards_of(&self, delivery: &Delivery) -> Range<usize> {
         // With a report every shard has to say what came of it.
         match (&delivery.to, &delivery.report) {
             (Recipients::Only(conns), None) if conns.is_empty() => 0..0,
@@ -253,13 +255,28 @@ impl Core {
     }
 
     /// The history that messages are kept in from now on; `None` for none.
-    pub fn set_history(&self, gateway: &Shared, history: Option<Arc<History>>) {
-        let newest = history.as_ref().map(|history| history.position());
+    pub fn set_history(self: &Arc<Self>, gateway: &Arc<Shared>, history: Option<Arc<History>>) {
         let mut order = gateway.order();
         gateway.set_keeps(history.is_some());
         order.history = history;
-        // Under the same lock: what is numbered after this comes behind it on every shard.
-        self.post_all(gateway, || HubMsg::History(newest));
+        // What is numbered after this comes behind it on every shard.
+        match &order.history {
+            None => self.post_all(gateway, || HubMsg::History(None)),
+            Some(history) => match history.writer() {
+                Some(writer) => pass(writer, Box::new(HandOut::new(self, gateway, Goes::Begin))),
+                None => {
+                    let newest = history.position();
+                    self.post_all(gateway, || HubMsg::History(Some(newest)));
+                }
+            },
+        }
+    }
+}
+
+/// Hands something to a history's writer. The caller holds the gateway's order.
+fn pass(writer: &Writer, item: Box<HandOut>) {
+    if let Err(item) = writer.pass(item) {
+        item.hand_out_unwritten();
     }
 }
 
@@ -273,6 +290,8 @@ struct HandOut {
 enum Goes {
     Op(Op),
     Msg(usize, HubMsg),
+    /// The history begins for the gateway's shards.
+    Begin,
 }
 
 impl HandOut {
@@ -293,14 +312,22 @@ impl Passes for HandOut {
         self.gateway.metrics.history_unwritten.inc();
     }
 
-    fn hand_out(self: Box<Self>) {
+    fn hand_out(self: Box<Self>, newest: Position) {
+        let HandOut { core, gateway, goes } = *self;
+        let _order = gateway.order();
+        match goes {
+            Goes::Op(op) => core.hand_to_shards(&gateway, op, HubMsg::Op),
+            Goes::Msg(shard, msg) => core.post_hub(shard, &gateway, msg),
+            Goes::Begin => core.post_all(&gateway, || HubMsg::History(Some(newest))),
+        }
+    }
+
+    fn hand_out_unwritten(self: Box<Self>) {
         let HandOut { core, gateway, goes } = *self;
         match goes {
-            Goes::Op(op) => {
-                let _order = gateway.order();
-                core.hand_to_shards(&gateway, op, HubMsg::Op);
-            }
+            Goes::Op(op) => core.hand_to_shards(&gateway, op, HubMsg::Op),
             Goes::Msg(shard, msg) => core.post_hub(shard, &gateway, msg),
+            Goes::Begin => {}
         }
     }
 }

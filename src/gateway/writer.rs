@@ -9,19 +9,25 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
 use crate::gateway::history::{Batch, Log, Store};
 use crate::listener::op::Delivery;
-use crate::text::position::Epoch;
+use crate::text::position::{Epoch, Position};
 
 /// Operations of a batch at most.
 const BATCH: usize = 1_024;
 
 /// Bytes of a batch at most.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long the end of a file, or what stands in front of something, is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the end is looked for.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What a log is written to.
 pub trait Sink: Send {
@@ -66,16 +72,18 @@ pub(super) trait Passes: Send {
     /// Counts that its message could not be written.
     fn unwritten(&self);
 
-    /// All in front of it is written: it goes on.
-    fn hand_out(self: Box<Self>);
+    /// All in front of it is written: it goes on. `newest` is the position of the newest message
+    /// that was handed out before.
+    fn hand_out(self: Box<Self>, newest: Position);
+
+    /// The writer has ended: it goes on at once. The caller holds the gateway's order.
+    fn hand_out_unwritten(self: Box<Self>);
 }
 
 enum Item {
     Passes(Box<dyn Passes>),
     /// Tell when all in front of it is done.
     Flush(mpsc::SyncSender<()>),
-    /// End.
-    End,
 }
 
 /// Unix milliseconds.
@@ -86,7 +94,8 @@ pub(crate) fn now() -> u64 {
 
 /// The writer, as others see it.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Item>,
+    /// `None` once it is to end.
+    queue: Mutex<Option<mpsc::Sender<Item>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -99,36 +108,59 @@ impl Writer {
     ) -> io::Result<Writer> {
         let (queue, items) = mpsc::channel();
         let gateway = gateway.to_owned();
-        let writing = Writing { file, log, gateway, failing: false, ended: false };
+        let writing = Writing { file, log, gateway, failing: false };
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writing.run(&items))?;
-        Ok(Writer { queue, thread: Mutex::new(Some(thread)) })
+        Ok(Writer { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Waits until all that was taken in is written and handed out.
+    /// Waits until all that was taken in is written and handed out, or the disk has been too slow.
     pub(super) fn flush(&self) {
         let (done, flushed) = mpsc::sync_channel(1);
-        if self.queue.send(Item::Flush(done)).is_ok() {
+        if self.send(Item::Flush(done)).is_ok() {
             // An error means that the writer has ended.
-            let _ = flushed.recv();
+            let _ = flushed.recv_timeout(PATIENCE);
         }
     }
 
-    /// Ends the thread once all that was taken in is handed out.
+    /// Ends the thread once all that was taken in is handed out. What is passed from now on comes
+    /// back.
     pub(super) fn close(&self) {
-        let _ = self.queue.send(Item::End);
+        drop(self.queue.lock().take());
         if let Some(thread) = self.thread.lock().take() {
-            // A writer that panicked has said so.
-            let _ = thread.join();
+            let until = Instant::now() + PATIENCE;
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(LOOK);
+            }
+            if thread.is_finished() {
+                // A writer that panicked has said so.
+                let _ = thread.join();
+            } else {
+                tracing::error!("the history's file takes too long to end");
+            }
         }
     }
 
-    /// Takes something in. If the writer has ended, it goes on at once.
-    pub(super) fn pass(&self, item: Box<dyn Passes>) {
-        if let Err(mpsc::SendError(Item::Passes(item))) = self.queue.send(Item::Passes(item)) {
-            item.hand_out();
+    /// Takes something in; it comes back if the writer has ended.
+    pub(super) fn pass(&self, item: Box<dyn Passes>) -> Result<(), Box<dyn Passes>> {
+        match self.send(Item::Passes(item)) {
+            Err(Item::Passes(item)) => Err(item),
+            Ok(()) | Err(Item::Flush(_)) => Ok(()),
         }
+    }
+
+    fn send(&self, item: Item) -> Result<(), Item> {
+        match &*self.queue.lock() {
+            Some(queue) => queue.send(item).map_err(|mpsc::SendError(item)| item),
+            None => Err(item),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -139,14 +171,14 @@ struct Writing {
     gateway: String,
     /// Whether the last batch could not be written.
     failing: bool,
-    ended: bool,
 }
 
 impl Writing {
     fn run(mut self, items: &mpsc::Receiver<Item>) {
         let mut batch = Vec::new();
-        while !self.ended {
-            let Ok(first) = items.recv() else { break };
+        let mut newest = self.log.lock().position();
+        // It ends when nobody can send any more and all is handed out.
+        while let Ok(first) = items.recv() {
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(item) = next {
@@ -157,13 +189,17 @@ impl Writing {
                 let has_room = batch.len() < BATCH && bytes < BATCH_BYTES;
                 next = if has_room { items.try_recv().ok() } else { None };
             }
-            self.write(&mut batch);
-            for item in batch.drain(..) {
+            if !self.write(&mut batch) {
+                newest = self.log.lock().position();
+            }
+            for mut item in batch.drain(..) {
+                if let Some(at) = delivery(&mut item).and_then(|delivery| delivery.at) {
+                    newest = at;
+                }
                 match item {
-                    Item::Passes(item) => item.hand_out(),
+                    Item::Passes(item) => item.hand_out(newest),
                     // Whoever asked may have gone.
                     Item::Flush(done) => drop(done.send(())),
-                    Item::End => self.ended = true,
                 }
             }
         }
@@ -172,9 +208,9 @@ impl Writing {
         }
     }
 
-    /// Numbers the messages of a batch and writes them. Where that fails they have no positions, and
-    /// the numbers begin anew.
-    fn write(&mut self, batch: &mut [Item]) {
+    /// Numbers the messages of a batch and writes them. False where that fails: they have no
+    /// positions, and the numbers begin anew.
+    fn write(&mut self, batch: &mut [Item]) -> bool {
         let now = now();
         let change = {
             let mut log = self.log.lock();
@@ -183,15 +219,19 @@ impl Writing {
             }
             log.take_batch()
         };
-        let Some(change) = change.filter(|change| !change.is_empty()) else { return };
+        let Some(change) = change.filter(|change| !change.is_empty()) else { return true };
         match self.file.write(&change) {
             Ok(()) if self.failing => {
                 self.failing = false;
                 tracing::info!(gateway = %self.gateway, "the history's file is written again");
             }
             Ok(()) => {}
-            Err(why) => self.failed(&why, batch),
+            Err(why) => {
+                self.failed(&why, batch);
+                return false;
+            }
         }
+        true
     }
 
     fn failed(&mut self, why: &str, batch: &mut [Item]) {
@@ -222,6 +262,6 @@ impl Writing {
 fn delivery(item: &mut Item) -> Option<&mut Delivery> {
     match item {
         Item::Passes(item) => item.delivery(),
-        Item::Flush(_) | Item::End => None,
+        Item::Flush(_) => None,
     }
 }

@@ -80,8 +80,8 @@ pub struct Membership {
 pub struct Presence {
     /// The channel.
     pub channel: Channel,
-    /// The member that it speaks of, which does not get it.
-    pub about: ConnId,
+    /// The number of the change that it tells of. Who became a member later does not get it.
+    pub change: u64,
     /// The WebSocket frame.
     pub frame: Bytes,
 }

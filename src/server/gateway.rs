@@ -26,6 +26,8 @@ pub(crate) struct Running {
     pub(crate) bound: SocketAddr,
     /// Its listener.
     pub(crate) supervisor: Option<Arc<Supervisor>>,
+    /// Where it keeps messages from the moment on at which it goes live.
+    pub(super) keeping: Option<Keeping>,
 }
 
 /// A history, and the settings that it was made by.

@@ -50,7 +50,7 @@ impl Gateway {
     }
 
     /// Keeps messages there from now on. What was there before ends, if it is another.
-    pub(super) fn keep_in(&self, keeping: Option<Keeping>, running: Option<(&Shared, &Host)>) {
+    pub(super) fn keep_in(&self, keeping: Option<Keeping>, running: Option<(&Arc<Shared>, &Host)>) {
         if let Some(keeping) = &keeping {
             keeping.history.set_limits(limits(&keeping.settings));
         }

@@ -43,7 +43,10 @@ impl Server {
         }
         // Removed ones go first: their ports may be wanted.
         let is_kept = |gateway: &Arc<Gateway>| next.iter().any(|g| Arc::ptr_eq(g, gateway));
-        stop_all(old.into_iter().filter(|gateway| !is_kept(gateway)).collect()).await;
+        let removed: Vec<_> = old.into_iter().filter(|gateway| !is_kept(gateway)).collect();
+        stop_all(removed.clone()).await;
+        // Another gateway may be about to open the same file.
+        removed.iter().for_each(|gateway| gateway.close_history());
         *self.gateways.lock() = next;
         // One may wait for the port that another one leaves.
         loop {

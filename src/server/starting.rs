@@ -99,8 +99,9 @@ impl Gateway {
         let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
         shared.set_tls(tls);
         // The listener may say something before there is a client.
-        self.keep_in(keeping, Some((&shared, &host)));
-        let mut running = Running { shared, bound, supervisor: None };
+        let history = keeping.as_ref().map(|keeping| Arc::clone(&keeping.history));
+        host.engine.core().set_history(&shared, history);
+        let mut running = Running { shared, bound, supervisor: None, keeping };
         if settings.listener.is_some() {
             let context = host.supervisor_context(&running.shared);
             let supervisor = Supervisor::start(context, reports, None);
@@ -130,8 +131,8 @@ impl Gateway {
         let Ok(host) = self.host() else { return };
         let shared = &running.shared;
         let copy = acceptor.try_clone().ok();
-        // Its predecessor may have kept messages until now.
-        host.engine.core().set_history(shared, self.history());
+        // A predecessor may have kept messages there until now.
+        self.keep_in(running.keeping.clone(), Some((shared, &host)));
         host.engine.core().post_hub(shared.primary, shared, HubMsg::Accept(Some(acceptor)));
         let address = url(running.bound, settings.tls_cert.is_some());
         if let Some(supervisor) = &running.supervisor {

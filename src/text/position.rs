@@ -9,7 +9,7 @@ use crate::text::units;
 const EPOCH: usize = 8;
 
 /// A name for one run of a history's numbers: eight letters and digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch([u8; EPOCH]);
 
 impl Epoch {
@@ -37,8 +37,9 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// Where a client is in all channels of a gateway: `EPOCH-NUMBER`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Where a client is in all channels of a gateway: `EPOCH-NUMBER`. The order of two positions means
+/// something within one epoch alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// The history that the number belongs to.
     pub epoch: Epoch,

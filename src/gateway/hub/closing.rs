@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::config::hooks::Hook;
 use crate::gateway::context::Context;
 use crate::gateway::hub::connection::{Closing as ClosingState, Connection, Leaving, State};
 use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
@@ -214,7 +215,12 @@ impl Connection {
             reason = %escape(&closed.reason), clean = closed.clean, "closed"
         );
         if lent.settings.tells() {
-            lent.tell_primary(PrimaryMsg::Closed(self.id, closed));
+            let msg = PrimaryMsg::Closed(self.id, closed);
+            // Behind its leaves.
+            match lent.settings.asks(Hook::OnLeave) || lent.settings.asks(Hook::OnJoin) {
+                true => lent.tell_primary_in_turn(msg),
+                false => lent.tell_primary(msg),
+            }
         }
     }
 

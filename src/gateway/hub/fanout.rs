@@ -106,7 +106,10 @@ impl Fanout {
         if ctx.core.shards() > 1 {
             return ctx.core.submit(shared, op);
         }
-        if matches!(op, Op::Deliver(_)) {
+        if let Op::Deliver(delivery) = &op {
+            if ctx.core.shards_of(delivery).is_empty() {
+                return;
+            }
             shared.pressure.frames_added(1);
         }
         if let Some(op) = ctx.core.put_in_order(shared, op) {
@@ -122,10 +125,8 @@ impl Fanout {
     /// The gateway's history begins, or ends.
     pub(super) fn set_newest(&mut self, newest: Option<Position>) {
         // With one shard this may come behind messages that were numbered after it.
-        let is_older =
-            |old: Position, new: Position| old.epoch == new.epoch && old.number > new.number;
         self.newest = match (self.newest, newest) {
-            (Some(old), Some(new)) if is_older(old, new) => Some(old),
+            (Some(old), Some(new)) if old.epoch == new.epoch => Some(old.max(new)),
             _ => newest,
         };
     }

@@ -7,6 +7,7 @@
 //! gateway.
 
 use crate::config::hooks::Hook;
+use crate::gateway::channels::Change;
 use crate::gateway::context::Context;
 use crate::gateway::frames;
 use crate::gateway::history::{Kept, Replay, Target};
@@ -25,6 +26,10 @@ use crate::text::position::{Position, Since};
 
 /// The most messages that are replayed at once.
 const REPLAY_MAX: usize = 10_000;
+
+/// How many times as large as its body a message is as a frame at most, its channel and position
+/// aside: a control character takes six bytes.
+const FRAMES_GROW: usize = 8;
 
 /// What a connection is sent when it enters, behind the 101.
 pub(super) struct Welcome {
@@ -45,13 +50,23 @@ impl Connection {
     ) -> Welcome {
         self.first_frame = lent.fanout.next_frame();
         let gave = since.and_then(Since::position);
-        let mut replay = lent.replay(channels, true, since, lent.fanout.newest());
+        let newest = lent.fanout.newest();
+        let bound = lent.settings.max_queue / 2;
+        let is_in = |channel: &Channel| channels.binary_search(channel).is_ok();
+        let (mut replay, mut messages) = (None, Vec::new());
+        // Frames are more than their bodies. The second bound holds for them whatever is in them.
+        for bound in [bound, bound / FRAMES_GROW] {
+            replay = lent.replay(channels, true, since, newest, bound);
+            messages = self.encoded(replay.as_ref(), newest, is_in);
+            if messages.len() <= bound {
+                break;
+            }
+        }
         let recovered = match &replay {
             Some(replay) => replay.recovered,
             // Without a history nothing can be had back.
             None => gave.map(|_| false),
         };
-        let newest = lent.fanout.newest();
         for (index, channel) in channels.iter().enumerate() {
             let from = replay.as_ref().and_then(|replay| replay.from.get(index).copied());
             let from = from.unwrap_or(newest.map_or(0, |newest| newest.number));
@@ -74,66 +89,65 @@ impl Connection {
             let hello = frames::Hello { conn: self.id, at, channels, recovered };
             bytes.extend_from_slice(&frames::text(frames::hello(&hello)));
         }
-        if let Some(replay) = &mut replay {
-            self.append_replay(&mut bytes, replay, newest, lent);
-        }
+        lent.count_replay(replay.as_ref(), messages.len());
+        bytes.append(&mut messages);
         Welcome { bytes, lost }
     }
 
-    /// Appends what is replayed; with `at`, each message has its position in that epoch.
-    fn append_replay(
+    /// What is replayed, as it is sent: with `newest`, each message has its position in that epoch.
+    /// `is_in` says whether this connection is in a channel.
+    fn encoded(
         &self,
-        bytes: &mut Vec<u8>,
-        replay: &Replay,
-        at: Option<Position>,
-        lent: &Lent<'_>,
-    ) {
-        let before = bytes.len();
-        for kept in &replay.messages {
+        replay: Option<&Replay>,
+        newest: Option<Position>,
+        is_in: impl Fn(&Channel) -> bool,
+    ) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for kept in replay.iter().flat_map(|replay| &replay.messages) {
             if !self.framed {
                 bytes.extend_from_slice(kept.payload.websocket());
                 continue;
             }
             let channel = match &kept.to {
                 Target::All => None,
-                Target::Channels(target) => {
-                    target.channels.iter().find(|channel| lent.rooms.is_in(lent.slot, channel))
-                }
+                Target::Channels(target) => target.channels.iter().find(|channel| is_in(channel)),
             };
-            let at = at.map(|at| Position { number: kept.number, ..at });
+            let at = newest.map(|newest| Position { number: kept.number, ..newest });
             let frame = frames::text(frames::message(&kept.payload, channel, at));
             bytes.extend_from_slice(&frame);
         }
-        let metrics = &lent.shared.metrics;
-        metrics.messages_out.add(replay.messages.len() as u64);
-        metrics.bytes_out.add((bytes.len() - before) as u64);
+        bytes
     }
 
-    /// Makes it a member; false if it is one already.
-    fn join(&self, channel: &Channel, from: u64, lent: &mut Lent<'_>) -> bool {
-        if !lent.rooms.join(lent.slot, channel, from) {
-            return false;
+    /// Makes it a member, if it is none yet.
+    fn join(&self, channel: &Channel, from: u64, lent: &mut Lent<'_>) {
+        if lent.rooms.is_in(lent.slot, channel) {
+            return;
         }
-        lent.shared.metrics.joins.inc();
-        lent.shared.metrics.members.add(1);
         let shared = lent.shared;
-        let members =
-            shared.channels.joined(channel, |count| lent.presence(true, channel, self.id, count));
-        if lent.settings.asks(Hook::OnJoin) {
-            lent.tell_primary(PrimaryMsg::Joined(self.id, channel.clone(), members));
-        }
-        true
+        shared.metrics.joins.inc();
+        shared.metrics.members.add(1);
+        shared.channels.joined(channel, |change| {
+            lent.rooms.join(lent.slot, channel, from, change.number);
+            lent.presence(true, channel, self.id, change);
+            if lent.settings.asks(Hook::OnJoin) {
+                let msg = PrimaryMsg::Joined(self.id, channel.clone(), change.members);
+                lent.tell_primary_in_turn(msg);
+            }
+        });
     }
 
     /// Counts and tells that it has left a channel.
     fn left(&self, channel: &Channel, reason: LeaveReason, lent: &mut Lent<'_>) {
-        lent.shared.metrics.members.sub(1);
         let shared = lent.shared;
-        let members =
-            shared.channels.left(channel, |count| lent.presence(false, channel, self.id, count));
-        if lent.settings.asks(Hook::OnLeave) {
-            lent.tell_primary(PrimaryMsg::Left(self.id, channel.clone(), members, reason));
-        }
+        shared.metrics.members.sub(1);
+        shared.channels.left(channel, |change| {
+            lent.presence(false, channel, self.id, change);
+            if lent.settings.asks(Hook::OnLeave) {
+                let msg = PrimaryMsg::Left(self.id, channel.clone(), change.members, reason);
+                lent.tell_primary_in_turn(msg);
+            }
+        });
     }
 
     /// It receives nothing any more, so it is no member of anything.
@@ -169,13 +183,22 @@ impl Connection {
             );
             return stay();
         }
-        let mut replay = match change.since {
-            Some(since) => lent.replay(&new, false, Some(since), change.newest),
-            None => None,
-        };
-        if let Some(replay) = &mut replay {
-            // Before it is a member of the new ones: what it got, it got by other channels.
-            replay.messages.retain(|kept| !self.got(kept, lent));
+        let waits = self.queue_cost();
+        let bound = (lent.settings.max_queue / 2).saturating_sub(waits);
+        let is_in =
+            |channel: &Channel| new.contains(channel) || lent.rooms.is_in(lent.slot, channel);
+        let (mut replay, mut messages) = (None, Vec::new());
+        for bound in [bound, bound / FRAMES_GROW] {
+            let Some(since) = change.since else { break };
+            replay = lent.replay(&new, false, Some(since), change.newest, bound);
+            if let Some(replay) = &mut replay {
+                // Before it is a member of the new ones: what it got, it got by other channels.
+                replay.messages.retain(|kept| !self.got(kept, lent));
+            }
+            messages = self.encoded(replay.as_ref(), None, is_in);
+            if messages.len() <= bound {
+                break;
+            }
         }
         for (index, channel) in new.iter().enumerate() {
             let from = replay.as_ref().and_then(|replay| replay.from.get(index).copied());
@@ -187,9 +210,8 @@ impl Connection {
             let joined = frames::joined(&new, change.newest, recovered);
             bytes.extend_from_slice(&frames::text(joined));
         }
-        if let Some(replay) = &replay {
-            self.append_replay(&mut bytes, replay, None, lent);
-        }
+        lent.count_replay(replay.as_ref(), messages.len());
+        bytes.append(&mut messages);
         if bytes.is_empty() { stay() } else { self.send_always(bytes.into(), lent) }
     }
 
@@ -230,6 +252,7 @@ impl Lent<'_> {
         all: bool,
         since: Option<Since>,
         newest: Option<Position>,
+        max_bytes: usize,
     ) -> Option<Replay> {
         let history = self.shared.history()?;
         let settings = self.settings.history.as_ref()?;
@@ -239,20 +262,27 @@ impl Lent<'_> {
             since: since.or(settings.since.filter(|_| all)),
             newest: newest?,
             fallback: settings.since,
-            max_bytes: self.settings.max_queue / 2,
+            max_bytes,
             max_messages: REPLAY_MAX,
         };
         Some(history.replay(&query))
     }
 
+    /// Counts what is replayed.
+    fn count_replay(&self, replay: Option<&Replay>, bytes: usize) {
+        let messages = replay.map_or(0, |replay| replay.messages.len());
+        self.shared.metrics.messages_out.add(messages as u64);
+        self.shared.metrics.bytes_out.add(bytes as u64);
+    }
+
     /// Tells the other members of a channel, where they are to know.
-    fn presence(&mut self, joins: bool, channel: &Channel, about: ConnId, members: u64) {
+    fn presence(&mut self, joins: bool, channel: &Channel, about: ConnId, change: Change) {
         let is_told = |pattern: &String| glob(pattern, channel.as_str());
         if self.shared.is_stopping() || !self.settings.presence.iter().any(is_told) {
             return;
         }
-        let frame = frames::text(frames::presence(joins, channel, about, members));
-        let presence = Presence { channel: channel.clone(), about, frame };
+        let frame = frames::text(frames::presence(joins, channel, about, change.members));
+        let presence = Presence { channel: channel.clone(), change: change.number, frame };
         self.fanout.submit(Op::Presence(Box::new(presence)), self.shared, self.ctx);
     }
 }
@@ -275,7 +305,10 @@ impl Hub {
     pub(super) fn tell_presence(&mut self, presence: &Presence, ctx: &mut Context) {
         let mut counts = Counts::default();
         for slot in self.rooms.members(&presence.channel).to_vec() {
-            if self.conns.get(slot).is_some_and(|conn| conn.framed && conn.id != presence.about) {
+            let Presence { channel, change, .. } = presence;
+            if self.conns.get(slot).is_some_and(|conn| conn.framed)
+                && self.rooms.was_in_before(slot, channel, *change)
+            {
                 self.with(slot, ctx, |conn, lent| {
                     conn.send_frame(&presence.frame, false, &mut counts, lent)
                 });

@@ -112,6 +112,12 @@ impl Lent<'_> {
         }
     }
 
+    /// The same, behind what other shards have told before: also from the primary's own shard it goes
+    /// through the inbox.
+    fn tell_primary_in_turn(&mut self, msg: PrimaryMsg) {
+        self.ctx.core.post_primary(self.shared, msg);
+    }
+
     /// A message for recipients, in one order on all shards.
     fn deliver(&mut self, delivery: Delivery) {
         self.fanout.submit(Op::Deliver(delivery), self.shared, self.ctx);

@@ -39,6 +39,8 @@ struct Place {
     index: u32,
     /// It got every message with a higher number.
     from: u64,
+    /// The number of its joining among all changes of members.
+    change: u64,
 }
 
 /// A membership that is over.
@@ -54,7 +56,9 @@ const PAST_MAX: usize = 64;
 impl Rooms {
     /// Makes a connection a member, which gets every kept message with a higher number than `from`.
     /// False if it is one already.
-    pub(super) fn join(&mut self, slot: u32, channel: &Channel, from: u64) -> bool {
+    ///
+    /// `change` is the number of this among all changes of the gateway's members.
+    pub(super) fn join(&mut self, slot: u32, channel: &Channel, from: u64, change: u64) -> bool {
         let room = match self.by_name.get(channel) {
             Some(room) => *room,
             None => {
@@ -73,7 +77,7 @@ impl Rooms {
             return false;
         }
         let members = &mut self.rooms[room as usize].members;
-        let place = Place { room, index: members.len() as u32, from };
+        let place = Place { room, index: members.len() as u32, from, change };
         if memberships.places.is_empty() {
             // Most connections are in one channel.
             memberships.places.reserve_exact(1);
@@ -180,6 +184,13 @@ impl Rooms {
                 .any(|past| past.channel == *channel && past.from < number && number <= past.to)
     }
 
+    /// Whether a connection was in a channel before this change of members.
+    pub(super) fn was_in_before(&self, slot: u32, channel: &Channel, change: u64) -> bool {
+        let Some(&room) = self.by_name.get(channel) else { return false };
+        let places = self.memberships(slot).map_or(&[][..], |memberships| &memberships.places);
+        places.iter().any(|place| place.room == room && place.change < change)
+    }
+
     /// The slots of a channel's members, in any order.
     pub(super) fn members(&self, channel: &Channel) -> &[u32] {
         let room = self.by_name.get(channel);
@@ -224,7 +235,7 @@ mod tests {
                 match step {
                     Step::Join(slot, c) => {
                         let new = plain.entry(c).or_default().insert(slot);
-                        prop_assert_eq!(rooms.join(slot, &channel(c), 0), new);
+                        prop_assert_eq!(rooms.join(slot, &channel(c), 0, 0), new);
                     }
                     Step::Leave(slot, c) => {
                         let was = plain.entry(c).or_default().remove(&slot);
@@ -260,10 +271,10 @@ mod tests {
     fn what_a_connection_got_is_remembered_after_it_left() {
         let mut rooms = Rooms::default();
         let a = channel(1);
-        rooms.join(3, &a, 10);
+        rooms.join(3, &a, 10, 1);
         assert!(!rooms.got(3, &a, 10) && rooms.got(3, &a, 11));
         rooms.leave(3, &a, Some(12));
-        rooms.join(3, &a, 20);
+        rooms.join(3, &a, 20, 2);
         let got: Vec<u64> = (9..23).filter(|n| rooms.got(3, &a, *n)).collect();
         assert_eq!(got, [11, 12, 21, 22]);
     }
