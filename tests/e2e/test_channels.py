@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import urllib.parse
 
 import pytest
@@ -311,3 +312,22 @@ def test_a_producer_moves_connections_too(serve):
         feed.write(json.dumps({"command": "send", "channel": "b", "message": "end"}) + "\n")
         assert one.recv() == "end"
         assert server.connections()[0]["channels"] == ["b"]
+
+
+def test_joins_and_leaves_are_told_in_the_order_of_their_counts(rooms):
+    """Members on all shards: each count is one from the one before."""
+    server = rooms("--channels", "query", "--allow-channels", "*", hooks="onJoin,onLeave")
+
+    def come_and_go():
+        for _ in range(15):
+            ws_client(server.url("/?channel=r")).close()
+    threads = [threading.Thread(target=come_and_go) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: len(server.told()) == 240, "all joins and leaves")
+    count = 0
+    for event in server.told():
+        count += 1 if event["event"] == "onJoin" else -1
+        assert event["members"] == count

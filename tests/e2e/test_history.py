@@ -4,7 +4,7 @@ import json
 import threading
 
 import pytest
-from harness import ws_client
+from harness import PATIENCE, free_port, ws_client
 
 ROOMS = ("--channels", "query", "--allow-channels", "*", "--route", "channels")
 
@@ -292,3 +292,66 @@ def test_reload_changes_what_is_kept(serve):
     server.reload(base + table.format(10))
     again = framed(server, "a", since=hello["at"])[1]
     assert again["recovered"] is False and again["at"].split("-")[0] != hello["at"].split("-")[0]
+
+
+def test_a_reload_that_fails_leaves_the_history(serve):
+    base = ('[gateways.default]\nport = {}\nlistener = [{}]\n[gateways.default.history]\n'
+            'channels = {{ "*" = {} }}\nbroadcast = {}\n')
+    server = serve(config=base.format(0, '"cat"', 10, 10))
+    client, hello = framed(server)
+    for n in range(5):
+        client.send(str(n))
+    bodies(client, 5)
+    server.reload(base.format(free_port(), '"/bin/false"', 1, 1), code=1)
+    back, again = framed(server, since=hello["at"])
+    assert again["recovered"] is True
+    assert bodies(back, 5) == list("01234")
+
+
+def test_a_replay_as_frames_stays_within_its_bound(serve):
+    """A control character takes six bytes as JSON: what fits as a body does not as a frame."""
+    server = serve("--history", "100", "--max-queue", "256KiB")
+    sender, hello = framed(server)
+    for _ in range(10):
+        server.push(message="\x01" * 10_000)
+    bodies(sender, 10)
+    late = server.raw(receive_buffer=4096)
+    late.upgrade(f"/?since={hello['at']}", {"Sec-WebSocket-Protocol": "wsgw.v1"})
+    assert json.loads(late.read_frame()[2])["recovered"] is False
+    assert all(row["queued_bytes"] < 140_000 for row in server.connections())
+    # The bodies alone are served.
+    plain = bare(server, since=hello["at"])
+    assert [len(plain.recv()) for _ in range(10)] == [10_000] * 10
+
+
+def test_nobody_hears_of_members_before_their_own_entry(serve):
+    """Many come and go on all shards: the counts that a member is shown go on from its own."""
+    server = serve(*ROOMS, "--presence", "*", "-q")
+    problems = []
+
+    def come_and_go():
+        for _ in range(15):
+            client, hello = framed(server, "r")
+            client.inner.ping().wait(PATIENCE)
+            count = None
+            while True:
+                try:
+                    frame = json.loads(client.recv(timeout=0.01))
+                except TimeoutError:
+                    break
+                step = 1 if "join" in frame else -1
+                if frame.get("join", frame.get("leave")) != "r" or frame["conn"] == hello["conn"]:
+                    problems.append(frame)
+                if count is not None and frame["members"] != count + step:
+                    problems.append((count, frame))
+                count = frame["members"]
+                if count < 1:
+                    problems.append(("nobody is left", frame))
+            client.close()
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems, problems[:3]

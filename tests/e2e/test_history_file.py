@@ -199,3 +199,28 @@ def test_order_through_the_file(kept):
         target = {"channel": "a"} if n % 2 else {"connections": [hello["conn"]]}
         server.push(message=str(n), **target)
     assert [int(frame(client)["message"]) for _ in range(300)] == list(range(300))
+
+
+def test_a_reload_of_port_and_file_at_once_goes_through(kept, tmp_path):
+    """The old gateway still hands things to the old file's writer while the new one is there."""
+    server = kept()
+    client, _ = framed(server, "a")
+    client.send("one")
+    frame(client)
+    server.reload(TABLE.format(limit=10, file=tmp_path / "other.db", port=free_port()))
+    assert server.status()["state"] == "running"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+def test_dropped_messages_do_not_count_as_on_their_way(kept, serve, tmp_path):
+    """On one CPU there is one shard. Messages that a listener drops must not hold its output up."""
+    table = TABLE.format(limit=10, file=tmp_path / "one.db", port=0)
+    listener = ["jq", "-c", "--unbuffered", 'if .message == "end" then . else .connections = [] end']
+    config = table.replace("channels = \"query\"", f"channels = \"query\"\nlistener = {json.dumps(listener)}", 1)
+    server = serve(config=config, wrap=("taskset", "-c", str(min(os.sched_getaffinity(0)))))
+    client, _ = framed(server, "a")
+    for n in range(3000):
+        client.send(str(n))
+    client.send("end")
+    assert frame(client)["message"] == "end"
