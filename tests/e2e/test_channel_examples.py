@@ -146,3 +146,26 @@ def test_frames_that_the_guide_shows_are_json(serve):
     by_kind = {next(iter(frame)): list(frame) for frame in frames}
     assert [list(frame) for frame in seen] == [
         by_kind[kind] for kind in ("message", "base64", "join", "leave")]
+
+
+def test_rooms_outlive_serve(serve):
+    config = (EXAMPLES / "rooms/wsgw.toml").read_text()
+    config = re.sub(r"^(\[gateways\.rooms\])$", r"\1\nport = 0", config, flags=re.M)
+    at = None
+    for n in range(3):
+        # The same directory each time.
+        server = serve(config=config, name="rooms")
+        path = "/lobby" if at is None else f"/lobby?since={at}"
+        client = server.connect(path, gateway="rooms", subprotocols=["wsgw.v1"])
+        hello = json.loads(client.recv())
+        if at is not None:
+            assert (hello["recovered"], hello["at"]) == (True, at)
+            assert json.loads(client.recv())["message"] == f"missed {n - 1}"
+        client.send(f"seen {n}")
+        seen = json.loads(client.recv())
+        assert seen["message"] == f"seen {n}"
+        at = seen["at"]
+        client.close()
+        server.push(gateway="rooms", message=f"missed {n}", channel="lobby")
+        # The second time it dies.
+        server.kill() if n == 1 else server.stop()

@@ -5,6 +5,7 @@ They use the default ports, so each `serve` runs in a network of its own.
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_scenes_are_found():
 
 @pytest.mark.parametrize(("page", "server", "commands"), SCENES)
 def test_the_commands_work_as_they_are_printed(tmp_path, page, server, commands):
-    for name in ("unshare", "ip", "jq", "python3", "uptime"):
+    for name in ("unshare", "ip", "jq", "python3", "uptime", "sqlite3"):
         tool(name)
     script = [
         "ip link set lo up",
@@ -69,12 +70,15 @@ def test_the_commands_work_as_they_are_printed(tmp_path, page, server, commands)
             script.append(f"bash -c {command} >{out} || exit {n + 1}")
         expected.append((line, out, text))
     script += ["kill $serve", "wait $serve"]
+    # An example may write beside its config file.
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     env = private_env(tmp_path)
     env["PATH"] = f"{Path(WSGW).resolve().parent}:{env['PATH']}"
-    done = subprocess.run(["unshare", "-rn", "bash", "-c", "\n".join(script)], env=env, cwd=ROOT,
+    done = subprocess.run(["unshare", "-rn", "bash", "-c", "\n".join(script)], env=env, cwd=tmp_path,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
     log = tmp_path / "serve"
     assert done.returncode == 0, (
         done.returncode, done.stderr, log.exists() and log.read_text())
+    assert " WARN " not in log.read_text()
     for line, out, text in expected:
         assert text in out.read_text(), (line, out.read_text())
