@@ -170,14 +170,14 @@ class Follower:
         waits[0].cancel()
 
     async def live(self):
-        """Connects, is cut, waits, connects again, until all is over; then stays."""
-        fate = None
-        while not (self.run.over.is_set() and self.is_here):
-            if not self.is_here:
-                if not await self.connect():
-                    await asyncio.sleep(self.rng.uniform(0.05, 0.3))
-                    continue
-                fate = None
+        """Connects, is cut, waits, connects again, until it has all that was published."""
+        while not self.has_all:
+            if not self.is_here and not await self.connect():
+                await asyncio.sleep(self.rng.uniform(0.05, 0.3))
+                continue
+            if self.run.over_future.done():
+                await self.moved_or_over(self.client, 0.5)
+                continue
             if not self.harmed:
                 await self.until_over_or_ended(3600)
                 continue
@@ -192,6 +192,14 @@ class Follower:
                 self.client.away = True
                 away = self.rng.choice([0, 0.01, 0.2, 1, 3])
                 await asyncio.sleep(self.rng.uniform(0, 2 * away))
+        if self.is_here:
+            # All that it sent was handled before.
+            self.run.handled.add((self.label, self.serial))
+
+    @property
+    def has_all(self):
+        final = self.run.final
+        return final is not None and self.number is not None and self.number >= final
 
     async def until_over_or_ended(self, seconds):
         """True if the connection ended or all is over."""
@@ -272,20 +280,6 @@ class Follower:
             return False
         client.write(encode_frame(1, text.encode()))
         return True
-
-    async def finish(self, number, seconds):
-        """Waits until it has what was published up to this number."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while self.number is None or self.number < number:
-            if loop.time() > deadline:
-                self.wrong("is at", self.number, "and not at", number, "although all is over")
-                return
-            await self.moved_or_over(self.client, 1)
-            if self.client.over:
-                self.wrong("was closed with", self.client.close_code, "at the end")
-                return
-        self.run.handled.add((self.label, self.serial))
 
 
 class Greeted(Client):

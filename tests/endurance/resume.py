@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from follower import Follower  # noqa: E402
-from resume_audit import SMALL, Published, audit  # noqa: E402
+from resume_audit import SMALL, Published, audit, in_the_file  # noqa: E402
 from server import Server  # noqa: E402
 
 from harness import free_port  # noqa: E402
@@ -114,6 +114,8 @@ class Run:
         self.published, self.outcomes, self.handled = {}, (set(), set()), set()
         self.done, self.frames, self.events, self.latencies = {}, 0, [], []
         self.late = self.unsent = 0
+        #: The number of the last message, once it is known.
+        self.final = None
         self.problems = []
 
     def count(self, what, by=1):
@@ -220,7 +222,7 @@ class Run:
             Follower(self, f"f{n}", sorted(rng.sample(self.channels, rng.choice([1, 2, 3]))))
             for n in range(self.options.clients)]
         self.witness = Follower(self, "witness", self.channels, harmed=False)
-        self.over, self.over_future = asyncio.Event(), loop.create_future()
+        self.over_future = loop.create_future()
         self.begun = time.monotonic()
         await self.start()
         self.pushes, self.streams = None, 0
@@ -238,15 +240,8 @@ class Run:
         key = await publisher
         self.took, self.cpu = time.monotonic() - self.begun, time.process_time() - self.cpu
         await self.stop_harm(harm)
-        self.over.set()
         self.over_future.set_result(None)
-        await asyncio.wait(lives, timeout=60)
-        for task in lives:
-            if not task.done():
-                self.problems.append("a client could not come back")
-                return
-            task.result()
-        await self.end(key)
+        await self.end(key, lives)
 
     async def stop_harm(self, harm):
         """Between two harms: `serve` is up again."""
@@ -257,7 +252,7 @@ class Run:
         with contextlib.suppress(asyncio.CancelledError):
             await harm
 
-    async def end(self, key):
+    async def end(self, key, lives):
         """A last message to all: who has it has all."""
         self.publish(key, None, None, 0)
         await self.pushes.end()
@@ -265,8 +260,14 @@ class Run:
         keys = self.witness.accounts[0].keys
         while not (keys and keys[-1] == key) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        number = self.witness.number
-        await asyncio.gather(*(one.finish(number, 60) for one in self.followers))
+        self.final = self.witness.number
+        await asyncio.wait(lives, timeout=60)
+        for one, task in zip((self.witness, *self.followers), lives):
+            if not task.done():
+                one.wrong("is at", one.number, "and not at", self.final, "although all is over")
+                task.cancel()
+            elif task.exception():
+                raise task.exception()
         self.server.proc.terminate()
         code = await asyncio.to_thread(self.server.proc.wait, 60)
         if code != 0 or "panicked" in self.server.err():
@@ -275,6 +276,9 @@ class Run:
         said = {key for key, entry in self.published.items() if entry.author in self.handled}
         self.problems += audit(
             self.witness, self.followers, self.published, (must | said, must_not), LIMITS)
+        if self.options.file and len(self.witness.accounts) == 1:
+            self.problems += in_the_file(
+                self.dir / "history.db", self.witness, self.published, LIMITS)
 
     def summary(self):
         latency = sorted(self.latencies) or [0]

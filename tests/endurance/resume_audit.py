@@ -1,5 +1,7 @@
 """What has to hold of clients that resume: `audit` compares what each received with what was published."""
 
+import contextlib
+import sqlite3
 from bisect import bisect_right
 
 #: The name of the channels that keep little begins with this.
@@ -113,11 +115,33 @@ def received(one, account, truth, end):
 def groundless(one, lost, truth, limits):
     """Why a position should have been recovered."""
     given, newest = lost
-    small, large = limits
-    lists = [(name, truth.by_channel.get(name, []), small if name.startswith(SMALL) else large)
-             for name in one.channels]
-    for _, numbers, limit in [*lists, ("", truth.to_all, large)]:
+    lists = [(name, truth.by_channel.get(name, [])) for name in one.channels]
+    for name, numbers in [*lists, (None, truth.to_all)]:
         behind = bisect_right(numbers, newest + LATELY) - bisect_right(numbers, given)
-        if behind > limit:
+        if behind > limit_of(name, limits):
             return None
     return f"{one.label} could not resume at {given} of {newest}, although all of it was still kept"
+
+
+def limit_of(name, limits):
+    return limits[0] if name is not None and name.startswith(SMALL) else limits[1]
+
+
+def in_the_file(path, witness, published, limits):
+    """Why the rows of a history's file are not the newest messages of each channel."""
+    truth = Truth(witness, published)
+    rows = {}
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        for seq, name, body in file.execute("SELECT seq, channel, body FROM messages ORDER BY seq"):
+            body = body.decode() if isinstance(body, bytes) else body
+            rows.setdefault(name, []).append((seq, int(body.partition(":")[0])))
+    problems = []
+    for name, numbers in [*truth.by_channel.items(), (None, truth.to_all)]:
+        kept = [(number, truth.key(number)) for number in numbers[-limit_of(name, limits) :]]
+        found = rows.pop(name, [])
+        if found != kept:
+            problems.append(f"the file has {len(found)} messages of {name}, not the newest {len(kept)}: "
+                            f"{sorted(set(found) ^ set(kept))[:4]}")
+    if rows:
+        problems.append(f"the file has messages of {sorted(rows)[:3]}, which nobody published")
+    return problems[:10]
