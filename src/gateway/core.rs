@@ -254,8 +254,17 @@ impl Core {
         }
     }
 
-    /// The history that messages are kept in from now on; `None` for none.
+    /// The history that messages are kept in from now on; `None` for none. Clients that connect after
+    /// this returns are told where it stands.
     pub fn set_history(self: &Arc<Self>, gateway: &Arc<Shared>, history: Option<Arc<History>>) {
+        self.begin_history(gateway, history.clone());
+        // The writer hands the position to the shards.
+        if let Some(history) = history {
+            history.flush();
+        }
+    }
+
+    fn begin_history(self: &Arc<Self>, gateway: &Arc<Shared>, history: Option<Arc<History>>) {
         let mut order = gateway.order();
         gateway.set_keeps(history.is_some());
         order.history = history;
