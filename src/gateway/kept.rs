@@ -167,9 +167,20 @@ impl History {
         self.log.lock().channel(channel, now())
     }
 
-    /// The channels of which something is kept.
-    pub fn channels(&self) -> Vec<Channel> {
-        self.log.lock().channels_with_messages().cloned().collect()
+    /// The channels of which something is kept and whose names begin with `prefix`, sorted by name,
+    /// behind `after`, so many at most.
+    pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<Channel> {
+        let mut log = self.log.lock();
+        // What is too old is not there any more.
+        log.stats(now());
+        let fits = |name: &&Channel| {
+            name.as_str().starts_with(prefix) && after.is_none_or(|after| name.as_str() > after)
+        };
+        let mut found: Vec<Channel> = log.channels_with_messages().filter(fits).cloned().collect();
+        drop(log);
+        found.sort_unstable();
+        found.truncate(limit);
+        found
     }
 
     /// Waits until all that was handed to the writer is written and handed on.

@@ -75,7 +75,7 @@ impl Gateway {
         // The files may hold another certificate under the same names.
         let tls = tls_of(&new).map_err(failed)?;
         let host = self.host()?;
-        let keeping = self.history_for(&new).map_err(failed)?;
+        let keeping = self.history_for(&new).await.map_err(failed)?;
         if old.needs_new_listener(&new) {
             self.change_listener(&running, &new).await.map_err(failed)?;
         } else if *old != *new {

@@ -3,6 +3,7 @@
 //! Who is in a channel is collected from the shards by an operation. The history outlives a stop of
 //! its gateway, so it can be read while that does not run.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
@@ -19,20 +20,26 @@ use crate::server::Server;
 use crate::text::position::Position;
 
 impl Server {
-    /// The channels of a gateway that have members, sorted by name. A gateway that does not run has
-    /// none.
+    /// The channels of a gateway that have members or kept messages, sorted by name.
     pub(crate) fn channels(
         &self,
         id: &str,
         ask: &ChannelsAsk<'_>,
     ) -> Result<Vec<ChannelSummary>, ApiError> {
-        let Some(running) = self.find(id)?.running() else { return Ok(Vec::new()) };
-        let found = running.shared.channels.list(ask.prefix, ask.after, ask.limit);
+        let gateway = self.find(id)?;
+        let mut found: BTreeMap<Channel, u64> = BTreeMap::new();
+        if let Some(history) = gateway.history() {
+            let kept = history.channels(ask.prefix, ask.after, ask.limit);
+            found.extend(kept.into_iter().map(|channel| (channel, 0)));
+        }
+        if let Some(running) = gateway.running() {
+            found.extend(running.shared.channels.list(ask.prefix, ask.after, ask.limit));
+        }
         let summary = |(channel, members): (Channel, u64)| ChannelSummary {
             channel: channel.to_string(),
             members,
         };
-        Ok(found.into_iter().map(summary).collect())
+        Ok(found.into_iter().take(ask.limit).map(summary).collect())
     }
 
     /// One channel, with `limit` members behind `after`.

@@ -27,10 +27,17 @@ impl Gateway {
     ///
     /// # Errors
     /// The file cannot be used.
-    pub(super) fn history_for(
-        &self,
-        settings: &GatewaySettings,
+    pub(super) async fn history_for(
+        self: &Arc<Self>,
+        settings: &Arc<GatewaySettings>,
     ) -> Result<Option<Keeping>, String> {
+        // A file is read whole, and may be waited for.
+        let (gateway, settings) = (Arc::clone(self), Arc::clone(settings));
+        let opened = tokio::task::spawn_blocking(move || gateway.open_history(&settings)).await;
+        opened.unwrap_or_else(|error| Err(format!("the history cannot be opened: {error}")))
+    }
+
+    fn open_history(&self, settings: &GatewaySettings) -> Result<Option<Keeping>, String> {
         let Some(new) = &settings.history else { return Ok(None) };
         let there = self.keeping().filter(|keeping| keeping.settings.file == new.file);
         if let Some(keeping) = there {

@@ -93,7 +93,7 @@ impl Gateway {
             taken: e.kind() == io::ErrorKind::AddrInUse,
             text: bind_error(&e, settings),
         })?;
-        let keeping = self.history_for(settings).map_err(StartError::new)?;
+        let keeping = self.history_for(settings).await.map_err(StartError::new)?;
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
         let metrics = Arc::clone(&self.metrics);
         let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);

@@ -118,10 +118,10 @@ def test_history_is_read_as_frames(rooms):
     found = server.api("GET", "/v1/gateways/default/channels/a")[1]["history"]
     assert (found["messages"], found["at"]) == (1, at[0])
     assert found["bytes"] > 0 and found["oldest_at"].endswith("Z")
-    # It has history alone, and is not among those that have members.
+    # It has history alone, and is listed too.
     found = server.api("GET", "/v1/gateways/default/channels/x")[1]
     assert (found["count"], found["members"], found["history"]["messages"]) == (0, [], 1)
-    assert ("x", 0) not in channels(server)
+    assert ("x", 0) in channels(server)
 
 
 def test_what_was_evicted_is_gone(serve):
@@ -176,7 +176,7 @@ def test_a_history_can_be_read_while_its_gateway_is_stopped(rooms):
     server.push(message="kept", channel="a")
     assert server.cli("stop", "default").returncode == 0
     assert server.cli("history").stdout == "kept\n"
-    assert channels(server) == []
+    assert channels(server) == [("a", 0)]
     found = server.api("GET", "/v1/gateways/default/channels/a")[1]
     assert (found["count"], found["history"]["messages"]) == (0, 1)
 
@@ -197,7 +197,7 @@ def test_the_commands(rooms):
     (_, joined) = server.cli("connections").stdout.splitlines()[1:3]
     assert joined.endswith("a b/c")
     rows = [line.split() for line in server.cli("channels").stdout.splitlines()]
-    assert rows[1:] == [["default", "a", "2"], ["default", "b/c", "1"]]
+    assert rows[1:] == [["default", "a", "2"], ["default", "b/c", "1"], ["default", "nobody", "0"]]
     found = json.loads(server.cli("channels", "default", "b/c", "--json").stdout)
     assert (found["count"], found["history"]["messages"]) == (1, 3)
     assert server.cli("channels", "default", "nobody2").returncode == 4
@@ -212,3 +212,14 @@ def test_the_commands(rooms):
     done = server.cli("connections", "--channel", "b/c", "--json")
     assert [row["conn"] for row in json.loads(done.stdout)] == names(server)[1:2]
     third.close()
+
+
+def test_a_channel_that_has_messages_and_no_members_is_listed(serve):
+    server = serve("--channels", "query", "--allow-channels", "*", "--history", "10")
+    client = server.connect("/?channel=m")
+    server.push(message="x", channel=["kept", "m"])
+    assert client.recv() == "x"
+    answer = server.api("GET", "/v1/gateways/default/channels")[1]
+    assert answer == [{"channel": "kept", "members": 0}, {"channel": "m", "members": 1}]
+    page = server.api("GET", "/v1/gateways/default/channels?limit=1&after=kept")[1]
+    assert page == [{"channel": "m", "members": 1}]

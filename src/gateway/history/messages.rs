@@ -10,7 +10,7 @@ use crate::ws::payload::Payload;
 /// Bytes that a message is counted with besides its own.
 const MESSAGE: usize = 128;
 /// Bytes that each of a message's channels is counted with besides its name.
-const CHANNEL: usize = 128;
+const CHANNEL: usize = 32;
 
 /// A kept message. Cloning it copies no bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Target {
 
 impl Kept {
     /// The bytes that it counts against the limit: the message as a WebSocket frame and 128 bytes,
-    /// and for each of its channels the name and 128 bytes. This is about what it takes in memory.
+    /// and for each of its channels the name and 32 bytes. This is about what it takes in memory.
     pub fn cost(&self) -> usize {
         let names = match &self.to {
             Target::All => 0,

@@ -11,6 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -19,6 +20,9 @@ use crate::text::position::Epoch;
 
 /// The first word of the line, with its version.
 const MAGIC: &str = "wsgw-history-1";
+/// How often a lock is tried again, and after how long.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 /// The most bytes of a boot id that are written.
 const BOOT: usize = 64;
 
@@ -102,7 +106,17 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.custom_flags(nonblocking).open(&lock).map_err(say)?;
         files::ensure_regular(&file).map_err(say)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        for _ in 0..TRIES {
+            // A process that is just being started has a copy of every descriptor until it runs its
+            // program, and one that was killed is not gone at once.
+            if locked != Err(rustix::io::Errno::WOULDBLOCK) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        }
+        match locked {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 return Err(format!(

@@ -112,7 +112,7 @@ impl Model {
         let number = (!holders.is_empty()).then_some(self.newest + 1);
         self.newest += u64::from(number.is_some());
         self.unkept.extend(unkept.into_iter().map(|key| (self.newest, key)));
-        let names: usize = channels.iter().map(|name| 128 + name.as_str().len()).sum();
+        let names: usize = channels.iter().map(|name| 32 + name.as_str().len()).sum();
         self.sent.extend(number.map(|number| Sent {
             number,
             at: now,
@@ -173,7 +173,7 @@ impl Model {
         self.evictions = 0;
         for sent in &mut self.sent {
             let names: usize =
-                sent.holders.iter().flatten().map(|name| 128 + name.as_str().len()).sum();
+                sent.holders.iter().flatten().map(|name| 32 + name.as_str().len()).sum();
             sent.cost = sent.payload.cost() + 128 + names;
         }
     }
