@@ -18,8 +18,8 @@ from harness import ROOT, WSGW
     ["endurance.py", "stopped", "--seconds", "2"],
     ["endurance.py", "comeback", "--clients", "500"],
     ["resume.py", "--seconds", "6", "--clients", "60", "--rate", "200", "--up", "1"],
-    ["resume.py", "--file", "--seconds", "6", "--clients", "60", "--rate", "200", "--up", "1",
-     "--every", "1.5"],
+    ["resume.py", "--file", "--listener", "--seconds", "6", "--clients", "60", "--rate", "200", "--up", "1",
+     "--every", "1"],
 ], ids=" ".join)
 def test_a_short_run(arguments, tmp_path):
     done = subprocess.run(

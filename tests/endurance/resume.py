@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Resume: clients of `wsgw.v1` are cut in every way, and go on at their positions without a loss.
 
-    tests/endurance/resume.py --seed 7 --seconds 300 --clients 1000 --rate 500 [--file] [--keep]
+    tests/endurance/resume.py --seed 7 --seconds 300 --clients 1000 --rate 500 [--file] [--listener]
 
 CLIENTS in one to three channels each are cut at random (--up: seconds between two cuts of one, on
 average) while RATE messages a second are published: by the clients to their channels, by pushes to
 one or several channels, and now and then to all. The gateway is restarted and reloaded meanwhile.
-With --file the history is in a file, and `serve` is killed with SIGKILL and started again. What is
-published and who is cut how follows from the seed. At the end an audit: over all its connections
+With --file the history is in a file, and `serve` is killed with SIGKILL and started again. With
+--listener all goes through `cat`, which is killed, too. What is published and who is cut how follows
+from the seed. At the end an audit: over all its connections
 each client received exactly what went to its channels, once and in order; only where a channel's
 history was really too small it was told so. Exits 1 with what did not hold.
 """
@@ -16,9 +17,11 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import resource
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -44,6 +47,8 @@ channels = "query"
 allow-channels = ["*"]
 max-channels = 65536
 route = "channels"
+restart-delay-max = "100ms"
+{listener}
 [gateways.chat.history]
 channels = {{ "*" = {large}, "{prefix}*" = {small} }}
 broadcast = {large}
@@ -61,6 +66,10 @@ class Pushes:
         self.waiting = deque()
         self.writer = None
         self.over = False
+
+    @property
+    def is_over(self):
+        return self.over or self.writer.is_closing()
 
     async def open(self):
         server = self.run.server
@@ -108,8 +117,9 @@ class Run:
         self.dir = directory
         self.port = free_port()
         file = 'file = "history.db"' if options.file else ""
-        self.config = CONFIG.format(
-            port=self.port, prefix=SMALL, small=LIMITS[0], large=LIMITS[1], file=file)
+        listener = 'listener = ["cat"]' if options.listener else ""
+        self.config = CONFIG.format(port=self.port, prefix=SMALL, small=LIMITS[0], large=LIMITS[1],
+                                    file=file, listener=listener)
         self.server = None
         self.published, self.outcomes, self.handled = {}, (set(), set()), set()
         self.done, self.frames, self.events, self.latencies = {}, 0, [], []
@@ -158,7 +168,7 @@ class Run:
                 return
         # Who is not here is stood in for by a push.
         stream = self.pushes
-        if stream is None or stream.over:
+        if stream is None or stream.is_over:
             self.unsent += 1
             self.published.pop(key, None)
             return
@@ -182,7 +192,7 @@ class Run:
         return key
 
     async def open_pushes(self):
-        if self.pushes is None or self.pushes.over:
+        if self.pushes is None or self.pushes.is_over:
             self.streams += 1
             stream = Pushes(self, self.streams)
             with contextlib.suppress(OSError):
@@ -193,7 +203,8 @@ class Run:
 
     async def harm(self):
         rng = random.Random(f"{self.options.seed}:harm")
-        names = ["restart", "reload", *(["kill"] * 4 if self.options.file else [])]
+        names = ["restart", "reload", *(["kill"] * 4 if self.options.file else []),
+                 *(["listener"] * 8 if self.options.listener else [])]
         every = self.options.every or max(self.options.seconds / 8, 1)
         while True:
             await asyncio.sleep(rng.uniform(0.5, 1.5) * every)
@@ -205,6 +216,10 @@ class Run:
                 await asyncio.to_thread(self.server.proc.wait)
                 await asyncio.sleep(rng.choice([0, 0.5, 2]))
                 await self.start()
+            elif name == "listener":
+                if pid := (await self.server.status())["listener_pid"]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             else:
                 path = "/v1/gateways/chat/restart" if name == "restart" else "/v1/reload"
                 status, text = await self.server.http("POST", path)
@@ -245,7 +260,7 @@ class Run:
 
     async def stop_harm(self, harm):
         """Between two harms: `serve` is up again."""
-        while self.server.proc.poll() is not None or self.pushes.over:
+        while self.server.proc.poll() is not None or self.pushes.is_over:
             await asyncio.sleep(0.05)
             await self.open_pushes()
         harm.cancel()
@@ -325,6 +340,7 @@ def main():
     parser.add_argument("--up", type=float, default=8, help="seconds from cut to cut of one client")
     parser.add_argument("--every", type=float, help="seconds from harm to harm of the server")
     parser.add_argument("--file", action="store_true", help="history in a file, and kill serve")
+    parser.add_argument("--listener", action="store_true", help="all goes through cat")
     parser.add_argument("--keep", action="store_true", help="leave the directory with the record")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
