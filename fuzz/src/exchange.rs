@@ -25,7 +25,7 @@ use wsgw::listener::protocol::event::{Request, Subprotocol};
 use wsgw::listener::protocol::push::Push;
 use wsgw::ws::payload::Payload;
 
-use self::channels::{Channels, MOST, Rooms};
+use self::channels::{Accepted, Channels, MOST, Names, Rooms};
 use self::completion::Completion;
 use super::{Choices, gateway_with};
 
@@ -101,6 +101,8 @@ struct Model {
     /// Each with its ticket, which the exchange drops when the push is complete.
     pushes: Vec<(Outcome, Arc<()>)>,
     handshakes: BTreeSet<ConnId>,
+    /// Connections that were accepted and are not open.
+    accepted: BTreeMap<ConnId, Accepted>,
     /// The number of handshakes so far.
     asked_in: u64,
     owed: BTreeMap<u64, Owed>,
@@ -174,6 +176,7 @@ impl Model {
             messages: Vec::new(),
             pushes: Vec::new(),
             handshakes: BTreeSet::new(),
+            accepted: BTreeMap::new(),
             asked_in: 0,
             owed: BTreeMap::new(),
             completed: BTreeSet::new(),
@@ -211,6 +214,7 @@ impl Model {
         // What is done, and in what way.
         let (what, way) = (byte % 20, byte / 20);
         match what {
+            0 if way % 2 == 1 && !self.accepted.is_empty() => self.open_accepted(choices.below(8)),
             0 => self.open(way),
             1..=4 => {
                 if let Some(conn) = self.conn(choices) {
@@ -245,7 +249,9 @@ impl Model {
             }
             19 if way % 4 == 1 => self.answer_open(choices.below(8), choices.below(16)),
             19 if way % 4 > 1 => {
-                if let Some(conn) = self.conn(choices) {
+                let accepted = self.accepted.keys().nth_back(choices.below(4)).copied();
+                let accepted = accepted.filter(|_| way % 8 > 5);
+                if let Some(conn) = accepted.or_else(|| self.conn(choices)) {
                     self.membership_command(conn, way % 4 == 2, choices.below(16));
                 }
             }
@@ -262,11 +268,17 @@ impl Model {
 
     fn open(&mut self, which: usize) {
         let id = ConnId(self.conns.len() as u64 + 1);
+        let names = channels::set(which % 3);
+        self.opened(id, &names.clone(), names);
+    }
+
+    /// A connection was opened in the channels `first`, and its shard has handed that in. The listener
+    /// has changed them to `now` meanwhile.
+    fn opened(&mut self, id: ConnId, first: &Names, now: Names) {
         let headers = [("x-a".to_owned(), "b".to_owned())];
         let request = Request { path: "/", query: "", remote: "127.0.0.1:1", headers: &headers };
         let members = event::request_members(request, Subprotocol::Chosen(None));
-        let names = channels::set(which % 3);
-        let first = channels::channels(&names);
+        let first = channels::channels(first);
         self.exchange.opened(
             Arc::new(ConnInfo {
                 id,
@@ -279,7 +291,7 @@ impl Model {
         );
         let conn = Conn {
             closed: false,
-            rooms: Rooms::new(names),
+            rooms: Rooms::new(now),
             open_announced: false,
             close_announced: false,
             unseen: VecDeque::new(),
@@ -313,12 +325,13 @@ impl Model {
     }
 
     fn handshake(&mut self) {
-        // These connections are never opened here, so their names must differ from the others'.
+        // Their names must differ from the others'.
         self.asked_in += 1;
         let id = ConnId(1_000_000 + self.asked_in);
         self.handshakes.insert(id);
         let request = Request { path: "/", query: "", remote: "", headers: &[] };
-        let members = event::request_members(request, Subprotocol::Offered(&[]));
+        let mut members = event::request_members(request, Subprotocol::Offered(&[]));
+        members.extend_from_slice(channels::asked(id).as_bytes());
         self.exchange.handshake(id, members, Vec::new(), self.now);
     }
 
@@ -459,6 +472,7 @@ impl Model {
     /// The gateway starts the listener clean and forgets all events and connections.
     fn start_clean(&mut self) {
         self.exchange.start_clean();
+        self.accepted.clear();
         for (_, conn) in self.conns.iter_mut() {
             conn.forgotten = true;
             conn.closed = true;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::Value;
 use wsgw::config::hooks::Hook;
 use wsgw::config::settings::Route;
-use wsgw::listener::exchange::Effect;
+use wsgw::listener::exchange::{Effect, HandshakeDecision};
 use wsgw::listener::membership::LeaveReason;
 use wsgw::listener::op::{Membership, Op};
 use wsgw::listener::protocol::channel::Channel;
@@ -37,6 +37,31 @@ impl Rooms {
     pub(super) fn now(&self) -> &Names {
         self.versions.last().expect("there is a first")
     }
+}
+
+/// A connection that the listener has accepted and that is not open.
+pub(super) struct Accepted {
+    first: Names,
+    now: Names,
+    /// What the shard carries out behind the opening.
+    changes: Vec<Membership>,
+}
+
+impl Accepted {
+    fn new(first: Names) -> Accepted {
+        Accepted { now: first.clone(), first, changes: Vec::new() }
+    }
+}
+
+/// The channels that the URL of an asked connection names.
+fn url(id: ConnId) -> Names {
+    set(id.0 as usize % 3)
+}
+
+/// They as the last member of the event.
+pub(super) fn asked(id: ConnId) -> String {
+    let names = Vec::from_iter(url(id));
+    if names.is_empty() { String::new() } else { format!(",\"join\":{names:?}").replace(' ', "") }
 }
 
 /// What is expected about channels of all connections.
@@ -117,22 +142,61 @@ impl Change {
 
 impl Model {
     /// Does what the shards do with a change, which has to be this one.
-    pub(super) fn carry_out(&mut self, id: ConnId, expected: &Change, op: &Membership) {
+    pub(super) fn carry_out(&mut self, id: ConnId, expected: &Change, op: Membership) {
         assert_eq!(op.conn, id);
         assert_eq!(
             (names(&op.leave), names(&op.join)),
             (expected.leave.clone(), expected.join.clone())
         );
+        let mut after: Names = self.now_in(id).difference(&expected.leave).cloned().collect();
+        after.extend(expected.join.iter().cloned());
+        if let Some(accepted) = self.accepted.get_mut(&id) {
+            accepted.now = after;
+            return accepted.changes.push(op);
+        }
+        self.tell_change(&op);
+        let rooms = &mut self.conns.get_mut(&id).expect("a connection").rooms;
+        rooms.versions.push(after);
+    }
+
+    fn tell_change(&mut self, op: &Membership) {
         for channel in &op.leave {
-            self.left(id, channel, LeaveReason::Left);
+            self.left(op.conn, channel, LeaveReason::Left);
         }
         for channel in &op.join {
-            self.joined(id, channel);
+            self.joined(op.conn, channel);
         }
-        let rooms = &mut self.conns.get_mut(&id).expect("a connection").rooms;
-        let mut after: Names = rooms.now().difference(&expected.leave).cloned().collect();
-        after.extend(expected.join.iter().cloned());
-        rooms.versions.push(after);
+    }
+
+    /// The channels that a connection is in, or will be in when it is open.
+    fn now_in(&self, id: ConnId) -> &Names {
+        self.accepted.get(&id).map_or_else(|| self.conns[&id].rooms.now(), |conn| &conn.now)
+    }
+
+    /// The listener has answered the handshake of a connection, and joined it to these channels unless
+    /// there are none.
+    pub(super) fn handshake_answered(&mut self, id: ConnId, join: Names) {
+        let is_acceptance = |effect: &Effect| {
+            let Effect::Handshake { decision, .. } = effect else { return false };
+            matches!(decision, HandshakeDecision::Accept { .. })
+        };
+        let accepted = self.exchange.effects.iter().any(is_acceptance);
+        assert_eq!(accepted, join.len() <= MOST);
+        if accepted {
+            let first = if join.is_empty() { url(id) } else { join };
+            self.accepted.insert(id, Accepted::new(first));
+        }
+    }
+
+    /// A connection that was accepted opens, and its shard carries out what the listener has changed.
+    pub(super) fn open_accepted(&mut self, nth: usize) {
+        let id = self.accepted.keys().nth(nth % self.accepted.len()).copied();
+        let id = id.expect("there is one");
+        let conn = self.accepted.remove(&id).expect("just there");
+        self.opened(id, &conn.first, conn.now);
+        for change in &conn.changes {
+            self.tell_change(change);
+        }
     }
 
     /// Takes the change out of the effects of one line, in front of its delivery. `None` expects none.
@@ -149,7 +213,7 @@ impl Model {
                     "joined behind the delivery"
                 );
                 let Effect::Op(Op::Membership(op)) = effects.remove(at) else { unreachable!() };
-                self.carry_out(id, expected, &op);
+                self.carry_out(id, expected, *op);
             }
             (at, _) => panic!("a change: {}", at.is_some()),
         }
@@ -195,13 +259,13 @@ impl Model {
             return;
         }
         let (set, with_ref) = (set(which), which.is_multiple_of(3));
-        let there = !self.conns[&id].closed;
+        let there = self.accepted.contains_key(&id) || !self.conns[&id].closed;
         let change = match joins {
             true => Change { leave: Names::new(), join: set.clone() },
             false => Change { leave: set.clone(), join: Names::new() },
         };
         let expected = match there {
-            true => change.effective(self.conns[&id].rooms.now()),
+            true => change.effective(self.now_in(id)),
             false => Ok(None),
         };
         let command = if joins { "join" } else { "leave" };

@@ -47,7 +47,8 @@ impl Model {
         let sender = match owed.about {
             About::Message(number) => Some(self.messages[number]),
             About::Push(_) => None,
-            About::Handshake(_) => {
+            About::Handshake(conn) => {
+                self.handshake_answered(conn, change.join);
                 return self.expect_completed(&[(owed.about, Completion::Sent)]);
             }
         };

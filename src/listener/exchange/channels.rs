@@ -1,18 +1,20 @@
 //! Which channels each connection is in, and what a listener changes about that.
 //!
-//! The first channels of a connection come with its opening; after that the exchange decides. So the
+//! The first channels of a connection come with its opening, or with the acceptance of its handshake
+//! if the listener changes them before; after that the exchange decides. So the
 //! events of a connection, and the recipients that `route = "channels"` chooses, agree with the lines
 //! of the listener so far. The shards carry the changes out behind the operations before them.
 
 use crate::config::hooks::Hook;
 use crate::listener::exchange::faults::not_shown;
 use crate::listener::exchange::peers::{Notice, told_size};
-use crate::listener::exchange::{Effect, Exchange};
+use crate::listener::exchange::{Effect, Exchange, HandshakeDecision};
 use crate::listener::membership::{LeaveReason, MembershipReply};
 use crate::listener::op::{Membership, Op};
 use crate::listener::protocol::answer::{ChannelChange, Fields};
 use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
+use crate::listener::protocol::event;
 use crate::listener::recipients::{Recipients, route_recipients};
 
 /// Bytes of `onJoin` and `onLeave` notices that may wait because of what the listener itself changes.
@@ -34,7 +36,10 @@ impl Exchange {
         reply: Option<MembershipReply>,
     ) -> Result<bool, String> {
         let max = self.settings.max_channels;
-        let Some(channels) = self.peers.open_channels(conn) else { return Ok(false) };
+        let open = self.peers.open_channels(conn);
+        let Some(channels) = open.or_else(|| self.accepted.channels(conn)) else {
+            return Ok(false);
+        };
         let (leave, join) = (change.leave.as_slice(), change.join.as_slice());
         let leave: Vec<Channel> = leave.iter().filter(|c| channels.has(c)).cloned().collect();
         let stays = |channel: &Channel| channels.has(channel) && !leave.contains(channel);
@@ -61,6 +66,20 @@ impl Exchange {
         let channels = sender.map(|(conn, asked)| self.peers.channels(conn).unwrap_or(asked));
         let channels = channels.map(ChannelSet::as_slice).unwrap_or_default();
         route_recipients(self.settings.route, sender.map(|(conn, _)| conn), channels, except)
+    }
+
+    /// Notes the first channels of a connection whose handshake was accepted, because the listener may
+    /// change them before the connection is reported as open. `members` are those of the `onHandshake`,
+    /// or its line.
+    pub(super) fn note_accepted(
+        &mut self,
+        conn: ConnId,
+        decision: &HandshakeDecision,
+        members: &[u8],
+    ) {
+        let HandshakeDecision::Accept { join, .. } = decision else { return };
+        let first = join.as_ref().map(|join| ChannelSet::new(join.clone()));
+        self.accepted.add(conn, first.unwrap_or_else(|| event::asked_channels(members)));
     }
 
     /// Handles the first answer to the `onClientOpen` of a connection. Only what it says about channels

@@ -134,6 +134,7 @@ impl Exchange {
                     tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500 because the listener's answer to onHandshake is at fault: {why}");
                     HandshakeDecision::Refuse(500, "The listener's answer was at fault.\n".to_owned())
                 });
+                self.note_accepted(conn, &decision, &asked.line);
                 self.effects.push(Effect::Handshake { conn, decision });
             }
             Requester::Conn(conn, payload, channels) => {

@@ -46,6 +46,7 @@
 //! connection that waits for its last answer ends when its last message is settled. The effects of
 //! one line come in this order: the change of channels, then the delivery.
 
+mod accepted;
 mod answer_times;
 mod channels;
 mod commands;
@@ -55,6 +56,7 @@ mod outgoing;
 mod peers;
 mod pipe_buffer;
 mod reconfigure;
+mod released;
 pub(crate) mod restart;
 mod timeouts;
 mod waiting;
@@ -67,10 +69,12 @@ use bytes::Bytes;
 
 use crate::config::hooks::Hook;
 use crate::config::settings::GatewaySettings;
+use crate::listener::exchange::accepted::Accepted;
 use crate::listener::exchange::answer_times::AnswerTimes;
 use crate::listener::exchange::faults::FaultLog;
 use crate::listener::exchange::peers::{Notice, Peers};
 use crate::listener::exchange::pipe_buffer::PipeBuffer;
+use crate::listener::exchange::released::Released;
 use crate::listener::exchange::restart::Restart;
 use crate::listener::exchange::waiting::{Party, WaitingHandshake, WaitingPush};
 use crate::listener::metrics::ListenerMetrics;
@@ -200,6 +204,8 @@ pub struct Exchange {
     pub effects: Vec<Effect>,
     next_id: u64,
     peers: Peers,
+    accepted: Accepted,
+    released: Released,
     notices: VecDeque<Notice>,
     /// Bytes of the result lines in `notices`.
     results: usize,
@@ -251,6 +257,8 @@ impl Exchange {
         Exchange {
             gateway,
             peers: Peers::default(),
+            accepted: Accepted::default(),
+            released: Released::default(),
             settings,
             metrics,
             shards,
@@ -316,6 +324,7 @@ impl Exchange {
     /// it.
     pub(crate) fn shrink(&mut self, room: usize) {
         self.peers.shrink(room);
+        self.accepted.shrink(room);
         self.pipe.shrink(room);
         self.notices.shrink_to(room);
         self.opens.shrink_to(room);

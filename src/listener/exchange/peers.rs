@@ -119,6 +119,13 @@ impl Peers {
         self.map.get(&conn).map(|peer| &peer.channels)
     }
 
+    /// The connections that have not ended and are in channels, with those channels.
+    pub(super) fn memberships(&self) -> impl Iterator<Item = (ConnId, ChannelSet)> + '_ {
+        let open = self.map.iter().filter(|(_, peer)| peer.closed.is_none());
+        let members = open.filter(|(_, peer)| !peer.channels.as_slice().is_empty());
+        members.map(|(conn, peer)| (*conn, peer.channels.clone()))
+    }
+
     /// The channels of a connection that has not ended.
     pub(super) fn open_channels(&mut self, conn: ConnId) -> Option<&mut ChannelSet> {
         let peer = self.map.get_mut(&conn).filter(|peer| peer.closed.is_none());

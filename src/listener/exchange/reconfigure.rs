@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::hooks::{Hook, Hooks};
-use crate::config::settings::GatewaySettings;
+use crate::config::settings::{GatewaySettings, Route};
 use crate::listener::exchange::waiting::Party;
 use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, PushAsk, Requester};
 use crate::listener::protocol::channel::ChannelSet;
@@ -36,22 +36,37 @@ impl Exchange {
             self.send_all_messages();
         }
         if hooks.is_none() {
+            if self.settings.route == Route::Channels {
+                self.released.add(self.peers.memberships());
+            }
+            if !self.released.is_empty() {
+                // The check that is due at once sets the time to forget them.
+                self.check_at(self.last_output);
+            }
             self.peers.clear();
+            self.accepted.clear();
             self.opens.clear();
             self.clear_notices();
+        } else {
+            self.released.clear();
         }
     }
 
     /// Accepts every handshake that waits or is owed.
     fn accept_all_handshakes(&mut self) {
-        let accept = |conn| Effect::Handshake { conn, decision: HandshakeDecision::UNCHANGED };
+        let decision = HandshakeDecision::UNCHANGED;
         for id in self.asked_ids(|requester| matches!(requester, Requester::Handshake(..))) {
-            if let Some(Requester::Handshake(conn, _)) = self.take_asked(id).map(|a| a.requester) {
-                self.effects.push(accept(conn));
+            let Some(asked) = self.take_asked(id) else { continue };
+            if let Requester::Handshake(conn, _) = asked.requester {
+                self.note_accepted(conn, &decision, &asked.line);
+                self.effects.push(Effect::Handshake { conn, decision: decision.clone() });
             }
         }
-        let waiting = std::mem::take(&mut self.handshakes);
-        self.effects.extend(waiting.into_iter().map(|waiting| accept(waiting.conn)));
+        for waiting in std::mem::take(&mut self.handshakes) {
+            let conn = waiting.conn;
+            self.note_accepted(conn, &decision, &waiting.members);
+            self.effects.push(Effect::Handshake { conn, decision: decision.clone() });
+        }
         self.turns.retain(|party| *party != Party::Handshakes);
         self.handshake_turn_queued = false;
     }
@@ -88,7 +103,9 @@ impl Exchange {
     /// Sends a message on without asking the listener.
     pub(super) fn send_unasked(&mut self, conn: ConnId, message: Payload) {
         let bytes = message.cost();
-        let to = self.routed(Some((conn, &ChannelSet::default())), &[]);
+        let nothing = ChannelSet::default();
+        let channels = self.released.channels(conn).unwrap_or(&nothing);
+        let to = self.routed(Some((conn, channels)), &[]);
         self.effects.push(Effect::deliver(message, to, None));
         self.effects.push(Effect::Settled { conn, bytes });
     }

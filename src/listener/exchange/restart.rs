@@ -258,6 +258,7 @@ impl Exchange {
         let now = self.last_output;
         self.drop_all("listener_failed", ErrorCode::ListenerDown, "the listener failed");
         self.peers.clear();
+        self.accepted.clear();
         self.restart = Restart::new(now);
     }
 

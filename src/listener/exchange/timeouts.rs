@@ -31,6 +31,7 @@ impl Exchange {
         self.next_check = None;
         self.check_waiting(now);
         self.check_asked(now);
+        self.released.check(now).into_iter().for_each(|at| self.check_at(at));
         self.restart.check_at(now).into_iter().for_each(|at| self.check_at(at));
 
         let hang = self.settings.effective_hang_timeout();

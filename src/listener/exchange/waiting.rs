@@ -39,11 +39,14 @@ impl Exchange {
         (self.settings.window / 4).max(1)
     }
 
-    /// A connection was opened; `channels` are its first, sorted.
+    /// A connection was opened; `channels` are its first, sorted. What the listener has changed about
+    /// them since it accepted the connection counts too.
     pub fn opened(&mut self, info: Arc<ConnInfo>, channels: &[Channel]) {
         let conn = info.id;
         let announce = self.hook(Hook::OnClientOpen);
-        self.peers.open(info, ChannelSet::new(channels.to_vec()), announce);
+        let changed = self.accepted.opened(conn);
+        let channels = changed.unwrap_or_else(|| ChannelSet::new(channels.to_vec()));
+        self.peers.open(info, channels, announce);
         if announce && self.restart.up {
             self.notices.push_back(Notice::Open(conn));
         }

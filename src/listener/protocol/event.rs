@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::hooks::Hook;
-use crate::listener::protocol::channel::{Channel, push_names};
+use crate::listener::protocol::channel::{Channel, ChannelSet, push_names};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::json::{push_str, push_u64};
 
@@ -72,6 +72,21 @@ pub fn handshake(out: &mut Vec<u8>, id: u64, conn: ConnId, members: &[u8]) {
     out.extend_from_slice(b",\"message\":\"\",");
     out.extend_from_slice(members);
     out.extend_from_slice(b"}\n");
+}
+
+/// The channels that the URL of an asked connection names: the `join` that is the last of the `members`
+/// of its `onHandshake`, or of that line.
+pub(crate) fn asked_channels(members: &[u8]) -> ChannelSet {
+    let members = members.strip_suffix(b"}\n").unwrap_or(members);
+    if !members.ends_with(b"]") {
+        return ChannelSet::default();
+    }
+    // No name contains a `[`, and within a JSON string the quotes of the key would be escaped.
+    let start = members.iter().rposition(|byte| *byte == b'[');
+    let names = start.filter(|at| members[..*at].ends_with(b",\"join\":"));
+    let names: Vec<&str> =
+        names.and_then(|at| serde_json::from_slice(&members[at..]).ok()).unwrap_or_default();
+    ChannelSet::new(names.into_iter().filter_map(Channel::parse).collect())
 }
 
 /// `onClientOpen` of a connection that is in these channels; `members` come from [`request_members`].
@@ -271,6 +286,34 @@ mod tests {
             line(|o| close(o, 6, k3, &[], (1001, "", true))),
             "{\"id\":6,\"event\":\"onClientClose\",\"conn\":\"k3\",\"message\":\"\",\"code\":1001,\"reason\":\"\",\"clean\":true}\n"
         );
+    }
+
+    #[test]
+    fn the_channels_of_a_url_are_read_back() {
+        let headers = |value: &str| [("join".to_owned(), value.to_owned())];
+        for (value, names) in [
+            ("x", Vec::new()),
+            (r#","join":["fake"]"#, Vec::new()),
+            (r#","join":["fake"]"#, vec!["a", "b:1"]),
+            ("", vec!["a"]),
+        ] {
+            let headers = headers(value);
+            let request = Request { path: "/[", query: "[", remote: "", headers: &headers };
+            let mut members = request_members(request, Subprotocol::Offered(&[]));
+            let names: Vec<Channel> = names.iter().map(|n| Channel::parse(n).unwrap()).collect();
+            if !names.is_empty() {
+                members.extend_from_slice(b",\"join\":");
+                push_names(&mut members, &names);
+            }
+            let expected = ChannelSet::new(names);
+            assert_eq!(asked_channels(&members), expected);
+            assert_eq!(
+                asked_channels(line(|o| handshake(o, 1, ConnId(3), &members)).as_bytes()),
+                expected
+            );
+        }
+        assert_eq!(asked_channels(b""), ChannelSet::default());
+        assert_eq!(asked_channels(b",\"protocols\":[\"a\"]"), ChannelSet::default());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::listener::recipients::ChannelTarget;
 use crate::text::position::Since;
 
 /// What the shards get: a line for each effect, in order.
-fn effects(rig: &mut Rig) -> Vec<String> {
+pub(super) fn effects(rig: &mut Rig) -> Vec<String> {
     let names =
         |channels: &[Channel]| channels.iter().map(Channel::as_str).collect::<Vec<_>>().join(",");
     let recipients = |to: Recipients| match to {
@@ -43,7 +43,7 @@ fn effects(rig: &mut Rig) -> Vec<String> {
     shown.collect()
 }
 
-fn faults(rig: &Rig) -> u64 {
+pub(super) fn faults(rig: &Rig) -> u64 {
     let mut all = 0;
     rig.exchange.metrics.faults.each(|_, n| all += n);
     all
@@ -58,7 +58,7 @@ fn channel(name: &str) -> Channel {
 }
 
 /// A message of this connection, answered with these members.
-fn answered(rig: &mut Rig, conn: u64, members: &str) -> Vec<String> {
+pub(super) fn answered(rig: &mut Rig, conn: u64, members: &str) -> Vec<String> {
     rig.say(conn, "hi");
     let id = rig.lines().last().unwrap()["id"].clone();
     rig.answer(&format!("{{\"id\":{id}{members}}}"));
@@ -215,7 +215,7 @@ fn a_handshake_answer_names_the_first_channels() {
 }
 
 /// The result lines that the listener reads.
-fn results(rig: &mut Rig) -> Vec<String> {
+pub(super) fn results(rig: &mut Rig) -> Vec<String> {
     let text = rig.written(usize::MAX);
     text.lines().filter(|line| line.contains("onResult")).map(str::to_owned).collect()
 }
