@@ -269,9 +269,16 @@ class Run:
 
     async def end(self, key, lives):
         """A last message to all: who has it has all."""
-        self.publish(key, None, None, 0)
-        await self.pushes.end()
         deadline = time.monotonic() + 60
+        accepted, refused = self.outcomes
+        while key not in accepted and time.monotonic() < deadline:
+            # A restart may still be under way.
+            key += 1
+            await self.open_pushes()
+            self.publish(key, None, None, 0)
+            while key not in accepted | refused and not self.pushes.is_over:
+                await asyncio.sleep(0.02)
+        await self.pushes.end()
         keys = self.witness.accounts[0].keys
         while not (keys and keys[-1] == key) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
