@@ -47,6 +47,9 @@ pub enum HubMsg {
     Socket(TcpStream, SocketAddr, ConnId),
     /// The answer to a handshake that was asked about.
     Handshake(ConnId, HandshakeDecision),
+    /// A message that the listener was to be asked about, and is not because it was taken away: it
+    /// goes out by the route.
+    Unasked(ConnId, Payload),
     /// Messages of these connections are settled, and the bytes of each.
     Settled(Vec<(ConnId, usize)>),
     /// The gate may be open: look at the connections that wait. Being awake is enough.

@@ -202,6 +202,11 @@ impl Connection {
         }
     }
 
+    /// Whether its opening is put off until this shard has handled what it was handed so far.
+    pub(super) fn is_put_off(&self) -> bool {
+        matches!(&self.state, State::Asking(asking) if asking.put_off)
+    }
+
     /// Whether it is open: its messages count.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))

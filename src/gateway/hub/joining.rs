@@ -16,7 +16,7 @@ use crate::gateway::hub::fanout::Counts;
 use crate::gateway::hub::flow::{Flow, stay};
 use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::kept::Query;
-use crate::gateway::msg::PrimaryMsg;
+use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::listener::membership::{LeaveReason, MembersReport};
 use crate::listener::op::{Membership, Op, Presence};
 use crate::listener::protocol::channel::Channel;
@@ -291,6 +291,11 @@ impl Hub {
     /// Carries out a change of a connection's channels, in its place in the order.
     pub(super) fn change_membership(&mut self, change: Membership, ctx: &mut Context) {
         let slot = self.conns.slot(change.conn);
+        if slot.and_then(|slot| self.conns.get(slot)).is_some_and(Connection::is_put_off) {
+            // Behind its opening, which waits in the inbox already.
+            let op = Op::Membership(Box::new(change));
+            return ctx.core.post_hub(ctx.index, &self.shared, HubMsg::Op(op));
+        }
         let slot = slot.filter(|slot| self.conns.get(*slot).is_some_and(Connection::receives));
         match slot {
             Some(slot) => self.with(slot, ctx, |conn, lent| conn.change_membership(&change, lent)),

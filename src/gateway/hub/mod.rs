@@ -291,6 +291,13 @@ impl Hub {
             HubMsg::Handshake(conn, decision) => {
                 self.with_id(conn, ctx, |conn, lent| conn.decided(decision, lent));
             }
+            HubMsg::Unasked(conn, message) => {
+                self.with_id(conn, ctx, |conn, lent| {
+                    let bytes = message.cost();
+                    conn.send_unasked(message, lent);
+                    conn.settled(bytes, lent)
+                });
+            }
             HubMsg::Settled(settled) => {
                 for (conn, bytes) in settled {
                     self.with_id(conn, ctx, |conn, lent| conn.settled(bytes, lent));

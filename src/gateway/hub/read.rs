@@ -325,16 +325,29 @@ impl Connection {
             lent.tell_primary(PrimaryMsg::Message(self.id, message));
             return stay();
         }
+        if let Some(delivery) = self.routed(message, lent) {
+            self.unanswered_bytes += delivery.payload.cost();
+            lent.deliver(Delivery { from: Some(self.id), ..delivery });
+        }
+        stay()
+    }
+
+    /// Sends a message on that no listener is asked about any more.
+    pub(super) fn send_unasked(&mut self, message: Payload, lent: &mut Lent<'_>) {
+        if let Some(delivery) = self.routed(message, lent) {
+            lent.deliver(delivery);
+        }
+    }
+
+    /// A message of this connection to whom the route chooses; `None` if that is nobody.
+    fn routed(&self, message: Payload, lent: &Lent<'_>) -> Option<Delivery> {
         let channels = match lent.settings.route {
             Route::Channels => lent.rooms.names(lent.slot),
             _ => Vec::new(),
         };
         let to = route_recipients(lent.settings.route, Some(self.id), &channels, &[]);
-        if !matches!(&to, Recipients::Only(nobody) if nobody.is_empty()) {
-            self.unanswered_bytes += message.cost();
-            lent.deliver(Delivery { from: Some(self.id), ..Delivery::new(message, to, None) });
-        }
-        stay()
+        let nobody = matches!(&to, Recipients::Only(nobody) if nobody.is_empty());
+        (!nobody).then(|| Delivery::new(message, to, None))
     }
 
     /// Counts a message against `max-rate`; false if it is one too many.

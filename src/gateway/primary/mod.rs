@@ -17,6 +17,7 @@ use mio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode};
+use crate::config::settings::Route;
 use crate::gateway::context::{Context, Kind};
 use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
 use crate::gateway::primary::accepting::Accepting;
@@ -233,8 +234,14 @@ impl Primary {
         match msg {
             PrimaryMsg::Message(conn, message) => {
                 shared.pressure.message_taken(0);
+                let route = shared.settings().route;
+                if route == Route::Channels {
+                    // Its shard knows the channels that it is in.
+                    let msg = HubMsg::Unasked(conn, message);
+                    return ctx.core.post_hub(ctx.core.shard_of(conn), shared, msg);
+                }
                 let bytes = message.cost();
-                let to = route_recipients(shared.settings().route, Some(conn), &[], &[]);
+                let to = route_recipients(route, Some(conn), &[], &[]);
                 self.effects.push(Effect::Op(Op::Deliver(Delivery::new(message, to, None))));
                 self.effects.push(Effect::Settled { conn, bytes });
             }
