@@ -31,6 +31,9 @@ impl Gateway {
         self: &Arc<Self>,
         settings: &Arc<GatewaySettings>,
     ) -> Result<Option<Keeping>, String> {
+        if settings.history.as_ref().is_none_or(|history| history.file.is_none()) {
+            return self.open_history(settings);
+        }
         // A file is read whole, and may be waited for.
         let (gateway, settings) = (Arc::clone(self), Arc::clone(settings));
         let opened = tokio::task::spawn_blocking(move || gateway.open_history(&settings)).await;
