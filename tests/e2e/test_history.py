@@ -121,15 +121,16 @@ def test_a_client_that_was_away_gets_exactly_what_it_missed(serve):
     other = bare(server, "a")
     elsewhere = bare(server, "c")
     other.send("one")
+    assert other.recv() == "one"
     (one,) = frames(client, 1)
     assert one == {"message": "one", "channel": "a", "at": behind(hello["at"], 1)}
     client.close()
     server.await_connections(2)
     for text in ("two", "three"):
         other.send(text)
-        other.recv()
+        assert other.recv() == text
     elsewhere.send("of another channel")
-    elsewhere.recv()
+    assert elsewhere.recv() == "of another channel"
     server.push(message="to all")
     back, again = framed(server, "a", "b", since=one["at"])
     assert again["recovered"] is True and again["at"] == one["at"]
