@@ -9,9 +9,7 @@ use crate::config::settings::{
     ChannelSource, ControlListen, ControlSettings, GatewaySettings, Route, Startup,
 };
 use crate::config::tables::{ControlOptions, GatewayOptions};
-
-/// The subprotocol of clients that are sent frames, presence among them.
-const FRAMES: &str = "wsgw.v1";
+use crate::ws::handshake::FRAMES;
 
 /// Settings of a gateway that cannot go together.
 pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {

@@ -8,9 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The subprotocol's name.
-pub const PROTOCOL: &str = "wsgw.v1";
-
 /// The longest position that is kept, in bytes.
 const LONGEST_POSITION: usize = 200;
 

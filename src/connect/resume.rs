@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::connect::frame;
 use crate::connect::frame::{Body, Frame};
+use crate::ws::handshake::FRAMES;
 
 /// The largest frame, in bytes: while it is read it takes about three times as much memory.
 pub(super) const LARGEST_FRAME: usize = 256 << 20;
@@ -59,7 +60,7 @@ impl Resume {
     /// What is wrong with it.
     pub(super) fn read(&mut self, message: &Message) -> Result<Received, String> {
         let Message::Text(text) = message else {
-            return Err(format!("a binary message; {} has text frames alone", frame::PROTOCOL));
+            return Err(format!("a binary message; {} has text frames alone", FRAMES));
         };
         match frame::parse(text)? {
             Frame::Hello { .. } if self.greeted => Err("a second hello".to_owned()),

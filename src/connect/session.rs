@@ -13,7 +13,6 @@ use crate::connect::dial::dial;
 use crate::connect::editor;
 use crate::connect::editor::{Repl, Typed};
 use crate::connect::exit;
-use crate::connect::frame;
 use crate::connect::handshake::{Answer, header_lines};
 use crate::connect::input;
 use crate::connect::input::Input;
@@ -24,6 +23,7 @@ use crate::connect::signals::Signals;
 use crate::connect::writer::Counts;
 use crate::error::{Failure, complain};
 use crate::text::escape::escape;
+use crate::ws::handshake::FRAMES;
 
 /// How long stdout may take what is left after a signal.
 pub(super) const HURRY: Duration = Duration::from_millis(500);
@@ -202,7 +202,7 @@ async fn connection<'a>(
 /// Whether the server speaks in frames.
 fn agrees(answer: &Answer) -> bool {
     let protocol = answer.headers.get("sec-websocket-protocol");
-    protocol.is_some_and(|chosen| chosen.as_bytes() == frame::PROTOCOL.as_bytes())
+    protocol.is_some_and(|chosen| chosen.as_bytes() == FRAMES.as_bytes())
 }
 
 fn does_not_agree(options: &Options) -> Failure {
@@ -210,7 +210,7 @@ fn does_not_agree(options: &Options) -> Failure {
         "{} does not agree to the subprotocol {}, so --resume cannot work; check the `protocols` of \
          the gateway, or connect with --reconnect instead",
         escape(&options.target.url),
-        frame::PROTOCOL
+        FRAMES
     );
     Failure::new(exit::HANDSHAKE, text)
 }
@@ -296,7 +296,7 @@ impl<'a> Session<'a> {
                 return Err(Failure::new(exit::FAILURE, text).into());
             }
             End::BadFrame(why) => {
-                let text = format!("the server broke the subprotocol {}: {why}", frame::PROTOCOL);
+                let text = format!("the server broke the subprotocol {}: {why}", FRAMES);
                 return Err(Failed::ForGood(Failure::new(exit::FAILURE, text)));
             }
         };

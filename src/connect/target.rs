@@ -8,9 +8,9 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use url::{Host, Url};
 
 use crate::cli::ConnectArgs;
-use crate::connect::frame;
 use crate::error::Failure;
 use crate::net::host::join;
+use crate::ws::handshake::FRAMES;
 use crate::ws::request::is_token;
 
 /// What is escaped in a query: all but the unreserved characters (RFC 3986, section 2.3).
@@ -170,8 +170,8 @@ fn headers(args: &ConnectArgs, host: &str, url: &Url) -> Result<HeaderMap, Failu
         headers.insert(AUTHORIZATION, value("--user", &text)?);
     }
     let mut offers = subprotocols(&args.subprotocol)?;
-    if args.resume && !offers.contains(&frame::PROTOCOL) {
-        offers.insert(0, frame::PROTOCOL);
+    if args.resume && !offers.contains(&FRAMES) {
+        offers.insert(0, FRAMES);
     }
     if !offers.is_empty() {
         headers.insert("sec-websocket-protocol", value("--subprotocol", &offers.join(", "))?);

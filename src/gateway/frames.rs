@@ -12,9 +12,6 @@ use crate::text::position::Position;
 use crate::ws::frame;
 use crate::ws::payload::Payload;
 
-/// The name of the subprotocol.
-pub(crate) const SUBPROTOCOL: &str = "wsgw.v1";
-
 /// What begins every connection.
 pub(crate) struct Hello<'a> {
     /// The connection.

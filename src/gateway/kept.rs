@@ -26,25 +26,6 @@ pub(crate) fn milliseconds_since(at: u64) -> u64 {
     now().saturating_sub(at)
 }
 
-/// What somebody asks of a history.
-#[derive(Debug, Clone, Copy)]
-pub struct Query<'a> {
-    /// The channels.
-    pub channels: &'a [Channel],
-    /// Whether what went to all is wanted too.
-    pub all: bool,
-    /// Which messages.
-    pub since: Option<Since>,
-    /// The position of the newest one.
-    pub newest: Position,
-    /// What is wanted where a position cannot be served.
-    pub fallback: Option<Since>,
-    /// Bytes at most.
-    pub max_bytes: usize,
-    /// Messages at most.
-    pub max_messages: usize,
-}
-
 /// The history of a gateway.
 pub struct History {
     log: Arc<Mutex<Log>>,
@@ -87,22 +68,15 @@ impl History {
         self.log.lock().set_limits(limits);
     }
 
-    /// What is sent to somebody who asks.
-    pub fn replay(&self, query: &Query<'_>) -> Replay {
+    /// What is sent to somebody who asks. `epoch` is that of `ask.newest`.
+    pub fn replay(&self, ask: &Ask<'_>, epoch: Epoch) -> Replay {
         let mut log = self.log.lock();
-        let Query { channels, all, since, newest, fallback, max_bytes, max_messages } = *query;
-        if log.position().epoch != newest.epoch {
+        if log.position().epoch != epoch {
             // The numbers began anew, and this shard has not heard of it yet.
-            return Replay {
-                recovered: since.and_then(Since::position).map(|_| false),
-                before: newest.number,
-                messages: Vec::new(),
-                from: vec![newest.number; channels.len()],
-                from_all: newest.number,
-            };
+            let recovered = ask.since.and_then(Since::position).map(|_| false);
+            return Replay { recovered, ..ask.nothing() };
         }
-        let newest = newest.number;
-        log.replay(&Ask { channels, all, since, newest, fallback, max_bytes, max_messages }, now())
+        log.replay(ask, now())
     }
 
     /// What somebody is shown who looks at the history of these channels (`None`: at everything), and

@@ -14,6 +14,9 @@ use crate::ws::request::Request;
 pub(crate) use crate::ws::request::is_token;
 use crate::ws::response::{Refusal, Response, bad_request};
 
+/// The subprotocol in which clients get JSON frames with channel and position instead of bare bodies.
+pub const FRAMES: &str = "wsgw.v1";
+
 /// What the accept key's hash has behind the client's key (RFC 6455 section 1.3).
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 

@@ -27,6 +27,19 @@ pub struct Ask<'a> {
     pub max_messages: usize,
 }
 
+impl Ask<'_> {
+    /// The replay of somebody who is sent nothing.
+    pub(crate) fn nothing(&self) -> Replay {
+        Replay {
+            recovered: None,
+            before: self.newest,
+            messages: Vec::new(),
+            from: vec![self.newest; self.channels.len()],
+            from_all: self.newest,
+        }
+    }
+}
+
 /// What a client is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
@@ -128,13 +141,7 @@ impl Log {
     fn recent<'a>(&'a self, ask: &Ask<'_>, since: Option<Since>, now: u64) -> Replay {
         let since = since.filter(|since| since.position().is_none());
         let Some(since) = since else {
-            return Replay {
-                recovered: None,
-                before: ask.newest,
-                messages: Vec::new(),
-                from: vec![ask.newest; ask.channels.len()],
-                from_all: ask.newest,
-            };
+            return ask.nothing();
         };
         let mut parts = Vec::with_capacity(ask.channels.len() + 1);
         let mut add = |ring: Option<&'a Ring>, complete_from: u64| {

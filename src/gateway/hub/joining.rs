@@ -10,12 +10,11 @@ use crate::config::hooks::Hook;
 use crate::gateway::channels::Change;
 use crate::gateway::context::Context;
 use crate::gateway::frames;
-use crate::gateway::history::{Kept, Replay, Target};
+use crate::gateway::history::{Ask, Kept, Replay, Target};
 use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::fanout::Counts;
 use crate::gateway::hub::flow::{Flow, stay};
 use crate::gateway::hub::{Hub, Lent};
-use crate::gateway::kept::Query;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::listener::membership::{LeaveReason, MembersReport};
 use crate::listener::op::{Membership, Op, Presence};
@@ -256,16 +255,17 @@ impl Lent<'_> {
     ) -> Option<Replay> {
         let history = self.shared.history()?;
         let settings = self.settings.history.as_ref()?;
-        let query = Query {
+        let newest = newest?;
+        let ask = Ask {
             channels,
             all,
             since: since.or(settings.since.filter(|_| all)),
-            newest: newest?,
+            newest: newest.number,
             fallback: settings.since,
             max_bytes,
             max_messages: REPLAY_MAX,
         };
-        Some(history.replay(&query))
+        Some(history.replay(&ask, newest.epoch))
     }
 
     /// Counts what is replayed.
@@ -308,15 +308,13 @@ impl Hub {
 
     /// Tells those members of a channel that get frames about another one.
     pub(super) fn tell_presence(&mut self, presence: &Presence, ctx: &mut Context) {
+        let Presence { channel, change, frame } = presence;
         let mut counts = Counts::default();
-        for slot in self.rooms.members(&presence.channel).to_vec() {
-            let Presence { channel, change, .. } = presence;
+        for slot in self.rooms.members(channel).to_vec() {
             if self.conns.get(slot).is_some_and(|conn| conn.framed)
                 && self.rooms.was_in_before(slot, channel, *change)
             {
-                self.with(slot, ctx, |conn, lent| {
-                    conn.send_frame(&presence.frame, false, &mut counts, lent)
-                });
+                self.with(slot, ctx, |conn, lent| conn.send_frame(frame, false, &mut counts, lent));
             }
         }
     }

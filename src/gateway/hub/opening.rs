@@ -10,7 +10,6 @@ use mio::net::TcpStream;
 
 use crate::config::hooks::Hook;
 use crate::gateway::context::{Context, Kind, token};
-use crate::gateway::frames;
 use crate::gateway::hub::admission::{self, Admitted, Decision};
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::{Allowance, Asking, Connection, State};
@@ -26,6 +25,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::text::escape::escape;
 use crate::text::position::Since;
 use crate::ws::close;
+use crate::ws::handshake::FRAMES;
 use crate::ws::response::Response;
 
 /// Bytes of notices that may wait for the listener; past it new connections get 503.
@@ -209,7 +209,7 @@ impl Connection {
         });
         self.state = State::Open(Arc::clone(&info));
         self.state_deadline = None;
-        self.framed = protocol == Some(frames::SUBPROTOCOL);
+        self.framed = protocol == Some(FRAMES);
         *lent.framed += usize::from(self.framed);
         self.last_message = now;
         self.allowance = Allowance { tokens: lent.settings.max_rate as f32, at: now };
