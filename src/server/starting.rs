@@ -107,9 +107,10 @@ impl Gateway {
             let supervisor = Supervisor::start(context, reports, None);
             let mut life = supervisor.life();
             running.supervisor = Some(Arc::new(supervisor));
-            let now = life.wait_for(|l| matches!(l, Life::Up(_) | Life::Failed(_))).await;
+            let now = life.wait_for(|life| *life != Life::Starting).await;
             let failed = match now.as_deref() {
-                Ok(Life::Up(_)) => None,
+                // One that wrote something and ended at once may never be seen up.
+                Ok(Life::Up(_) | Life::Restarting) => None,
                 Ok(Life::Failed(why)) => Some(why.clone()),
                 _ => Some("the listener ended".to_owned()),
             };

@@ -64,7 +64,7 @@ pub enum Report {
 /// How the listener stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// The first incarnation has not shown yet that it lives.
+    /// No incarnation has shown yet that it lives.
     Starting,
     /// Up, with its process id.
     Up(u32),

@@ -71,6 +71,8 @@ pub(super) struct Task {
     life: watch::Sender<Life>,
     incarnations: u64,
     early: u32,
+    /// Whether some incarnation has shown that it lives: it ran for a moment, or wrote something.
+    shown: bool,
     delay: Duration,
 }
 
@@ -90,6 +92,7 @@ impl Task {
             life,
             incarnations: 0,
             early: 0,
+            shown: false,
             delay: FIRST_DELAY,
         }
     }
@@ -154,9 +157,16 @@ impl Task {
             End::Died(why) => {
                 // It has exited or is killed: this returns at once.
                 let _ = now.spawned.process.kill().await;
-                self.life.send_replace(Life::Restarting);
+                if self.shown {
+                    self.life.send_replace(Life::Restarting);
+                }
                 let exit = self.drained(false).await;
                 wrote |= exit.is_some_and(|exit| exit.wrote_line);
+                if wrote && !self.shown {
+                    // It may have written and ended before its first output was reported.
+                    self.shown = true;
+                    self.life.send_replace(Life::Restarting);
+                }
                 match self.after_death(&why, lived, wrote, &now.tail).await {
                     Pause::Over => Some(None),
                     Pause::Next(next) => Some(Some(*next)),
@@ -182,6 +192,12 @@ impl Task {
         }
     }
 
+    /// An incarnation has shown that it lives.
+    fn came_up(&mut self, pid: u32) {
+        self.shown = true;
+        self.life.send_replace(Life::Up(pid));
+    }
+
     /// Waits for an incarnation's end.
     async fn live(&mut self, now: &mut Incarnation, wrote: &mut bool) -> End {
         let pid = now.spawned.process.pid();
@@ -199,7 +215,7 @@ impl Task {
                         *wrote = true;
                         if !up {
                             up = true;
-                            self.life.send_replace(Life::Up(pid));
+                            self.came_up(pid);
                         }
                     }
                     Some(Report::StdoutClosed) => {
@@ -218,7 +234,7 @@ impl Task {
                 },
                 () = sleep_until(up_at), if !up => {
                     up = true;
-                    self.life.send_replace(Life::Up(pid));
+                    self.came_up(pid);
                 }
                 order = self.orders.recv() => match order {
                     None => return End::Orphaned,
