@@ -177,7 +177,10 @@ def test_killed_with_9_the_listener_gets_sigterm(scripted):
 
 def test_killed_with_9_the_listeners_stdin_ends(scripted):
     server = scripted(script=["--ignore-term"])
-    server.connect()
+    client = server.connect()
+    # It has answered all that it was told: an answer to nobody would end it before its stdin does.
+    client.send("x")
+    assert client.recv() == "x"
     (pid,) = server.record.wait_pids(1)
     server.proc.kill()
     server.wait()
