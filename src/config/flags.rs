@@ -8,6 +8,7 @@ use clap::Args;
 use crate::config::file::Entry;
 use crate::config::id::gateway_id;
 use crate::config::kinds;
+use crate::config::settings::Format;
 use crate::config::tables::{ControlOptions, GatewayOptions, LogOptions};
 use crate::error::Failure;
 use crate::paths;
@@ -33,6 +34,9 @@ pub(crate) struct ServeArgs {
     /// The gateway's settings.
     #[command(flatten)]
     pub(super) gateway: GatewayOptions,
+    /// The listener reads and writes bare messages, a line each: the same as --format lines
+    #[arg(long, conflicts_with = "format")]
+    pub(super) plain: bool,
     /// The listener: a program that reads events and writes answers, one JSON object per line
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
@@ -41,7 +45,10 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     /// Whether any of it is about a gateway: an implicit config file is set aside then.
     pub(super) fn name_a_gateway(&self) -> bool {
-        self.gateway != GatewayOptions::default() || !self.command.is_empty() || self.id.is_some()
+        self.gateway != GatewayOptions::default()
+            || !self.command.is_empty()
+            || self.id.is_some()
+            || self.plain
     }
 
     /// The flags of the gateway, with the command behind `--`.
@@ -50,6 +57,9 @@ impl ServeArgs {
     /// The listener is given twice, or is empty.
     pub(super) fn gateway_options(&self) -> Result<GatewayOptions, Failure> {
         let mut options = self.gateway.clone();
+        if self.plain {
+            options.format = Some(Format::Lines);
+        }
         if self.command.is_empty() {
             return Ok(options);
         }

@@ -186,6 +186,12 @@ impl Scalar for Switch {
     type Plain = bool;
     const EXPECTED: &'static str = "true or false, without quotes";
 
+    fn arg(arg: Arg) -> Arg {
+        // `--streams` alone switches it on; a word behind it is not its value.
+        let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+        arg.value_parser(PossibleValuesParser::new(["true", "false"]))
+    }
+
     fn parse(text: &str) -> Result<bool, String> {
         text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
     }

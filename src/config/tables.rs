@@ -19,7 +19,8 @@ use crate::config::options::Flag::{self, Named};
 use crate::config::options::Unset::{Called, Is, Nothing};
 use crate::config::options::options;
 use crate::config::values::{
-    ChannelSource, ControlListen, HeaderRule, ListenerCommand, OnTimeout, Route, Startup,
+    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenerCommand, OnTimeout,
+    Route, Startup,
 };
 
 options! {
@@ -36,6 +37,7 @@ options! {
     pub host: String,
 
     /// Port to bind; 0 takes a free port
+    /// Port to bind; 0 takes a free one
     #[key("port": Whole<u16, 0, 65_535> = Is("10125"), Named("port", "PORT"))]
     pub port: u16,
 
@@ -66,6 +68,26 @@ options! {
     /// Path that accepts connections (repeatable); * spans any characters
     #[key("path": List<Paths> = Called("any"), Named("path", "PATH"))]
     pub path: Vec<String>,
+
+    /// Also serve streams over plain HTTP: server-sent events, lines, raw bodies, polls, and POST
+    #[key("streams": Switch = Is("false"), Named("streams", "BOOL"))]
+    pub streams: bool,
+
+    /// Directory of static files to serve
+    #[key("static": Maybe<At<AnyPath>> = Nothing, Named("static", "DIR"))]
+    pub static_files: Option<PathBuf>,
+
+    /// Serve a page at / to try the gateway with
+    #[key("console": Maybe<Switch> = Called("true on a loopback address or a unix socket"), Named("console", "BOOL"))]
+    pub console: Option<bool>,
+
+    /// Form of what the listener reads and writes: json (events and answers) or lines (bare messages)
+    #[key("format": Choice<Format> = Is("json"), Named("format", "FORMAT"))]
+    pub format: Format,
+
+    /// Compression of messages (permessage-deflate): off or shared (once for all clients)
+    #[key("compression": Choice<Compression> = Is("off"), Named("compression", "MODE"))]
+    pub compression: Compression,
 
     /// Where a client's first channels come from: off (the listener alone), path or query (of the URL)
     #[key("channels": Choice<ChannelSource> = Is("off"), Named("channels", "SOURCE"))]
@@ -158,6 +180,18 @@ options! {
     /// Proxy (address or CIDR) whose X-Forwarded-For is trusted (repeatable)
     #[key("trusted-proxies": List<Networks> = Nothing, Named("trusted-proxies", "CIDR"))]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// Expect the PROXY protocol (v1 or v2) on each connection, from trusted-proxies alone
+    #[key("proxy-protocol": Switch = Is("false"), Named("proxy-protocol", "BOOL"))]
+    pub proxy_protocol: bool,
+
+    /// Mode of the unix socket
+    #[key("mode": Mode = Is("0600"), Named("mode", "MODE"))]
+    pub mode: u32,
+
+    /// Group of the unix socket
+    #[key("group": Maybe<Group> = Nothing, Named("group", "GROUP"))]
+    pub group: Option<String>,
 
     /// Maximum number of messages per second from one connection; 0 means no limit
     #[key("max-rate": Whole<u32, 0, 1_000_000> = Is("0"), Named("max-rate", "N"))]

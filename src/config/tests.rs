@@ -31,7 +31,7 @@ fn flag_of(key: &str) -> String {
 }
 
 /// A value for each key: as a flag, and in the file.
-const VALUES: [(&str, &str, &str); 36] = [
+const VALUES: [(&str, &str, &str); 44] = [
     ("host", "0.0.0.0", "\"0.0.0.0\""),
     ("port", "7", "7"),
     ("startup", "manual", "\"manual\""),
@@ -41,6 +41,11 @@ const VALUES: [(&str, &str, &str); 36] = [
     ("headers", "x-*,Cookie", "[\"x-*\", \"Cookie\"]"),
     ("protocols", "json,xml", "[\"json\", \"xml\"]"),
     ("path", "/a,/b/*", "[\"/a\", \"/b/*\"]"),
+    ("streams", "true", "true"),
+    ("static", "/www", "\"/www\""),
+    ("console", "false", "false"),
+    ("format", "lines", "\"lines\""),
+    ("compression", "shared", "\"shared\""),
     ("channels", "query", "\"query\""),
     ("allow-channels", "room.*,lobby", "[\"room.*\", \"lobby\"]"),
     ("presence", "room.*,lobby", "[\"room.*\", \"lobby\"]"),
@@ -64,6 +69,9 @@ const VALUES: [(&str, &str, &str); 36] = [
     ("idle-timeout", "5m", "300"),
     ("allow-origin", "https://*.example.com,null", "[\"https://*.example.com\", \"null\"]"),
     ("trusted-proxies", "10.0.0.0/8,::1", "[\"10.0.0.0/8\", \"::1\"]"),
+    ("proxy-protocol", "true", "true"),
+    ("mode", "0660", "\"0660\""),
+    ("group", "root", "\"root\""),
     ("max-rate", "5", "5"),
     ("max-line", "32MiB", "33554432"),
     ("tls-cert", "/c.pem", "\"/c.pem\""),
@@ -83,8 +91,8 @@ fn every_key_means_the_same_as_a_flag_and_in_the_file() {
             "channels" => ("--allow-channels", "allow-channels"),
             _ => ("", ""),
         };
-        let name = flag_of(key);
-        let mut args = vec![name.as_str(), flag, "--id", "g"];
+        let flag = format!("{}={flag}", flag_of(key));
+        let mut args = vec![flag.as_str(), "--id", "g"];
         if !other.0.is_empty() {
             args.extend([other.0, "/b"]);
         }
@@ -309,7 +317,7 @@ fn a_value_of_another_type_is_an_error_for_every_key() {
         for key in keys {
             for (what, value) in values {
                 let taken = match key.name {
-                    "insecure" => what == "boolean",
+                    "insecure" | "streams" | "console" | "proxy-protocol" => what == "boolean",
                     "channels" if table.ends_with("history") => what == "table",
                     "age" => what == "float",
                     // A path may be named so, and times may have fractions.

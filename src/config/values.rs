@@ -55,6 +55,24 @@ pub enum ChannelSource {
     Query,
 }
 
+/// What the listener reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Events and answers, a JSON object each.
+    Json,
+    /// Bare messages, a line each.
+    Lines,
+}
+
+/// Whether messages are compressed for clients that can read it (RFC 7692).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Never.
+    Off,
+    /// Once for all clients with the same window.
+    Shared,
+}
+
 /// What becomes of a message whose answer did not come in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnTimeout {
@@ -110,6 +128,16 @@ impl NamedValues for ChannelSource {
         ("path", ChannelSource::Path),
         ("query", ChannelSource::Query),
     ];
+}
+
+impl NamedValues for Format {
+    const NAMES: &'static [(&'static str, Format)] =
+        &[("json", Format::Json), ("lines", Format::Lines)];
+}
+
+impl NamedValues for Compression {
+    const NAMES: &'static [(&'static str, Compression)] =
+        &[("off", Compression::Off), ("shared", Compression::Shared)];
 }
 
 impl NamedValues for OnTimeout {
