@@ -22,6 +22,8 @@ pub mod kept;
 pub mod metrics;
 pub(crate) mod msg;
 pub(crate) mod occupancy;
+#[allow(dead_code)] // until streams have tokens
+pub(crate) mod posts;
 pub mod pressure;
 pub(crate) mod primary;
 pub(crate) mod shard;

@@ -14,6 +14,7 @@ use crate::gateway::channels::Channels;
 use crate::gateway::kept::History;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::occupancy::Occupancy;
+use crate::gateway::posts::Posts;
 use crate::gateway::pressure::Pressure;
 use crate::listener::supervisor::Report;
 
@@ -52,6 +53,9 @@ pub struct Shared {
     pub(crate) pressure: Pressure,
     /// Its connections, counted.
     pub(crate) occupancy: Occupancy,
+    /// The tokens of its streams.
+    #[allow(dead_code)] // until streams have tokens
+    pub(crate) posts: Arc<Posts>,
     tls: RwLock<Option<Arc<ServerConfig>>>,
     settings: RwLock<Arc<GatewaySettings>>,
     refusing: AtomicBool,
@@ -82,6 +86,7 @@ impl Shared {
             bound,
             pressure: Pressure::new(shards),
             occupancy: Occupancy::default(),
+            posts: Arc::default(),
             tls: RwLock::new(None),
             settings: RwLock::new(settings),
             refusing: AtomicBool::new(false),
