@@ -276,7 +276,13 @@ impl Model {
     /// has changed them to `now` meanwhile.
     fn opened(&mut self, id: ConnId, first: &Names, now: Names) {
         let headers = [("x-a".to_owned(), "b".to_owned())];
-        let request = Request { path: "/", query: "", remote: "127.0.0.1:1", headers: &headers };
+        let request = Request {
+            path: "/",
+            query: "",
+            remote: "127.0.0.1:1",
+            headers: &headers,
+            transport: None,
+        };
         let members = event::request_members(request, Subprotocol::Chosen(None));
         let first = channels::channels(first);
         self.exchange.opened(
@@ -329,7 +335,7 @@ impl Model {
         self.asked_in += 1;
         let id = ConnId(1_000_000 + self.asked_in);
         self.handshakes.insert(id);
-        let request = Request { path: "/", query: "", remote: "", headers: &[] };
+        let request = Request { path: "/", query: "", remote: "", headers: &[], transport: None };
         let mut members = event::request_members(request, Subprotocol::Offered(&[]));
         members.extend_from_slice(channels::asked(id).as_bytes());
         self.exchange.handshake(id, members, Vec::new(), self.now);

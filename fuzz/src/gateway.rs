@@ -79,7 +79,7 @@ pub fn handshake(data: &[u8]) {
             let chosen = upgrade.chosen.as_deref();
             assert!(chosen.is_none_or(|name| upgrade.offers.iter().any(|offer| offer == name)));
             for protocol in upgrade.offers.iter().map(|o| Some(o.as_str())).chain([chosen]) {
-                let (status, names, body) = response_of(&upgrade.switching_protocols(protocol));
+                let (status, names, body) = response_of(&upgrade.opening(protocol));
                 assert_eq!((status, body), (101, 0));
                 let said = names.iter().find(|(name, _)| name == "sec-websocket-protocol");
                 assert_eq!(said.map(|(_, value)| value.as_str()), protocol);

@@ -94,6 +94,9 @@ pub struct ConnectionInfo {
     pub remote: String,
     /// The path of the request, a JSON string.
     pub path: Box<RawValue>,
+    /// How it is connected: `websocket`, `sse`, `lines` or `raw`.
+    #[serde(default = "websocket")]
+    pub transport: Cow<'static, str>,
     /// RFC 3339.
     pub opened_at: String,
     /// Bytes that wait for its socket.
@@ -101,6 +104,11 @@ pub struct ConnectionInfo {
     /// The channels that it is in, sorted.
     #[serde(default)]
     pub channels: Vec<String>,
+}
+
+/// The transport of a `serve` that knew no other one.
+fn websocket() -> Cow<'static, str> {
+    "websocket".into()
 }
 
 impl ConnectionInfo {

@@ -48,6 +48,7 @@ fn row(gateway: &str, connection: &ConnectionInfo, now: SystemTime) -> Vec<Strin
         gateway.to_owned(),
         connection.conn.clone(),
         escape(&connection.remote).into_owned(),
+        escape(&connection.transport).into_owned(),
         age(&connection.opened_at, now),
         connection.queued_bytes.to_string(),
         escape(&connection.path_text()).into_owned(),
@@ -59,7 +60,7 @@ fn connections_table(rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return "no connections\n".to_owned();
     }
-    table(&["GATEWAY", "CONN", "REMOTE", ">AGE", ">QUEUED", "PATH", "CHANNELS"], rows)
+    table(&["GATEWAY", "CONN", "REMOTE", "TRANSPORT", ">AGE", ">QUEUED", "PATH", "CHANNELS"], rows)
 }
 
 /// `3h12m`: the two largest units.
@@ -101,6 +102,7 @@ mod tests {
             conn: "k3".into(),
             remote: "127.0.0.1:5".into(),
             path: serde_json::value::to_raw_value("/\u{1b}[2J").unwrap(),
+            transport: "websocket".into(),
             opened_at: "2026-11-24T12:00:00Z".into(),
             queued_bytes: 0,
             channels: vec!["room1".into()],

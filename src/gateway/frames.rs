@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::gateway::posts::PostToken;
 use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::frame::{push_at, push_message};
@@ -14,14 +15,16 @@ use crate::ws::payload::Payload;
 
 /// What begins every connection.
 pub(crate) struct Hello<'a> {
-    /// The connection.
-    pub(crate) conn: ConnId,
+    /// The connection; `None` for a poll, which is none.
+    pub(crate) conn: Option<ConnId>,
     /// Where the client is before what follows; `None` without a history.
     pub(crate) at: Option<Position>,
     /// Its channels.
     pub(crate) channels: &'a [Channel],
     /// Whether all behind the position that it gave follows; `None` if it gave none.
     pub(crate) recovered: Option<bool>,
+    /// What the client of a stream proves with that it is the one who posts.
+    pub(crate) post: Option<PostToken>,
 }
 
 fn push_recovered(out: &mut Vec<u8>, recovered: Option<bool>) {
@@ -34,13 +37,21 @@ fn push_recovered(out: &mut Vec<u8>, recovered: Option<bool>) {
 
 /// The first frame.
 pub(crate) fn hello(hello: &Hello<'_>) -> Vec<u8> {
-    let mut out = b"{\"hello\":1,\"conn\":\"".to_vec();
-    hello.conn.write(&mut out);
-    out.push(b'"');
+    let mut out = b"{\"hello\":1".to_vec();
+    if let Some(conn) = hello.conn {
+        out.extend_from_slice(b",\"conn\":\"");
+        conn.write(&mut out);
+        out.push(b'"');
+    }
     push_at(&mut out, hello.at);
     out.extend_from_slice(b",\"channels\":");
     push_names(&mut out, hello.channels);
     push_recovered(&mut out, hello.recovered);
+    if let Some(post) = hello.post {
+        out.extend_from_slice(b",\"post\":\"");
+        out.extend_from_slice(post.to_string().as_bytes());
+        out.push(b'"');
+    }
     out.push(b'}');
     out
 }
@@ -98,17 +109,18 @@ mod tests {
         let room = Channel::parse("room1").unwrap();
         let string = |json: Vec<u8>| String::from_utf8(json).unwrap();
         let first = Hello {
-            conn: ConnId(3),
+            conn: Some(ConnId(3)),
             at,
             channels: std::slice::from_ref(&room),
             recovered: Some(true),
+            post: None,
         };
         assert_eq!(
             string(hello(&first)),
             r#"{"hello":1,"conn":"k3","at":"q7Zk2pYa-1040","channels":["room1"],"recovered":true}"#
         );
-        let first = Hello { conn: ConnId(3), at: None, channels: &[], recovered: None };
-        assert_eq!(string(hello(&first)), r#"{"hello":1,"conn":"k3","channels":[]}"#);
+        let first = Hello { conn: None, at: None, channels: &[], recovered: None, post: None };
+        assert_eq!(string(hello(&first)), r#"{"hello":1,"channels":[]}"#);
         assert_eq!(
             string(message(&Payload::text("h\"i\n"), Some(&room), at)),
             r#"{"message":"h\"i\n","channel":"room1","at":"q7Zk2pYa-1040"}"#

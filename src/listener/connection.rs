@@ -46,6 +46,8 @@ pub struct Closed {
 pub struct ConnectionRow {
     /// The connection and its request.
     pub info: Arc<ConnInfo>,
+    /// How it is connected.
+    pub transport: &'static str,
     /// Bytes that wait for its socket.
     pub queued: usize,
     /// Its channels, sorted.

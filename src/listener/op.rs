@@ -82,7 +82,7 @@ pub struct Presence {
     pub channel: Channel,
     /// The number of the change that it tells of. Who became a member later does not get it.
     pub change: u64,
-    /// The WebSocket frame.
+    /// The frame, a JSON object.
     pub frame: Bytes,
 }
 

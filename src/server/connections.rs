@@ -99,6 +99,7 @@ fn unknown_connection(id: &str, conn: &str) -> ApiError {
 
 fn info(row: &ConnectionRow) -> Option<ConnectionInfo> {
     Some(ConnectionInfo {
+        transport: row.transport.into(),
         conn: row.info.id.to_string(),
         remote: row.info.remote.to_string(),
         // A JSON string by construction.

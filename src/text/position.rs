@@ -48,6 +48,9 @@ pub struct Position {
 }
 
 impl Position {
+    /// A position that no history ever gives.
+    pub(crate) const UNKNOWN: Position = Position { epoch: Epoch(*b"--------"), number: 0 };
+
     /// Reads a position; `None` if the text is something else.
     pub fn parse(text: &str) -> Option<Position> {
         let (epoch, number) = text.split_once('-')?;

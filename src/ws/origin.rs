@@ -42,6 +42,22 @@ impl Origin {
     }
 }
 
+/// The origin of the page at a URL, as it is written there; `None` for a URL that has none.
+pub(crate) fn origin_of(url: &str) -> Option<String> {
+    let start = url.find("://")? + "://".len();
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    let origin = &url[..end];
+    Origin::parse(origin).map(|_| origin.to_owned())
+}
+
+/// What a page that may connect may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Admission {
+    /// Whether it may read what was asked for with the cookies of its user: not where a lone `*`
+    /// admits everybody.
+    pub(crate) credentials: bool,
+}
+
 /// Whether a page of `origin` may connect to a gateway that is bound to the address `bound`, by a
 /// request whose `Host` is `host`. Without an `Origin` it is not a web page, and may.
 ///
@@ -53,21 +69,35 @@ pub fn may_connect(
     bound: IpAddr,
     allow: Option<&[String]>,
 ) -> bool {
-    let Some(origin) = origin else { return true };
+    admission(origin, host, bound, allow).is_some()
+}
+
+/// The same, with what it may do; `None` if it may not connect.
+pub(crate) fn admission(
+    origin: Option<&str>,
+    host: &str,
+    bound: IpAddr,
+    allow: Option<&[String]>,
+) -> Option<Admission> {
+    let named = Some(Admission { credentials: true });
+    let Some(origin) = origin else { return named };
     let Some(list) = allow else {
-        let Some(page) = Origin::parse(origin) else { return false };
-        if bound.to_canonical().is_loopback() {
-            return is_loopback(&page.host);
-        }
-        return split_host(host).is_some_and(|(host, _)| host == page.host);
+        let page = Origin::parse(origin)?;
+        let may = if bound.to_canonical().is_loopback() {
+            is_loopback(&page.host)
+        } else {
+            split_host(host).is_some_and(|(host, _)| host == page.host)
+        };
+        return named.filter(|_| may);
     };
-    list.iter().any(|entry| matches(entry, origin))
+    if list.iter().any(|entry| entry != "*" && matches(entry, origin)) {
+        return named;
+    }
+    let all = list.iter().any(|entry| entry == "*");
+    all.then_some(Admission { credentials: false })
 }
 
 fn matches(entry: &str, origin: &str) -> bool {
-    if entry == "*" {
-        return true;
-    }
     if entry == "null" || origin == "null" {
         return entry == origin;
     }

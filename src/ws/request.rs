@@ -134,6 +134,16 @@ impl<'b> Request<'b> {
         self.values(name).flat_map(tokens).collect()
     }
 
+    /// The media types of a header like `Accept`, in lower case and without their parameters.
+    pub(crate) fn media_types(&self, name: &str) -> impl Iterator<Item = String> {
+        let list = self.joined(name).unwrap_or_default().to_ascii_lowercase();
+        let kinds: Vec<String> = list
+            .split(',')
+            .map(|kind| kind.split(';').next().unwrap_or_default().trim().to_owned())
+            .collect();
+        kinds.into_iter()
+    }
+
     /// Whether such a list has a token, in upper or lower case.
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.tokens(name).iter().any(|t| t.eq_ignore_ascii_case(token))

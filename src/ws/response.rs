@@ -10,6 +10,12 @@ use http::StatusCode;
 /// The methods that a gateway's port answers, as an `Allow` header has them.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
+/// The same where streams are served.
+const ALLOW_POST: &str = "GET, HEAD, OPTIONS, POST";
+
+/// Further headers of an answer.
+pub(crate) type Headers = Vec<(&'static str, Cow<'static, str>)>;
+
 /// An HTTP answer after which the connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
@@ -19,28 +25,60 @@ pub struct Response {
     body: Cow<'static, str>,
     /// Whether the body is left out, its length stated all the same.
     headers_only: bool,
+    /// Whether GET's body would have no known length.
+    endless: bool,
+    /// Whether POST is among the methods that are answered.
+    posts: bool,
+    more: Headers,
 }
 
 impl Response {
     /// A text, as all refusals have it.
     pub(crate) fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Response {
-        Response { status, kind: Some("text/plain"), body: body.into(), headers_only: false }
+        Response {
+            status,
+            kind: Some("text/plain; charset=utf-8"),
+            body: body.into(),
+            headers_only: false,
+            endless: false,
+            posts: false,
+            more: Headers::new(),
+        }
     }
 
     /// A page, with 200.
     pub(crate) fn page(body: &'static str) -> Response {
-        Response { status: 200, kind: Some("text/html"), body: body.into(), headers_only: false }
+        Response { kind: Some("text/html; charset=utf-8"), ..Response::text(200, body) }
+    }
+
+    /// The head of an answer that ends with the connection, with 200; for HEAD.
+    pub(crate) fn endless(kind: &'static str) -> Response {
+        Response { kind: Some(kind), endless: true, ..Response::text(200, "") }
     }
 
     /// The answer to OPTIONS: the methods, and no body (RFC 9110 section 9.3.7).
     pub(crate) fn options() -> Response {
-        Response { status: 200, kind: None, body: "".into(), headers_only: false }
+        Response { kind: None, ..Response::text(200, "") }
     }
 
     /// The same in answer to HEAD: all headers, no body (RFC 9110 section 9.3.2).
     #[must_use]
     pub(crate) fn without_body(mut self) -> Response {
         self.headers_only = true;
+        self
+    }
+
+    /// The same with further headers.
+    #[must_use]
+    pub(crate) fn with(mut self, headers: &Headers) -> Response {
+        self.more.extend(headers.iter().cloned());
+        self
+    }
+
+    /// The same where POST is answered as well.
+    #[must_use]
+    pub(crate) fn with_post(mut self, posts: bool) -> Response {
+        self.posts = posts;
         self
     }
 
@@ -56,20 +94,25 @@ impl Response {
 
     /// The bytes to send at this time.
     pub fn encode(&self, now: SystemTime) -> Vec<u8> {
-        let Response { status, kind, body, headers_only } = self;
+        let Response { status, kind, body, headers_only, endless, posts, more } = self;
         let phrase = StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason());
         let mut out = String::with_capacity(320 + body.len());
         // Writing to a String cannot fail.
         let _ = write!(out, "HTTP/1.1 {status} {}\r\n", phrase.unwrap_or("Refused"));
         let _ = write!(out, "Date: {}\r\n", httpdate::fmt_http_date(now));
         if let Some(kind) = kind {
-            let _ = write!(out, "Content-Type: {kind}; charset=utf-8\r\n");
+            let _ = write!(out, "Content-Type: {kind}\r\n");
         }
-        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        if !endless {
+            let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        }
         if kind.is_none() || *status == 405 {
-            let _ = write!(out, "Allow: {ALLOW}\r\n");
+            let _ = write!(out, "Allow: {}\r\n", if *posts { ALLOW_POST } else { ALLOW });
         }
         for (name, value) in required_headers(*status) {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
+        for (name, value) in more {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         // 426 is about an upgrade, which has to be named here as well (RFC 9110 section 7.8).

@@ -143,6 +143,7 @@ fn delivered(n: u64) -> PushOutcome {
 
 fn info(conn: &str) -> ConnectionInfo {
     ConnectionInfo {
+        transport: "websocket".into(),
         conn: conn.to_owned(),
         remote: "203.0.113.9:5151".to_owned(),
         path: serde_json::value::to_raw_value("/chat\u{1b}").unwrap(),

@@ -6,7 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::settings::{GatewaySettings, HeaderRule};
+use crate::gateway::hub::streams::{self, Asked};
 use crate::gateway::hub::wishes;
+use crate::gateway::wire::{Form, Wire};
 use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::event::{self, Subprotocol};
 use crate::listener::protocol::json;
@@ -14,10 +16,10 @@ use crate::net::host::literal;
 use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
 use crate::text::position::Since;
-use crate::ws::handshake;
+use crate::ws::handshake::{self, FRAMES};
 use crate::ws::origin::may_connect;
 use crate::ws::request::Request;
-use crate::ws::response::{Refusal, Response, bad_request};
+use crate::ws::response::{Headers, Refusal, Response, bad_request};
 
 const PAGE: &str = "<!doctype html>\n<title>wsgw</title>\n<p>This is a WebSocket server (wsgw). \
                     Connect with a WebSocket client, for example <code>wsgw connect</code>.</p>\n";
@@ -30,7 +32,7 @@ const ORIGIN_SHOWN: usize = 256;
 pub enum Decision {
     /// The head is not all there.
     Incomplete,
-    /// A good upgrade.
+    /// A good upgrade, or a good request for a stream.
     Admit(Box<Admitted>),
     /// An HTTP answer, then the end of the connection. `reason` is the label of the refusal in the
     /// metrics; it is empty where nothing was refused.
@@ -42,7 +44,7 @@ pub enum Decision {
     },
 }
 
-/// A good upgrade, before the limits and the listener have had their say.
+/// A good request for a connection, before the limits and the listener have had their say.
 #[derive(Debug)]
 pub struct Admitted {
     /// The size of the request's head in bytes; frames may stand behind it.
@@ -62,7 +64,20 @@ pub struct Admitted {
     path: String,
     query: String,
     headers: Vec<(String, String)>,
-    key: String,
+    kind: Kind,
+    /// Whether the listener is told of the transport.
+    tells_transport: bool,
+    /// What any answer to it tells browsers.
+    cors: Headers,
+}
+
+/// What kind of connection is asked for.
+#[derive(Debug)]
+enum Kind {
+    /// A WebSocket, with the client's key.
+    WebSocket(String),
+    /// A stream, with so many bytes of comment first.
+    Stream(Form, usize),
 }
 
 impl Admitted {
@@ -90,9 +105,31 @@ impl Admitted {
         &self.path
     }
 
-    /// The 101 with this subprotocol.
-    pub fn switching_protocols(&self, protocol: Option<&str>) -> Vec<u8> {
-        handshake::switching_protocols(&self.key, protocol)
+    /// The bytes that it gets of messages, with this subprotocol.
+    pub(super) fn wire(&self, protocol: Option<&str>) -> Wire {
+        let form = match self.kind {
+            Kind::WebSocket(_) if protocol == Some(FRAMES) => Form::Framed,
+            Kind::WebSocket(_) => Form::Bare,
+            Kind::Stream(form, _) => form,
+        };
+        Wire { form, deflate: 0 }
+    }
+
+    /// What the answer begins with: the 101 with this subprotocol, or a stream's head.
+    pub fn opening(&self, protocol: Option<&str>) -> Vec<u8> {
+        match &self.kind {
+            Kind::WebSocket(key) => handshake::switching_protocols(key, protocol),
+            Kind::Stream(form, pad) => {
+                let mut out = streams::head(*form, &self.cors);
+                out.extend_from_slice(&streams::comment(*pad));
+                out
+            }
+        }
+    }
+
+    /// An answer to it that is no connection.
+    pub(super) fn answer(&self, response: Response) -> Response {
+        response.with(&self.cors)
     }
 
     fn request(&self) -> event::Request<'_> {
@@ -101,6 +138,7 @@ impl Admitted {
             query: &self.query,
             remote: &self.remote,
             headers: &self.headers,
+            transport: self.tells_transport.then(|| self.wire(None).form.transport()),
         }
     }
 }
@@ -124,93 +162,155 @@ pub fn decide(
             return Decision::Answer { response, reason };
         }
     };
-    let answered = match request.method {
+    let asker = Asker { request: &request, settings, peer, bound };
+    let decided = match request.method {
         "GET" if handshake::is_attempted(&request) => {
-            match admit(&request, settings, peer, bound) {
-                Ok(admitted) => return Decision::Admit(Box::new(admitted)),
-                Err(refusal) => Err(refusal),
-            }
+            asker.upgrade().map(|admitted| Decision::Admit(Box::new(admitted)))
         }
-        "GET" | "HEAD" | "OPTIONS" => plain(&request, settings),
+        "GET" | "HEAD" | "OPTIONS" => asker.plain(),
         _ => {
             let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.\n");
             Err(Refusal { response, reason: "method" })
         }
     };
-    let (response, reason) = match answered {
-        Ok(response) => (response, ""),
+    let (response, reason) = match decided {
+        Ok(Decision::Answer { response, reason }) => (response, reason),
+        Ok(decision) => return decision,
         Err(Refusal { response, reason }) => (response, reason),
     };
+    let response = response.with_post(settings.streams).with(&asker.cors());
     let response = if request.method == "HEAD" { response.without_body() } else { response };
     Decision::Answer { response, reason }
 }
 
-/// A request that is not an upgrade: a browser, a load balancer's check, a client that a proxy has
-/// robbed of its `Upgrade`.
-fn plain(request: &Request<'_>, settings: &GatewaySettings) -> Result<Response, Refusal> {
-    handshake::check_request(request)?;
-    // RFC 9110 section 9.3.7: the server as a whole.
-    if (request.method, request.target) == ("OPTIONS", "*") {
-        return Ok(Response::options());
-    }
-    let (path, _) = target(request)?;
-    let fits = path_fits(path, settings);
-    match request.method {
-        "OPTIONS" if path == "/" || fits => Ok(Response::options()),
-        _ if path == "/" => Ok(Response::page(PAGE)),
-        _ if fits => {
-            let response = Response::text(426, "This is a WebSocket server (wsgw).\n");
-            Err(Refusal { response, reason: "no_upgrade" })
-        }
-        _ => Err(no_such_path()),
-    }
+/// An answer that refuses nothing.
+fn answer(response: Response) -> Decision {
+    Decision::Answer { response, reason: "" }
 }
 
-fn admit(
-    request: &Request<'_>,
-    settings: &GatewaySettings,
+/// A request, and what it is held against.
+struct Asker<'a> {
+    request: &'a Request<'a>,
+    settings: &'a GatewaySettings,
     peer: SocketAddr,
     bound: IpAddr,
-) -> Result<Admitted, Refusal> {
-    handshake::check_request(request)?;
-    let (path, query) = target(request)?;
-    if !path_fits(path, settings) {
-        return Err(no_such_path());
-    }
-    let key = handshake::check_upgrade(request)?;
-    check_origin(request, settings, bound)?;
-    let forwarded = settings
-        .trusts(peer.ip())
-        .then(|| request.joined("x-forwarded-for"))
-        .flatten()
-        .and_then(|list| last_untrusted(&list, settings));
-    let (ip, remote) = match forwarded {
-        Some(ip) => (ip, ip.to_string()),
-        // An IPv4 client of an IPv6 socket is shown as what it is.
-        None => {
-            let ip = peer.ip().to_canonical();
-            (ip, SocketAddr::new(ip, peer.port()).to_string())
+}
+
+impl Asker<'_> {
+    /// What answers tell browsers, where that matters.
+    fn cors(&self) -> Headers {
+        if !self.settings.streams {
+            return Headers::new();
         }
-    };
-    let wishes = wishes::of(path, query, settings)?;
-    let offers = request.tokens("sec-websocket-protocol");
-    let chosen = match &settings.protocols {
-        None => offers.first().cloned(),
-        Some(list) => offers.iter().find(|offer| list.contains(offer)).cloned(),
-    };
-    Ok(Admitted {
-        head_len: request.size,
-        ip,
-        remote,
-        chosen,
-        channels: wishes.channels,
-        since: wishes.since,
-        path: path.to_owned(),
-        query: query.to_owned(),
-        headers: kept_headers(&request.headers, &settings.headers),
-        key,
-        offers,
-    })
+        streams::cors(self.request, self.settings, self.bound)
+    }
+
+    /// A request that is not an upgrade: for a stream, or from a browser, a load balancer's check, a
+    /// client that a proxy has robbed of its `Upgrade`.
+    fn plain(&self) -> Result<Decision, Refusal> {
+        let Asker { request, settings, .. } = self;
+        handshake::check_request(request)?;
+        // RFC 9110 section 9.3.7: the server as a whole.
+        if (request.method, request.target) == ("OPTIONS", "*") {
+            return Ok(answer(Response::options()));
+        }
+        let (path, query) = target(request)?;
+        let fits = path_fits(path, settings);
+        if settings.streams
+            && request.method != "OPTIONS"
+            && let Some(asked) = streams::asked(request, query)?
+        {
+            return self.stream(asked, path, query);
+        }
+        match request.method {
+            "OPTIONS" if path == "/" || fits => Ok(answer(Response::options())),
+            _ if path == "/" => Ok(answer(Response::page(PAGE))),
+            _ if fits => {
+                let response = Response::text(426, "This is a WebSocket server (wsgw).\n");
+                Err(Refusal { response, reason: "no_upgrade" })
+            }
+            _ => Err(no_such_path()),
+        }
+    }
+
+    /// A request for a stream.
+    fn stream(&self, asked: Asked, path: &str, query: &str) -> Result<Decision, Refusal> {
+        let Asker { request, settings, bound, .. } = *self;
+        if !path_fits(path, settings) {
+            return Err(no_such_path());
+        }
+        check_origin(request, settings, bound)?;
+        streams::check_site(request, settings, bound)?;
+        let form = match asked {
+            Asked::Stream(form) => form,
+            Asked::Poll => return Err(bad_request("polls are not served yet")),
+        };
+        let pad = if form == Form::Sse { streams::pad(query)? } else { 0 };
+        if request.method == "HEAD" {
+            return Ok(answer(streams::head_alone(form)));
+        }
+        let mut admitted = self.admitted(path, query, Kind::Stream(form, pad))?;
+        if form == Form::Sse {
+            admitted.since = streams::last_event_id(request).or(admitted.since);
+        }
+        Ok(Decision::Admit(Box::new(admitted)))
+    }
+
+    /// An upgrade.
+    fn upgrade(&self) -> Result<Admitted, Refusal> {
+        let Asker { request, settings, bound, .. } = *self;
+        handshake::check_request(request)?;
+        let (path, query) = target(request)?;
+        if !path_fits(path, settings) {
+            return Err(no_such_path());
+        }
+        let key = handshake::check_upgrade(request)?;
+        check_origin(request, settings, bound)?;
+        self.admitted(path, query, Kind::WebSocket(key))
+    }
+
+    /// What is kept of a good request.
+    fn admitted(&self, path: &str, query: &str, kind: Kind) -> Result<Admitted, Refusal> {
+        let Asker { request, settings, peer, .. } = *self;
+        let forwarded = settings
+            .trusts(peer.ip())
+            .then(|| request.joined("x-forwarded-for"))
+            .flatten()
+            .and_then(|list| last_untrusted(&list, settings));
+        let (ip, remote) = match forwarded {
+            Some(ip) => (ip, ip.to_string()),
+            // An IPv4 client of an IPv6 socket is shown as what it is.
+            None => {
+                let ip = peer.ip().to_canonical();
+                (ip, SocketAddr::new(ip, peer.port()).to_string())
+            }
+        };
+        let wishes = wishes::of(path, query, settings)?;
+        // A stream has none, whatever its request says.
+        let offers = match kind {
+            Kind::WebSocket(_) => request.tokens("sec-websocket-protocol"),
+            Kind::Stream(..) => Vec::new(),
+        };
+        let chosen = match &settings.protocols {
+            None => offers.first().cloned(),
+            Some(list) => offers.iter().find(|offer| list.contains(offer)).cloned(),
+        };
+        Ok(Admitted {
+            head_len: request.size,
+            ip,
+            remote,
+            chosen,
+            channels: wishes.channels,
+            since: wishes.since,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: kept_headers(&request.headers, &settings.headers),
+            kind,
+            tells_transport: settings.streams,
+            cors: self.cors(),
+            offers,
+        })
+    }
 }
 
 fn target<'b>(request: &Request<'b>) -> Result<(&'b str, &'b str), Refusal> {

@@ -9,6 +9,7 @@ use crate::gateway::hub::burst::{Burst, Encoding, Outcome, Pass, Targets};
 use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::hot::Takes;
 use crate::gateway::io::uring::Target;
+use crate::gateway::wire::Wire;
 use crate::listener::op::Delivery;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
@@ -31,33 +32,45 @@ impl Hub {
     /// The passes that a message takes, the last one first.
     fn passes(&self, to: &Recipients) -> Vec<Pass> {
         let Recipients::Members(target) = to else {
-            let all = |framed| Targets::All { framed };
-            let mut passes = vec![Pass { encoding: Encoding::Bare, targets: all(false) }];
-            if self.framed > 0 {
-                passes.push(Pass { encoding: Encoding::Framed(None), targets: all(true) });
-            }
-            return passes;
+            let wires = std::iter::once(Wire::default()).chain(self.wires.in_use());
+            let pass = |wire| {
+                let encoding = Encoding { wire, channel: None };
+                Pass { encoding, targets: Targets::All { wire } }
+            };
+            return wires.map(pass).collect();
         };
         let hot = self.conns.hot();
-        let is_framed = |slot: u32| hot.get(slot as usize).is_some_and(|hot| hot.framed);
         let mut seen = HashSet::new();
         let mut bare = Vec::new();
-        let mut passes = Vec::new();
+        // Without frames, the channel makes no difference.
+        let mut passes: Vec<(Encoding, Vec<u32>)> = Vec::new();
         for channel in &target.channels {
-            let mut framed = Vec::new();
             for &slot in self.rooms.members(channel) {
                 let is_new = target.channels.len() == 1 || seen.insert(slot);
-                if is_new && !self.is_among(slot, &target.except) {
-                    if is_framed(slot) { framed.push(slot) } else { bare.push(slot) }
+                if !is_new || self.is_among(slot, &target.except) {
+                    continue;
+                }
+                let wire = hot.get(slot as usize).map_or(Wire::default(), |hot| hot.wire);
+                if wire == Wire::default() {
+                    bare.push(slot);
+                    continue;
+                }
+                let channel = wire.form.has_frames().then_some(channel);
+                let alike = |(encoding, _): &&mut (Encoding, Vec<u32>)| {
+                    encoding.wire == wire && encoding.channel.as_ref() == channel
+                };
+                match passes.iter_mut().rev().find(alike) {
+                    Some((_, slots)) => slots.push(slot),
+                    None => {
+                        let encoding = Encoding { wire, channel: channel.cloned() };
+                        passes.push((encoding, vec![slot]));
+                    }
                 }
             }
-            if !framed.is_empty() {
-                let encoding = Encoding::Framed(Some(channel.clone()));
-                passes.push(Pass { encoding, targets: Targets::Slots(framed) });
-            }
         }
-        passes.push(Pass { encoding: Encoding::Bare, targets: Targets::Slots(bare) });
-        passes
+        passes.push((Encoding { wire: Wire::default(), channel: None }, bare));
+        let pass = |(encoding, slots)| Pass { encoding, targets: Targets::Slots(slots) };
+        passes.into_iter().map(pass).collect()
     }
 
     fn is_among(&self, slot: u32, conns: &[ConnId]) -> bool {
@@ -92,9 +105,9 @@ impl Hub {
         };
         let batched = ctx.batches(targets, &burst.bytes);
         loop {
-            let (slot, framed) = match &burst.targets {
-                Targets::All { framed } if burst.cursor < self.conns.hot().len() => {
-                    (burst.cursor as u32, Some(*framed))
+            let (slot, wire) = match &burst.targets {
+                Targets::All { wire } if burst.cursor < self.conns.hot().len() => {
+                    (burst.cursor as u32, Some(*wire))
                 }
                 Targets::All { .. } => return true,
                 Targets::Slots(slots) => match slots.get(burst.cursor) {
@@ -107,7 +120,7 @@ impl Hub {
             }
             burst.cursor += 1;
             let Some(&hot) = self.conns.hot().get(slot as usize) else { continue };
-            if hot.takes == Takes::Nothing || framed.is_some_and(|framed| hot.framed != framed) {
+            if hot.takes == Takes::Nothing || wire.is_some_and(|wire| hot.wire != wire) {
                 continue;
             }
             *budget -= 1;

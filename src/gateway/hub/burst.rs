@@ -1,18 +1,18 @@
 //! A burst: consecutive messages for the same connections on their way through a shard, with one
 //! `send` for each connection, or one system call for many.
 //!
-//! Connections that get other bytes of the same messages (bare bodies, or the frames of `wsgw.v1`)
-//! are gone through one group after the other: each group is a *pass*.
+//! Connections that get other bytes of the same messages (bare bodies, the frames of `wsgw.v1`, events
+//! of a stream) are gone through one group after the other: each group is a *pass*.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::gateway::context::Context;
-use crate::gateway::frames;
 use crate::gateway::hub::Lent;
 use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::flow::{Flow, stay};
+use crate::gateway::wire::Wire;
 use crate::listener::op::Delivery;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
@@ -69,20 +69,20 @@ impl Entry {
 
 /// What the recipients of a pass get.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Encoding {
-    /// Bare bodies.
-    Bare,
-    /// The frames of `wsgw.v1`, with this channel.
-    Framed(Option<Channel>),
+pub(super) struct Encoding {
+    /// The bytes of a message.
+    pub wire: Wire,
+    /// The channel that frames name.
+    pub channel: Option<Channel>,
 }
 
 /// Whom a pass goes to.
 #[derive(Debug)]
 pub(super) enum Targets {
-    /// All connections that get frames, or all that do not.
+    /// All connections that get this of a message.
     All {
-        /// Which of them.
-        framed: bool,
+        /// What they get.
+        wire: Wire,
     },
     /// The connections in these slots.
     Slots(Vec<u32>),
@@ -175,12 +175,8 @@ impl Burst {
         let Some(Pass { encoding, targets }) = self.passes.pop() else { return false };
         self.targets = targets;
         self.cursor = 0;
-        let frame = |entry: &Entry| match &encoding {
-            Encoding::Bare => entry.payload.websocket().clone(),
-            Encoding::Framed(channel) => {
-                frames::text(frames::message(&entry.payload, channel.as_ref(), entry.at))
-            }
-        };
+        let Encoding { wire, channel } = encoding;
+        let frame = |entry: &Entry| wire.form.message(&entry.payload, channel.as_ref(), entry.at);
         self.frames = self.entries.iter().map(frame).collect();
         self.bytes = match &self.frames[..] {
             [frame] => frame.clone(),

@@ -105,6 +105,9 @@ impl Connection {
         lent: &mut Lent<'_>,
     ) -> Flow {
         let info = match &self.state {
+            State::Open(_) if self.wire.form.is_stream() => {
+                return self.end_stream((code, reason), true, ending.reset, lent);
+            }
             State::Open(info) => Arc::clone(info),
             State::Handshake(_) | State::Asking(_) => {
                 let response = Response::text(503, format!("{reason}\n"));
@@ -131,6 +134,26 @@ impl Connection {
         stay()
     }
 
+    /// Ends a stream from our side. Its client has nothing to say to that, so this is the end that
+    /// the listener is told of.
+    fn end_stream(
+        &mut self,
+        (code, reason): (u16, &str),
+        clean: bool,
+        reset: bool,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        let closed = Closed { code, reason: close::cut_reason(reason).to_owned(), clean };
+        self.told_end(closed, code, lent);
+        self.pong_deadline = None;
+        self.ping_at = None;
+        let bytes = self.wire.form.close(code, reason);
+        if !bytes.is_empty() {
+            self.send_always(bytes, lent)?;
+        }
+        self.linger(reset, lent)
+    }
+
     /// Its queue is full: what waits is thrown away.
     pub(super) fn slow_consumer(&mut self, lent: &mut Lent<'_>) -> Flow {
         if let Some(outbox) = &mut self.outbox {
@@ -150,7 +173,11 @@ impl Connection {
             self.announce_close(false, lent);
             return remove(Removal::Reset);
         }
-        self.close_now(close::SLOW_CONSUMER, Ending::SHORT, lent)?;
+        if self.wire.form.is_stream() && self.is_open() {
+            self.end_stream(close::SLOW_CONSUMER, false, true, lent)?;
+        } else {
+            self.close_now(close::SLOW_CONSUMER, Ending::SHORT, lent)?;
+        }
         self.flushed(lent)
     }
 
@@ -200,16 +227,21 @@ impl Connection {
             State::Leaving(leaving) => Some(leaving.code),
             State::Handshake(_) | State::Asking(_) | State::Lingering { .. } => return,
         };
+        let clean = both && client.is_some();
+        let (code, reason) = client.unwrap_or((close::ABNORMAL, String::new()));
+        self.told_end(Closed { code, reason, clean }, ours.unwrap_or(code), lent);
+    }
+
+    /// Carries out what an end is beside the socket. `counted` is the code that the metrics show.
+    fn told_end(&mut self, closed: Closed, counted: u16, lent: &mut Lent<'_>) {
         self.leave_all(lent);
         // From here on it has no request any more, so this happens once.
         self.state = State::Lingering { reset: false };
         self.over_half_since = None;
-        let (code, reason) = client.clone().unwrap_or((close::ABNORMAL, String::new()));
-        let closed = Closed { code, reason, clean: both && client.is_some() };
         lent.shared.occupancy.closed();
         let metrics = &lent.shared.metrics;
         metrics.connections.sub(1);
-        metrics.closed.add(ours.unwrap_or(closed.code));
+        metrics.closed.add(counted);
         tracing::info!(
             gateway = %lent.shared.id, conn = %self.id, code = closed.code,
             reason = %escape(&closed.reason), clean = closed.clean, "closed"

@@ -18,7 +18,9 @@ use crate::gateway::hub::hot::{Hot, Takes};
 use crate::gateway::io::outbox::{Flush, Outbox};
 use crate::gateway::io::transport::Transport;
 use crate::gateway::occupancy::AddressBlock;
+use crate::gateway::posts::PostToken;
 use crate::gateway::time::Millis;
+use crate::gateway::wire::Wire;
 use crate::listener::connection::ConnInfo;
 use crate::listener::protocol::connid::ConnId;
 use crate::ws::decoder::Fragments;
@@ -117,6 +119,15 @@ pub(crate) struct Allowance {
     pub at: Millis,
 }
 
+/// What few connections have, apart from the others for the sake of the many.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// What it was counted under, where connections are counted by address.
+    pub counted_ip: Option<AddressBlock>,
+    /// What its client posts with, where it is a stream.
+    pub post: Option<PostToken>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -132,16 +143,16 @@ pub(crate) struct Connection {
     pub outbox: Option<Box<Outbox>>,
     /// The reading side.
     pub reading: Reading,
-    /// Whether it gets the frames of `wsgw.v1` instead of bare bodies.
-    pub framed: bool,
+    /// The bytes that it gets of a message.
+    pub wire: Wire,
     /// Whether the socket takes nothing more: it is lost once what came before is read.
     pub broken: bool,
     /// Bytes that were read and make no whole frame yet, or that backpressure kept back.
     pub partial: Vec<u8>,
     /// A fragmented message.
     pub fragments: Option<Box<Fragments>>,
-    /// What it was counted under, where connections are counted by address.
-    pub counted_ip: Option<Box<AddressBlock>>,
+    /// What few connections have.
+    pub rare: Option<Box<Rare>>,
     /// Its messages that are owed an answer.
     pub unanswered: u32,
     /// Bytes of those, and of its messages that wait to be sent.
@@ -174,11 +185,11 @@ impl Connection {
             state: State::Handshake(Box::new(Opening { peer, seen: 0 })),
             outbox: None,
             reading: Reading::default(),
-            framed: false,
+            wire: Wire::default(),
             broken: false,
             partial: Vec::new(),
             fragments: None,
-            counted_ip: None,
+            rare: None,
             unanswered: 0,
             unanswered_bytes: 0,
             allowance: Allowance { tokens: 0.0, at: now },
@@ -205,6 +216,11 @@ impl Connection {
     /// Whether its opening is put off until this shard has handled what it was handed so far.
     pub(super) fn is_put_off(&self) -> bool {
         matches!(&self.state, State::Asking(asking) if asking.put_off)
+    }
+
+    /// What few connections have.
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Whether it is open: its messages count.
@@ -241,8 +257,8 @@ impl Connection {
             (true, None) if self.stream.is_plain() => Takes::Socket,
             (true, None) => Takes::Stream,
         };
-        let framed = self.framed;
-        Hot { first_frame: self.first_frame, fd: self.stream.as_raw_fd(), takes, framed }
+        let wire = self.wire;
+        Hot { first_frame: self.first_frame, fd: self.stream.as_raw_fd(), takes, wire }
     }
 
     /// While it was not read because of backpressure its clocks stood still, and it could send what

@@ -17,6 +17,9 @@ const LINGER_MOST: u64 = 30_000;
 /// a third of its own buffer has been taken.
 const TOOK_LATELY: u64 = 10_000;
 
+/// The longest time for which a stream is sent nothing, in milliseconds.
+const KEEPALIVE: u64 = 15_000;
+
 /// How often a connection that is not read is looked at at most.
 const PAUSED_LOOK: u64 = 250;
 
@@ -141,6 +144,12 @@ impl Connection {
         if !stands && idle > 0 && self.idle_since(lent).after(idle) <= now {
             return self.close_now(close::IDLE, Ending::ORDERLY, lent);
         }
+        if self.ping_at.is_some_and(|at| at <= now) && self.wire.form.is_stream() {
+            self.set_ping(lent);
+            // What waits for it will do.
+            let idle = self.outbox.is_none();
+            return if idle { self.send_always(self.wire.form.keepalive(), lent) } else { stay() };
+        }
         if self.ping_at.is_some_and(|at| at <= now) {
             if self.pong_deadline.is_none() && pong_timeout > 0 {
                 self.pong_deadline = Some(now.after(pong_timeout));
@@ -153,7 +162,10 @@ impl Connection {
 
     /// Sets when the next ping is due.
     pub(super) fn set_ping(&mut self, lent: &mut Lent<'_>) {
-        let interval = lent.settings.ping_interval.as_millis() as u64;
+        let mut interval = lent.settings.ping_interval.as_millis() as u64;
+        if self.wire.form.is_stream() {
+            interval = if interval == 0 { KEEPALIVE } else { interval.min(KEEPALIVE) };
+        }
         self.ping_at = (interval > 0).then(|| lent.pings.next(lent.ctx.now, interval));
     }
 }

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::gateway::context::Context;
-use crate::gateway::frames;
 use crate::gateway::hub::burst::Burst;
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::Connection;
@@ -24,6 +23,7 @@ use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::io::uring::{BATCH, Target};
 use crate::gateway::shared::Shared;
 use crate::gateway::time::Millis;
+use crate::gateway::wire::{Made, Wire};
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
@@ -348,7 +348,7 @@ impl Hub {
         let more = self.fanout.more_for(to);
         let mut counts = Counts::default();
         let batched = !more && ctx.batches(to.len(), frame);
-        let mut framed: Option<Bytes> = None;
+        let mut made = Made::default();
         for &id in to {
             if ctx.core.shard_of(id) != ctx.index {
                 continue;
@@ -362,10 +362,9 @@ impl Hub {
                 }
                 continue;
             };
-            if hot.framed {
-                let frame = framed.get_or_insert_with(|| {
-                    frames::text(frames::message(&delivery.payload, None, delivery.at))
-                });
+            if hot.wire != Wire::default() {
+                let make = || hot.wire.form.message(&delivery.payload, None, delivery.at);
+                let frame = made.get(hot.wire, make);
                 self.with(slot, ctx, |conn, lent| conn.send_frame(frame, more, &mut counts, lent));
                 continue;
             }

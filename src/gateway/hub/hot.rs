@@ -2,6 +2,8 @@
 
 use std::os::fd::RawFd;
 
+use crate::gateway::wire::{Form, Wire};
+
 /// What a fan-out has to know of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hot {
@@ -11,8 +13,8 @@ pub(crate) struct Hot {
     pub fd: RawFd,
     /// How a frame reaches it.
     pub takes: Takes,
-    /// Whether it gets the frames of `wsgw.v1` instead of bare bodies.
-    pub framed: bool,
+    /// The bytes that it gets of a message.
+    pub wire: Wire,
 }
 
 /// How a frame reaches a connection.
@@ -28,8 +30,11 @@ pub(crate) enum Takes {
     Socket,
 }
 
+/// Bare bodies.
+const BARE: Wire = Wire { form: Form::Bare, deflate: 0 };
+
 impl Hot {
     /// What a vacant slot holds.
     pub(super) const VACANT: Hot =
-        Hot { first_frame: u64::MAX, fd: -1, takes: Takes::Nothing, framed: false };
+        Hot { first_frame: u64::MAX, fd: -1, takes: Takes::Nothing, wire: BARE };
 }

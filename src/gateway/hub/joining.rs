@@ -16,6 +16,7 @@ use crate::gateway::hub::fanout::Counts;
 use crate::gateway::hub::flow::{Flow, stay};
 use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
+use crate::gateway::wire::{Form, Made};
 use crate::listener::membership::{LeaveReason, MembersReport};
 use crate::listener::op::{Membership, Op, Presence};
 use crate::listener::protocol::channel::Channel;
@@ -30,92 +31,56 @@ const REPLAY_MAX: usize = 10_000;
 /// aside: a control character takes six bytes.
 const FRAMES_GROW: usize = 8;
 
-/// What a connection is sent when it enters, behind the 101.
+/// What a connection is sent when it enters, behind the head of the answer.
 pub(super) struct Welcome {
-    /// Frames.
-    pub bytes: Vec<u8>,
-    /// Whether it is closed, because it gave a position that cannot be served and would not see that.
+    replay: Option<Replay>,
+    messages: Vec<u8>,
+    newest: Option<Position>,
+    recovered: Option<bool>,
+    /// Whether it gave a position that cannot be served and would not see that.
     pub lost: bool,
 }
 
 impl Connection {
-    /// A new connection enters: it is a member of its first channels from here on, and gets what it
-    /// asks for of what was before.
+    /// A new connection enters: it is a member of its first channels from here on. What it gets
+    /// first, of what was before among it, is appended to `out`.
     pub(super) fn enter(
         &mut self,
         channels: &[Channel],
-        since: Option<Since>,
+        welcome: Welcome,
+        out: &mut Vec<u8>,
         lent: &mut Lent<'_>,
-    ) -> Welcome {
+    ) {
         self.first_frame = lent.fanout.next_frame();
-        let gave = since.and_then(Since::position);
-        let newest = lent.fanout.newest();
-        let bound = lent.settings.max_queue / 2;
-        let is_in = |channel: &Channel| channels.binary_search(channel).is_ok();
-        let (mut replay, mut messages) = (None, Vec::new());
-        // Frames are more than their bodies. The second bound holds for them whatever is in them.
-        for bound in [bound, bound / FRAMES_GROW] {
-            replay = lent.replay(channels, true, since, newest, bound);
-            messages = self.encoded(replay.as_ref(), newest, is_in);
-            if messages.len() <= bound {
-                break;
-            }
-        }
-        let recovered = match &replay {
-            Some(replay) => replay.recovered,
-            // Without a history nothing can be had back.
-            None => gave.map(|_| false),
-        };
+        let Welcome { replay, mut messages, newest, recovered, lost } = welcome;
         for (index, channel) in channels.iter().enumerate() {
             let from = replay.as_ref().and_then(|replay| replay.from.get(index).copied());
             let from = from.unwrap_or(newest.map_or(0, |newest| newest.number));
             self.join(channel, from, lent);
         }
-        let lost = recovered == Some(false) && !self.framed;
         if let Some(recovered) = recovered {
             let result = if recovered { "recovered" } else { "not_recovered" };
             lent.shared.metrics.resumes.add(result, 1);
         }
-        let mut bytes = Vec::new();
         if lost {
-            return Welcome { bytes, lost };
+            return;
         }
-        if self.framed {
+        if self.wire.form.has_frames() {
             let at = newest.map(|newest| match &replay {
                 Some(replay) => Position { number: replay.before, ..newest },
                 None => newest,
             });
-            let hello = frames::Hello { conn: self.id, at, channels, recovered };
-            bytes.extend_from_slice(&frames::text(frames::hello(&hello)));
+            let post = self.wire.form.is_stream().then(|| lent.shared.posts.issue(self.id));
+            let post = post.flatten();
+            if post.is_some() {
+                self.rare().post = post;
+            }
+            let hello = frames::Hello { conn: Some(self.id), at, channels, recovered, post };
+            let hello = self.wire.form.hello(&frames::hello(&hello), at);
+            out.extend_from_slice(&hello.unwrap_or_default());
         }
         lent.count_replay(replay.as_ref(), messages.len());
-        bytes.append(&mut messages);
-        Welcome { bytes, lost }
-    }
-
-    /// What is replayed, as it is sent: with `newest`, each message has its position in that epoch.
-    /// `is_in` says whether this connection is in a channel.
-    fn encoded(
-        &self,
-        replay: Option<&Replay>,
-        newest: Option<Position>,
-        is_in: impl Fn(&Channel) -> bool,
-    ) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for kept in replay.iter().flat_map(|replay| &replay.messages) {
-            if !self.framed {
-                bytes.extend_from_slice(kept.payload.websocket());
-                continue;
-            }
-            let channel = match &kept.to {
-                Target::All => None,
-                Target::Channels(target) => target.channels.iter().find(|channel| is_in(channel)),
-            };
-            let at = newest.map(|newest| Position { number: kept.number, ..newest });
-            let frame = frames::text(frames::message(&kept.payload, channel, at));
-            bytes.extend_from_slice(&frame);
-        }
-        bytes
+        out.append(&mut messages);
     }
 
     /// Makes it a member, if it is none yet.
@@ -194,7 +159,7 @@ impl Connection {
                 // Before it is a member of the new ones: what it got, it got by other channels.
                 replay.messages.retain(|kept| !self.got(kept, lent));
             }
-            messages = self.encoded(replay.as_ref(), None, is_in);
+            messages = encoded(replay.as_ref(), self.wire.form, None, is_in);
             if messages.len() <= bound {
                 break;
             }
@@ -204,10 +169,10 @@ impl Connection {
             self.join(channel, from.or(number).unwrap_or(0), lent);
         }
         let mut bytes = Vec::new();
-        if self.framed {
+        if self.wire.form.has_frames() {
             let recovered = replay.as_ref().map(|replay| replay.recovered.unwrap_or(true));
             let joined = frames::joined(&new, change.newest, recovered);
-            bytes.extend_from_slice(&frames::text(joined));
+            bytes.extend_from_slice(&self.wire.form.frame(&joined).unwrap_or_default());
         }
         lent.count_replay(replay.as_ref(), messages.len());
         bytes.append(&mut messages);
@@ -229,7 +194,56 @@ impl Connection {
     }
 }
 
+/// What is replayed, as it is sent: with `newest`, each message has its position in that epoch.
+/// `is_in` says whether the connection is in a channel.
+fn encoded(
+    replay: Option<&Replay>,
+    form: Form,
+    newest: Option<Position>,
+    is_in: impl Fn(&Channel) -> bool,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for kept in replay.iter().flat_map(|replay| &replay.messages) {
+        let channel = match &kept.to {
+            Target::All => None,
+            Target::Channels(target) => target.channels.iter().find(|channel| is_in(channel)),
+        };
+        let at = newest.map(|newest| Position { number: kept.number, ..newest });
+        bytes.extend_from_slice(&form.message(&kept.payload, channel, at));
+    }
+    bytes
+}
+
 impl Lent<'_> {
+    /// What a connection with these channels will be sent when it enters now.
+    pub(super) fn welcome(
+        &self,
+        channels: &[Channel],
+        since: Option<Since>,
+        form: Form,
+    ) -> Welcome {
+        let gave = since.and_then(Since::position);
+        let newest = self.fanout.newest();
+        let bound = self.settings.max_queue / 2;
+        let is_in = |channel: &Channel| channels.binary_search(channel).is_ok();
+        let (mut replay, mut messages) = (None, Vec::new());
+        // Frames are more than their bodies. The second bound holds for them whatever is in them.
+        for bound in [bound, bound / FRAMES_GROW] {
+            replay = self.replay(channels, true, since, newest, bound);
+            messages = encoded(replay.as_ref(), form, newest, is_in);
+            if messages.len() <= bound {
+                break;
+            }
+        }
+        let recovered = match &replay {
+            Some(replay) => replay.recovered,
+            // Without a history nothing can be had back.
+            None => gave.map(|_| false),
+        };
+        let lost = recovered == Some(false) && !form.has_frames();
+        Welcome { replay, messages, newest, recovered, lost }
+    }
+
     /// Whether a client has seen more already than this shard was handed. Then what it lacks here is
     /// on its way.
     pub(super) fn is_behind(&self, since: Option<Since>) -> bool {
@@ -281,7 +295,7 @@ impl Lent<'_> {
         if self.shared.is_stopping() || !self.settings.presence.iter().any(is_told) {
             return;
         }
-        let frame = frames::text(frames::presence(joins, channel, about, change.members));
+        let frame = frames::presence(joins, channel, about, change.members).into();
         let presence = Presence { channel: channel.clone(), change: change.number, frame };
         self.fanout.submit(Op::Presence(Box::new(presence)), self.shared, self.ctx);
     }
@@ -310,12 +324,14 @@ impl Hub {
     pub(super) fn tell_presence(&mut self, presence: &Presence, ctx: &mut Context) {
         let Presence { channel, change, frame } = presence;
         let mut counts = Counts::default();
+        let mut made = Made::default();
         for slot in self.rooms.members(channel).to_vec() {
-            if self.conns.get(slot).is_some_and(|conn| conn.framed)
-                && self.rooms.was_in_before(slot, channel, *change)
-            {
-                self.with(slot, ctx, |conn, lent| conn.send_frame(frame, false, &mut counts, lent));
+            let Some(form) = self.conns.get(slot).map(|conn| conn.wire.form) else { continue };
+            if !form.has_frames() || !self.rooms.was_in_before(slot, channel, *change) {
+                continue;
             }
+            let bytes = made.get(form, || form.frame(frame).unwrap_or_default());
+            self.with(slot, ctx, |conn, lent| conn.send_frame(bytes, false, &mut counts, lent));
         }
     }
 

@@ -41,6 +41,7 @@ impl Hub {
     pub(super) fn row(&self, slot: u32) -> Option<ConnectionRow> {
         let conn = self.conns.get(slot)?;
         let channels = self.rooms.names(slot);
-        Some(ConnectionRow { info: Arc::clone(conn.info()?), queued: conn.queued(), channels })
+        let (info, transport) = (Arc::clone(conn.info()?), conn.wire.form.transport());
+        Some(ConnectionRow { info, transport, queued: conn.queued(), channels })
     }
 }

@@ -26,6 +26,7 @@ mod read;
 mod rooms;
 mod settings;
 mod slow_readers;
+mod streams;
 mod wishes;
 
 use std::collections::VecDeque;
@@ -51,6 +52,7 @@ use crate::gateway::pressure::Gate;
 use crate::gateway::primary::Primary;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::time::Millis;
+use crate::gateway::wire::Wires;
 use crate::listener::exchange::Effect;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
@@ -71,8 +73,8 @@ pub(crate) struct Hub {
     fanout: Fanout,
     slow_readers: SlowReaders,
     rooms: Rooms,
-    /// Connections that get the frames of `wsgw.v1`.
-    framed: usize,
+    /// What open connections get, bare bodies aside.
+    wires: Wires,
     /// Acceptor and listener, on the gateway's primary.
     primary: Option<Box<Primary>>,
     pings: PingSpread,
@@ -98,7 +100,7 @@ pub(crate) struct Lent<'a> {
     fanout: &'a mut Fanout,
     slow_readers: &'a mut SlowReaders,
     rooms: &'a mut Rooms,
-    framed: &'a mut usize,
+    wires: &'a mut Wires,
     primary: Option<&'a mut Primary>,
     pings: &'a mut PingSpread,
 }
@@ -157,7 +159,7 @@ impl Hub {
             fanout: Fanout::default(),
             slow_readers: SlowReaders::default(),
             rooms: Rooms::default(),
-            framed: 0,
+            wires: Wires::default(),
             primary,
             pings: PingSpread::default(),
             when_empty: Vec::new(),
@@ -186,7 +188,7 @@ impl Hub {
             fanout: &mut self.fanout,
             slow_readers: &mut self.slow_readers,
             rooms: &mut self.rooms,
-            framed: &mut self.framed,
+            wires: &mut self.wires,
             primary: self.primary.as_deref_mut(),
             pings: &mut self.pings,
         };
@@ -211,10 +213,15 @@ impl Hub {
     /// Closes the socket and forgets the connection.
     fn remove(&mut self, slot: u32, removal: Removal, ctx: &mut Context) {
         let Some(mut conn) = self.conns.remove(slot) else { return };
-        if let Some(block) = conn.counted_ip.take() {
-            self.shared.occupancy.uncount(*block);
+        if let Some(rare) = conn.rare.take() {
+            if let Some(block) = rare.counted_ip {
+                self.shared.occupancy.uncount(block);
+            }
+            if let Some(token) = rare.post {
+                self.shared.posts.remove(token);
+            }
         }
-        self.framed -= usize::from(conn.framed);
+        self.wires.remove(conn.wire);
         ctx.give_back(conn.outbox.take());
         match removal {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.

@@ -18,6 +18,7 @@ use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::io::transport::Transport;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::gateway::occupancy::AddressBlock;
+use crate::gateway::wire::Form;
 use crate::listener::connection::ConnInfo;
 use crate::listener::exchange::HandshakeDecision;
 use crate::listener::protocol::channel::Channel;
@@ -25,7 +26,6 @@ use crate::listener::protocol::connid::ConnId;
 use crate::text::escape::escape;
 use crate::text::position::Since;
 use crate::ws::close;
-use crate::ws::handshake::FRAMES;
 use crate::ws::response::Response;
 
 /// Bytes of notices that may wait for the listener; past it new connections get 503.
@@ -68,12 +68,17 @@ impl Hub {
     pub(super) fn count_open_ips(&mut self) {
         for (slot, _) in self.conns.all() {
             let Some(conn) = self.conns.get_mut(slot) else { continue };
-            let Some(info) = conn.info().filter(|_| conn.counted_ip.is_none()) else { continue };
+            let Some(info) = conn
+                .info()
+                .filter(|_| conn.rare.as_ref().is_none_or(|rare| rare.counted_ip.is_none()))
+            else {
+                continue;
+            };
             let socket = info.remote.parse::<SocketAddr>().map(|address| address.ip());
             if let Ok(ip) = socket.or_else(|_| info.remote.parse()) {
                 let block = AddressBlock::of(ip);
                 self.shared.occupancy.count(block);
-                conn.counted_ip = Some(Box::new(block));
+                conn.rare().counted_ip = Some(block);
             }
         }
     }
@@ -100,20 +105,20 @@ impl Connection {
     fn upgrade(&mut self, peer: SocketAddr, admitted: Box<Admitted>, lent: &mut Lent<'_>) -> Flow {
         let settings = lent.settings;
         if lent.shared.is_refusing() {
-            return self.refuse_stopping(lent);
+            return self.refuse_stopping(&admitted, lent);
         }
         // Looked at here so that nobody is asked in vain; counted when it is opened.
         if lent.shared.occupancy.open() >= settings.max_connections {
-            return self.refuse_full(lent);
+            return self.refuse_full(&admitted, lent);
         }
         if settings.tells() && lent.shared.pressure.notice_bytes() >= NOTICES_MAX {
             let response = Response::text(503, "The listener is behind with its events.\n");
-            return self.refuse(response, "listener_queue", lent);
+            return self.refuse(admitted.answer(response), "listener_queue", lent);
         }
         if settings.max_connections_per_ip > 0 && !self.count_ip(admitted.ip, lent) {
             let text = "Too many connections from this address (max-connections-per-ip).\n";
             let response = Response::text(429, text);
-            return self.refuse(response, "max_connections_per_ip", lent);
+            return self.refuse(admitted.answer(response), "max_connections_per_ip", lent);
         }
         let admitted: Arc<Admitted> = Arc::from(admitted);
         if !settings.asks(Hook::OnHandshake) {
@@ -132,13 +137,13 @@ impl Connection {
     /// The answer to a handshake that was asked.
     pub(super) fn decided(&mut self, decision: HandshakeDecision, lent: &mut Lent<'_>) -> Flow {
         let State::Asking(asking) = &self.state else { return stay() };
+        // Its place in the state is taken by what comes of it.
+        let admitted = Arc::clone(&asking.admitted);
         match decision {
             HandshakeDecision::Accept { .. } if lent.shared.is_refusing() => {
-                self.refuse_stopping(lent)
+                self.refuse_stopping(&admitted, lent)
             }
             HandshakeDecision::Accept { protocol, join, since } => {
-                // Its place in the state is taken by what comes of it.
-                let admitted = Arc::clone(&asking.admitted);
                 if !asking.put_off && lent.is_behind(admitted.since) {
                     let decision = HandshakeDecision::Accept { protocol, join, since };
                     let peer = asking.peer;
@@ -150,22 +155,23 @@ impl Connection {
             }
             HandshakeDecision::Refuse(status, body) => {
                 let reason = if status == 500 { "listener_fault" } else { "rejected" };
-                self.refuse(Response::text(status, body), reason, lent)
+                self.refuse(admitted.answer(Response::text(status, body)), reason, lent)
             }
             HandshakeDecision::Unavailable => {
                 let response = Response::text(503, "The listener does not answer.\n");
-                self.refuse(response, "listener_down", lent)
+                self.refuse(admitted.answer(response), "listener_down", lent)
             }
         }
     }
 
-    fn refuse_stopping(&mut self, lent: &mut Lent<'_>) -> Flow {
-        self.refuse(Response::text(503, "The gateway is stopping.\n"), "stopping", lent)
+    fn refuse_stopping(&mut self, admitted: &Admitted, lent: &mut Lent<'_>) -> Flow {
+        let response = Response::text(503, "The gateway is stopping.\n");
+        self.refuse(admitted.answer(response), "stopping", lent)
     }
 
-    fn refuse_full(&mut self, lent: &mut Lent<'_>) -> Flow {
+    fn refuse_full(&mut self, admitted: &Admitted, lent: &mut Lent<'_>) -> Flow {
         let response = Response::text(503, "Too many connections (max-connections).\n");
-        self.refuse(response, "max_connections", lent)
+        self.refuse(admitted.answer(response), "max_connections", lent)
     }
 
     /// Opens it once this shard has handled what it was handed so far.
@@ -183,7 +189,7 @@ impl Connection {
         stay()
     }
 
-    /// 101: counted and registered first, then told, then answered. `protocol`, `join`
+    /// 101, or a stream's 200: counted and registered first, then told, then answered. `protocol`, `join`
     /// and `since` are what the listener chose; a client that asks for something gets that.
     fn open(
         &mut self,
@@ -194,9 +200,15 @@ impl Connection {
     ) -> Flow {
         let protocol = protocol.or(admitted.chosen.as_deref());
         let channels = join.map_or_else(|| admitted.channels.clone(), Into::into);
+        let wire = admitted.wire(protocol);
+        let welcome = lent.welcome(&channels, admitted.since.or(since), wire.form);
+        if welcome.lost && wire.form == Form::Raw {
+            let text = "The history does not reach back to this position.\n";
+            return self.refuse(admitted.answer(Response::text(410, text)), "gone", lent);
+        }
         // The shards open connections at the same time: none may be one too many.
         if !lent.shared.occupancy.try_open(lent.settings.max_connections) {
-            return self.refuse_full(lent);
+            return self.refuse_full(admitted, lent);
         }
         let now = lent.ctx.now;
         let (members, path_len) = admitted.open_members(protocol);
@@ -209,10 +221,13 @@ impl Connection {
         });
         self.state = State::Open(Arc::clone(&info));
         self.state_deadline = None;
-        self.framed = protocol == Some(FRAMES);
-        *lent.framed += usize::from(self.framed);
+        self.wire = wire;
+        lent.wires.add(wire);
         self.last_message = now;
         self.allowance = Allowance { tokens: lent.settings.max_rate as f32, at: now };
+        if wire.form.is_stream() {
+            self.partial = Vec::new();
+        }
         self.partial.shrink_to_fit();
         lent.shared.metrics.connections.add(1);
         lent.shared.metrics.accepted.inc();
@@ -223,13 +238,13 @@ impl Connection {
         if lent.settings.tells() {
             lent.tell_primary(PrimaryMsg::Opened(info, channels.clone()));
         }
-        let welcome = self.enter(&channels, admitted.since.or(since), lent);
+        let lost = welcome.lost;
+        let mut bytes = admitted.opening(protocol);
+        self.enter(&channels, welcome, &mut bytes, lent);
         self.set_ping(lent);
         self.arm(lent);
-        let mut bytes = admitted.switching_protocols(protocol);
-        bytes.extend_from_slice(&welcome.bytes);
         self.send_always(Bytes::from(bytes), lent)?;
-        if welcome.lost {
+        if lost {
             return self.close_now(close::NOT_RECOVERED, Ending::ORDERLY, lent);
         }
         stay()
@@ -271,7 +286,7 @@ impl Connection {
         let max = lent.settings.max_connections_per_ip;
         let counted = lent.shared.occupancy.try_count(block, max);
         if counted {
-            self.counted_ip = Some(Box::new(block));
+            self.rare().counted_ip = Some(block);
         }
         counted
     }

@@ -170,6 +170,10 @@ impl Connection {
     fn bytes(&mut self, bytes: &mut [u8], budget: &mut usize, lent: &mut Lent<'_>) -> Flow {
         // Any sign of life answers a ping.
         self.pong_deadline = None;
+        if self.is_open() && self.wire.form.is_stream() {
+            // Its request is all that it says on this socket.
+            return stay();
+        }
         match self.state {
             State::Open(_) | State::Leaving(_) if self.partial.is_empty() => {
                 let progress = self.frames(bytes, budget, lent)?;

@@ -27,7 +27,7 @@ pub(super) fn of(path: &str, query: &str, settings: &GatewaySettings) -> Result<
 }
 
 /// The values of a parameter, percent-decoded; `+` stays `+`. An error where one is not UTF-8.
-fn values(query: &str, name: &str) -> Result<Vec<String>, Refusal> {
+pub(super) fn values(query: &str, name: &str) -> Result<Vec<String>, Refusal> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let given = pairs.filter(|(key, _)| decoded(key).ok().as_deref() == Some(name));
     given.map(|(_, value)| decoded(value)).collect()

@@ -183,6 +183,8 @@ pub struct Request<'a> {
     pub remote: &'a str,
     /// Lower-case names with their values, each name once, in the order of the request.
     pub headers: &'a [(String, String)],
+    /// How the client is connected, where that is told.
+    pub transport: Option<&'a str>,
 }
 
 /// The subprotocols that the two events contain.
@@ -204,6 +206,11 @@ pub fn request_members(request: Request<'_>, subprotocol: Subprotocol<'_>) -> Ve
     push_str(&mut out, request.query);
     out.extend_from_slice(b",\"remote\":");
     push_str(&mut out, request.remote);
+    if let Some(transport) = request.transport {
+        out.extend_from_slice(b",\"transport\":\"");
+        out.extend_from_slice(transport.as_bytes());
+        out.push(b'"');
+    }
     match subprotocol {
         Subprotocol::Offered(offers) => {
             out.extend_from_slice(b",\"protocols\":[");
@@ -252,6 +259,7 @@ mod tests {
             query: "room=1",
             remote: "203.0.113.9:5151",
             headers: &headers,
+            transport: None,
         };
         let offers = ["json".to_owned()];
         let k3 = ConnId(3);
@@ -298,7 +306,8 @@ mod tests {
             ("", vec!["a"]),
         ] {
             let headers = headers(value);
-            let request = Request { path: "/[", query: "[", remote: "", headers: &headers };
+            let request =
+                Request { path: "/[", query: "[", remote: "", headers: &headers, transport: None };
             let mut members = request_members(request, Subprotocol::Offered(&[]));
             let names: Vec<Channel> = names.iter().map(|n| Channel::parse(n).unwrap()).collect();
             if !names.is_empty() {

@@ -40,9 +40,14 @@ pub(crate) fn push_message(
 pub(crate) fn push_at(out: &mut Vec<u8>, at: Option<Position>) {
     if let Some(at) = at {
         out.extend_from_slice(b",\"at\":\"");
-        out.extend_from_slice(at.epoch.as_str().as_bytes());
-        out.push(b'-');
-        push_u64(out, at.number);
+        push_position(out, at);
         out.push(b'"');
     }
+}
+
+/// Appends a position.
+pub(crate) fn push_position(out: &mut Vec<u8>, at: Position) {
+    out.extend_from_slice(at.epoch.as_str().as_bytes());
+    out.push(b'-');
+    push_u64(out, at.number);
 }

@@ -1,0 +1,190 @@
+//! Requests for what is served over plain HTTP beside the upgrade: streams, and who may ask for them.
+//! Pure.
+//!
+//! A browser sends no `Origin` with an `<img>` or a `<script>` of another site, but it sends cookies.
+//! So a request without one has to show in another way that no foreign page made it
+//! ([`check_site`]).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use crate::config::settings::GatewaySettings;
+use crate::gateway::hub::wishes;
+use crate::gateway::wire::Form;
+use crate::text::excerpt::excerpt;
+use crate::text::position::{Position, Since};
+use crate::ws::origin::{Admission, admission, origin_of};
+use crate::ws::request::Request;
+use crate::ws::response::{Headers, Refusal, Response, bad_request};
+
+/// The most bytes of comment that `pad` asks for.
+const PAD_MAX: usize = 8192;
+
+/// Bytes of a value that a refusal shows.
+const SHOWN: usize = 64;
+
+/// Seconds for which a browser remembers what it may send.
+const MAX_AGE: &str = "3600";
+
+/// What a request that is no upgrade asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A stream.
+    Stream(Form),
+    /// What came since a position, once.
+    Poll,
+}
+
+/// What a request's `stream` or its `Accept` asks for; `None` for neither.
+///
+/// # Errors
+/// 400 for an unknown stream.
+pub(super) fn asked(request: &Request<'_>, query: &str) -> Result<Option<Asked>, Refusal> {
+    let given = wishes::values(query, "stream")?;
+    let Some(name) = given.first() else {
+        let events = request.media_types("accept").any(|kind| kind == "text/event-stream");
+        return Ok(events.then_some(Asked::Stream(Form::Sse)));
+    };
+    let known = match name.as_str() {
+        "sse" => Some(Asked::Stream(Form::Sse)),
+        "lines" => Some(Asked::Stream(Form::Lines)),
+        "raw" => Some(Asked::Stream(Form::Raw)),
+        "poll" => Some(Asked::Poll),
+        _ => None,
+    };
+    match known {
+        Some(asked) if given.len() == 1 => Ok(Some(asked)),
+        Some(_) => Err(bad_request("the URL has more than one stream")),
+        None => Err(bad_request(&format!(
+            "unknown stream {:?}: sse, lines, raw and poll are known",
+            excerpt(name, SHOWN)
+        ))),
+    }
+}
+
+/// The bytes of comment that a stream of events begins with.
+///
+/// # Errors
+/// 400 for what is not a number up to 8192.
+pub(super) fn pad(query: &str) -> Result<usize, Refusal> {
+    let given = wishes::values(query, "pad")?;
+    let Some(text) = given.first() else { return Ok(0) };
+    let pad = text.parse().ok().filter(|pad| *pad <= PAD_MAX);
+    pad.ok_or_else(|| bad_request("pad is a number of bytes, at most 8192"))
+}
+
+/// Where the client of a stream of events goes on, if it says so by the header that browsers send. An
+/// id that no gateway gave counts as a position that cannot be served.
+pub(super) fn last_event_id(request: &Request<'_>) -> Option<Since> {
+    let id = request.one("last-event-id").filter(|id| !id.is_empty())?;
+    Some(Since::After(Position::parse(&id).unwrap_or(Position::UNKNOWN)))
+}
+
+/// Refuses what a foreign page has a browser fetch without an `Origin`: an image, say.
+///
+/// # Errors
+/// 403.
+pub(super) fn check_site(
+    request: &Request<'_>,
+    settings: &GatewaySettings,
+    bound: IpAddr,
+) -> Result<(), Refusal> {
+    if request.has("origin") {
+        return Ok(());
+    }
+    let own = match request.joined("sec-fetch-site") {
+        Some(site) => matches!(site.as_str(), "same-origin" | "none"),
+        None => {
+            let host = request.one("host").unwrap_or_default();
+            let allow = settings.allow_origin.as_deref();
+            let page = request.joined("referer");
+            let page = page.map(|url| origin_of(&url).unwrap_or_else(|| "null".to_owned()));
+            let foreign =
+                page.is_some_and(|page| admission(Some(&page), &host, bound, allow).is_none());
+            let accept = request.joined("accept").unwrap_or_default().to_ascii_lowercase();
+            let embeds = ["image/", "video/", "audio/"].iter().any(|kind| accept.starts_with(kind));
+            !foreign && !embeds
+        }
+    };
+    if own {
+        return Ok(());
+    }
+    let text = "A page of another site may not fetch this without an Origin header. \
+                The gateway's setting allow-origin says which pages may.\n";
+    Err(Refusal { response: Response::text(403, text), reason: "origin" })
+}
+
+/// What an answer tells a browser about who may read it (the Fetch Standard, section 3.3), where there
+/// are streams.
+pub(super) fn cors(request: &Request<'_>, settings: &GatewaySettings, bound: IpAddr) -> Headers {
+    let mut headers: Headers = vec![("Vary", "Origin".into())];
+    let Some(origin) = request.joined("origin") else { return headers };
+    let host = request.one("host").unwrap_or_default();
+    let admitted = admission(Some(&origin), &host, bound, settings.allow_origin.as_deref());
+    let Some(Admission { credentials }) = admitted else { return headers };
+    if origin != "null" && origin_of(&origin).is_none() {
+        return headers;
+    }
+    headers.push(("Access-Control-Allow-Origin", origin.into()));
+    if credentials {
+        headers.push(("Access-Control-Allow-Credentials", "true".into()));
+    }
+    headers.push(("Access-Control-Expose-Headers", "X-Wsgw-At".into()));
+    if request.method == "OPTIONS" {
+        headers.push(("Access-Control-Allow-Methods", "GET, HEAD, POST".into()));
+        let names = "X-Wsgw-Post, Content-Type, Last-Event-ID";
+        headers.push(("Access-Control-Allow-Headers", names.into()));
+        headers.push(("Access-Control-Max-Age", MAX_AGE.into()));
+    }
+    headers
+}
+
+/// The type of a stream's body.
+fn content_type(form: Form) -> &'static str {
+    match form {
+        Form::Sse => "text/event-stream",
+        Form::Lines => "application/x-ndjson",
+        Form::Raw | Form::Bare | Form::Framed => "text/plain; charset=utf-8",
+    }
+}
+
+/// The head of a stream's answer. Its body ends with the connection.
+pub(super) fn head(form: Form, cors: &Headers) -> Vec<u8> {
+    let mut out = String::with_capacity(320);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: {}\r\n\
+         Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
+        httpdate::fmt_http_date(SystemTime::now()),
+        content_type(form)
+    );
+    for (name, value) in cors {
+        let _ = write!(out, "{name}: {value}\r\n");
+    }
+    out.push_str("\r\n");
+    out.into_bytes()
+}
+
+/// The answer to HEAD.
+pub(super) fn head_alone(form: Form) -> Response {
+    let headers = vec![
+        ("Cache-Control", "no-cache, no-transform".into()),
+        ("X-Accel-Buffering", "no".into()),
+        ("X-Content-Type-Options", "nosniff".into()),
+    ];
+    Response::endless(content_type(form)).with(&headers)
+}
+
+/// So many bytes of comment.
+pub(super) fn comment(bytes: usize) -> Vec<u8> {
+    if bytes == 0 {
+        return Vec::new();
+    }
+    let mut out = vec![b' '; bytes];
+    out[0] = b':';
+    out.extend_from_slice(b"\n\n");
+    out
+}
