@@ -2,18 +2,17 @@
 // lets no WebSocket through. For browsers and Node, without dependencies. wsgw.d.ts describes what it offers.
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const SILENCE = 45_000, LONG_POLL = 40_000; // the gateway writes to a stream each 15 s, and answers a poll within 25 s
-const SHORT_LIFE = 5_000, MINUTE = 60_000; // a transport that fails, or is cut so soon, comes last for a minute
+const SHORT_LIFE = 5_000, MINUTE = 60_000; // a transport that fails, or is cut so soon twice, comes last for a minute
 const broken = (reason, code = 1006) => ({ code, reason, wasClean: false });
 
 export class Gateway extends EventTarget {
   readyState = CONNECTING;
   binaryType = "blob";
   transport; conn; channels = []; at; recovered; // what the gateway said last
-  #forFetch;
   #since; // what to ask for: at first what the user wants, then the position
   #link; // the connection that there is, or a try, or a pause between tries
   #avoid = {}; // until when a transport comes last
-  #end; // what close() was told
+  #end; #forFetch; // what close() was told; options of fetch
 
   constructor(url, { since, withCredentials = false, minDelay = 1000, maxDelay = 30_000, timeout = 3000 } = {}) {
     super();
@@ -49,6 +48,8 @@ export class Gateway extends EventTarget {
       const avoided = (name) => this.#avoid[name] > performance.now();
       for (const name of ["websocket", "sse", "poll"].sort((a, b) => avoided(a) - avoided(b))) {
         const next = await this.#attempt(name, timeout * 2 ** Math.min(tries, 3));
+        const cut = next.code === 1006 && next.lived < SHORT_LIFE && (tries || !next.lived);
+        if (next.late || cut) this.#avoid[name] = performance.now() + MINUTE;
         if (next.lived || !end.reason) end = next;
         if (next.lived || this.#end) break;
       }
@@ -80,8 +81,7 @@ export class Gateway extends EventTarget {
     link.watch();
     link.stop();
     const lived = link.opened ? performance.now() - link.opened + 1 : 0;
-    if (link.late || (end.code === 1006 && lived < SHORT_LIFE)) this.#avoid[transport] = performance.now() + MINUTE;
-    return { ...end, lived };
+    return { ...end, lived, late: link.late };
   }
 
   async #websocket(link) {
