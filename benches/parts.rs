@@ -51,7 +51,7 @@ fn frames(c: &mut Criterion) {
         group.bench_function("read", |b| {
             b.iter_batched_ref(
                 || bytes.clone(),
-                |bytes| black_box(decoder::next(bytes, &mut None, 1 << 20)),
+                |bytes| black_box(decoder::next(bytes, &mut None, 1 << 20, None)),
                 BatchSize::SmallInput,
             );
         });

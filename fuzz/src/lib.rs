@@ -8,6 +8,7 @@ mod channels;
 mod client;
 mod config;
 mod control;
+mod deflate;
 mod exchange;
 mod gateway;
 mod protocol;
@@ -20,11 +21,14 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),
     ("frames", protocol::frames),
+    ("compressed_frames", protocol::compressed_frames),
+    ("inflate", deflate::inflate),
+    ("offer", deflate::offer),
     ("escape", protocol::escape),
     ("handshake", gateway::handshake),
     ("origin", gateway::origin),

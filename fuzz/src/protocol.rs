@@ -18,7 +18,8 @@ use wsgw::listener::protocol::target::Target;
 use wsgw::text::lines::Lines;
 use wsgw::ws::decoder;
 use wsgw::ws::decoder::{Item, Step};
-use wsgw::ws::frame::{Header, OpCode};
+use wsgw::ws::deflate::inflate::Inflater;
+use wsgw::ws::frame::{Header, OpCode, RSV1};
 use wsgw::ws::{close, frame};
 
 use super::members_of_line;
@@ -213,8 +214,8 @@ enum Got {
 
 /// Frames from a client: the same messages however they are cut, and as tungstenite reads them.
 pub fn frames(data: &[u8]) {
-    let (got, end) = ours(&[data]);
-    let (cut, cut_end) = ours(&super::pieces(data, 5));
+    let (got, end) = ours(&[data], None);
+    let (cut, cut_end) = ours(&super::pieces(data, 5), None);
     // A violation may be seen in pieces before its frame is whole, with another reason.
     assert_eq!((&cut, kind(&cut_end)), (&got, kind(&end)));
     let theirs = theirs(data);
@@ -222,6 +223,21 @@ pub fn frames(data: &[u8]) {
         // They take lengths that are not in their shortest form (RFC 6455 section 5.2).
         End::Violation(at, _) if is_long(&data[at..]) => assert!(theirs.starts_with(&got)),
         _ => assert_eq!(theirs, got),
+    }
+}
+
+/// Frames from a client with which compression was agreed: the same messages however they are cut;
+/// those without RSV1 are as ever.
+pub fn compressed_frames(data: &[u8]) {
+    let (got, end) = ours(&[data], Some(&mut Inflater::default()));
+    let (cut, cut_end) = ours(&super::pieces(data, 5), Some(&mut Inflater::default()));
+    assert_eq!((&cut, kind(&cut_end)), (&got, kind(&end)));
+    let (plain, plain_end) = ours(&[data], None);
+    assert!(got.starts_with(&plain));
+    match plain_end {
+        // What is read on without compression is not compressed.
+        End::Violation(at, 1002) if data[at] & RSV1 != 0 => {}
+        _ => assert_eq!((kind(&end), got), (kind(&plain_end), plain)),
     }
 }
 
@@ -257,16 +273,18 @@ fn is_long(frame: &[u8]) -> bool {
 }
 
 /// What our reader makes of it.
-fn ours(pieces: &[&[u8]]) -> (Vec<Got>, End) {
+fn ours(pieces: &[&[u8]], mut inflater: Option<&mut Inflater>) -> (Vec<Got>, End) {
     let (mut got, mut fragments, mut partial) = (Vec::new(), None, Vec::new());
     let mut before = 0;
+    // Compressed, a message may be longer than it is.
+    let bound = if inflater.is_some() { 2 * MAX } else { MAX };
     for piece in pieces {
         partial.extend_from_slice(piece);
         let mut at = 0;
         while at < partial.len() {
-            match decoder::next(&mut partial[at..], &mut fragments, MAX) {
+            match decoder::next(&mut partial[at..], &mut fragments, MAX, inflater.as_deref_mut()) {
                 Step::Need(n) => {
-                    assert!(n > partial.len() - at && n <= MAX + frame::MAX_HEADER);
+                    assert!(n > partial.len() - at && n <= bound + frame::MAX_HEADER);
                     break;
                 }
                 Step::Violation((code, _)) => return (got, End::Violation(before + at, code)),
@@ -281,7 +299,8 @@ fn ours(pieces: &[&[u8]]) -> (Vec<Got>, End) {
                         }
                         Item::Message(message, length) => {
                             let payload = Bytes::copy_from_slice(message.bytes());
-                            assert!(payload.len() == length && length <= MAX);
+                            assert!(payload.len() <= MAX && length <= bound);
+                            assert!(payload.len() == length || inflater.is_some());
                             assert!(message.is_binary() || std::str::from_utf8(&payload).is_ok());
                             got.push(Got::Message(message.is_binary(), payload));
                         }
@@ -289,7 +308,7 @@ fn ours(pieces: &[&[u8]]) -> (Vec<Got>, End) {
                 }
             }
             let held = fragments.as_ref().map_or(0, |f| f.payload.len());
-            assert!(held <= MAX);
+            assert!(held <= bound);
         }
         partial.drain(..at);
         before += at;

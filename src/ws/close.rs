@@ -18,6 +18,8 @@ pub(crate) const IDLE: Closing = (1001, "idle timeout");
 pub(crate) const PROTOCOL_ERROR: Closing = (1002, "protocol error");
 /// Text that is not UTF-8.
 pub(crate) const INVALID_TEXT: Closing = (1007, "invalid UTF-8");
+/// A compressed message that cannot be inflated (RFC 7692 section 7.2.2).
+pub(crate) const BAD_COMPRESSION: Closing = (1007, "bad compressed data");
 /// More bytes wait than `max-queue`.
 pub(crate) const SLOW_CONSUMER: Closing = (1008, "slow consumer");
 /// `max-rate`.

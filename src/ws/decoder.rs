@@ -1,4 +1,5 @@
-//! Frames from a client: the rules of RFC 6455 sections 5 to 8 that need a connection's state.
+//! Frames from a client: the rules of RFC 6455 sections 5 to 8 that need a connection's state, and
+//! those of permessage-deflate (RFC 7692 section 6) where it was agreed.
 //!
 //! Pure: bytes in, one [`Item`] at a time out. Payloads are unmasked in place.
 
@@ -6,8 +7,9 @@ use bytes::Bytes;
 
 use crate::ws::close;
 use crate::ws::close::Closing;
+use crate::ws::deflate::inflate::{Inflater, compressed_bound};
 use crate::ws::frame;
-use crate::ws::frame::{Header, MAX_CONTROL, OpCode};
+use crate::ws::frame::{Header, MAX_CONTROL, OpCode, RSV1};
 use crate::ws::payload::Payload;
 
 /// The result of looking at the front of the bytes.
@@ -26,7 +28,7 @@ pub enum Step {
 pub enum Item {
     /// A part of a message, or a pong: nothing to do.
     Nothing,
-    /// A whole message, and the bytes of its payload.
+    /// A whole message, and the bytes of its payload as they came: compressed, if it was.
     Message(Payload, usize),
     /// A ping with this payload.
     Ping(Bytes),
@@ -34,24 +36,40 @@ pub enum Item {
     Close(Option<(u16, String)>),
 }
 
+/// What the first frame of a message says of it.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    /// Whether it is binary.
+    binary: bool,
+    /// Whether it is compressed.
+    compressed: bool,
+}
+
 /// A fragmented message whose last part has not arrived.
 #[derive(Debug)]
 pub struct Fragments {
-    /// Whether it is binary.
-    pub binary: bool,
-    /// The payload so far; the decoder keeps it within the bound of a message.
+    form: Form,
+    /// The payload so far, as it came; the decoder keeps it within the bound of a message, or what
+    /// such a message takes at most when it is compressed.
     pub payload: Vec<u8>,
     /// How many bytes of a text were found to be UTF-8.
     checked: usize,
 }
 
 /// Takes one frame from the front of `bytes`. `max` bounds the payload of a whole message in bytes.
+/// With an `inflater` messages may be compressed: one that is agreed with the client on this.
 ///
 /// What is wrong with a frame is said as soon as its first bytes show it: the rest, which may be
-/// endless, is not waited for.
-pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize) -> Step {
+/// endless, is not waited for. Of a compressed message that holds for its frames; what is in it
+/// shows when its last frame has come.
+pub fn next(
+    bytes: &mut [u8],
+    fragments: &mut Option<Box<Fragments>>,
+    max: usize,
+    inflater: Option<&mut Inflater>,
+) -> Step {
     let Some(header) = Header::read(bytes) else { return Step::Need(2) };
-    let Some(opcode) = expected(header, fragments.is_some()) else {
+    let Some(opcode) = expected(header, fragments.is_some(), inflater.is_some()) else {
         return Step::Violation(close::PROTOCOL_ERROR);
     };
     let length = match header.payload_length(bytes) {
@@ -59,11 +77,17 @@ pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize
         Ok(None) => return Step::Need(header.size()),
         Err(frame::BadLength) => return Step::Violation(close::PROTOCOL_ERROR),
     };
-    let before = match fragments {
-        Some(fragments) if !opcode.is_control() => fragments.payload.len(),
-        _ => 0,
+    let (before, compressed) = match fragments {
+        Some(fragments) if !opcode.is_control() => {
+            (fragments.payload.len(), fragments.form.compressed)
+        }
+        _ => (0, header.reserved_bits() == RSV1),
     };
-    let bound = if opcode.is_control() { MAX_CONTROL } else { max };
+    let bound = match opcode.is_control() {
+        true => MAX_CONTROL,
+        false if compressed => compressed_bound(max),
+        false => max,
+    };
     // A length that does not fit in usize is too big all the more.
     let length = usize::try_from(length).ok();
     let Some(length) = length.filter(|n| n.checked_add(before).is_some_and(|whole| whole <= bound))
@@ -82,7 +106,8 @@ pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize
         OpCode::Pong => Ok(Item::Nothing),
         OpCode::Close => close_item(payload),
         OpCode::Continuation | OpCode::Text | OpCode::Binary => {
-            data_item(opcode == OpCode::Binary, header.is_last(), payload, fragments)
+            let form = Form { binary: opcode == OpCode::Binary, compressed };
+            data_item(form, header.is_last(), payload, fragments, max, inflater)
         }
     };
     match item {
@@ -92,8 +117,8 @@ pub fn next(bytes: &mut [u8], fragments: &mut Option<Box<Fragments>>, max: usize
 }
 
 /// The opcode, if a client may send a frame that begins with this header now. `under_way` says
-/// whether a fragmented message has begun.
-fn expected(header: Header, under_way: bool) -> Option<OpCode> {
+/// whether a fragmented message has begun, `may_compress` whether compression was agreed.
+fn expected(header: Header, under_way: bool, may_compress: bool) -> Option<OpCode> {
     let opcode = header.opcode()?;
     let in_place = match opcode {
         OpCode::Continuation => under_way,
@@ -103,29 +128,32 @@ fn expected(header: Header, under_way: bool) -> Option<OpCode> {
             header.is_last() && header.short_length() <= MAX_CONTROL
         }
     };
-    (in_place && header.reserved_bits() == 0 && header.is_masked()).then_some(opcode)
+    let reserved_in_place = match header.reserved_bits() {
+        0 => true,
+        // RFC 7692 section 6.1: on the first frame of a message, and not on control frames.
+        RSV1 => may_compress && matches!(opcode, OpCode::Text | OpCode::Binary),
+        _ => false,
+    };
+    (in_place && reserved_in_place && header.is_masked()).then_some(opcode)
 }
 
-/// A whole message, or a part of one. `binary` is what the frame says of itself: a continuation's
-/// kind is that of the message it belongs to.
+/// A whole message, or a part of one. `form` is what the frame says of itself: that of a
+/// continuation is the form of the message it belongs to.
 fn data_item(
-    binary: bool,
+    form: Form,
     last: bool,
     payload: &[u8],
     fragments: &mut Option<Box<Fragments>>,
+    max: usize,
+    inflater: Option<&mut Inflater>,
 ) -> Result<Item, Closing> {
     if last && fragments.is_none() {
-        let message = if binary {
-            Payload::binary(payload)
-        } else {
-            Payload::text(std::str::from_utf8(payload).map_err(|_| close::INVALID_TEXT)?)
-        };
-        return Ok(Item::Message(message, payload.len()));
+        return message(form, payload, max, inflater);
     }
     let whole = fragments
-        .get_or_insert_with(|| Box::new(Fragments { binary, payload: Vec::new(), checked: 0 }));
+        .get_or_insert_with(|| Box::new(Fragments { form, payload: Vec::new(), checked: 0 }));
     whole.payload.extend_from_slice(payload);
-    if !whole.binary {
+    if !whole.form.binary && !whole.form.compressed {
         // Fails as soon as no continuation can make it UTF-8 (section 8.1).
         match std::str::from_utf8(&whole.payload[whole.checked..]) {
             Ok(_) => whole.checked = whole.payload.len(),
@@ -137,14 +165,27 @@ fn data_item(
         return Ok(Item::Nothing);
     }
     let Some(whole) = fragments.take() else { return Ok(Item::Nothing) };
-    let length = whole.payload.len();
-    let message = if whole.binary {
-        Payload::binary(&whole.payload)
-    } else {
-        // It was checked piece by piece; checking the whole once more is cheaper than a proof.
-        Payload::text(std::str::from_utf8(&whole.payload).map_err(|_| close::INVALID_TEXT)?)
+    // A text was checked piece by piece; checking the whole once more is cheaper than a proof.
+    message(whole.form, &whole.payload, max, inflater)
+}
+
+/// A whole message of this payload.
+fn message(
+    form: Form,
+    payload: &[u8],
+    max: usize,
+    inflater: Option<&mut Inflater>,
+) -> Result<Item, Closing> {
+    let bytes = match inflater.filter(|_| form.compressed) {
+        Some(inflater) => inflater.message(payload, max)?,
+        None => payload,
     };
-    Ok(Item::Message(message, length))
+    let message = if form.binary {
+        Payload::binary(bytes)
+    } else {
+        Payload::text(std::str::from_utf8(bytes).map_err(|_| close::INVALID_TEXT)?)
+    };
+    Ok(Item::Message(message, payload.len()))
 }
 
 fn close_item(payload: &[u8]) -> Result<Item, Closing> {
@@ -185,10 +226,21 @@ mod tests {
         out
     }
 
-    fn all(mut bytes: Vec<u8>) -> (Vec<Item>, Option<u16>) {
+    fn all(bytes: Vec<u8>) -> (Vec<Item>, Option<u16>) {
+        all_with(bytes, None)
+    }
+
+    fn all_compressed(bytes: Vec<u8>) -> (Vec<Item>, Option<u16>) {
+        all_with(bytes, Some(&mut Inflater::default()))
+    }
+
+    fn all_with(
+        mut bytes: Vec<u8>,
+        mut inflater: Option<&mut Inflater>,
+    ) -> (Vec<Item>, Option<u16>) {
         let (mut items, mut fragments, mut at) = (Vec::new(), None, 0);
         while at < bytes.len() {
-            match next(&mut bytes[at..], &mut fragments, MAX) {
+            match next(&mut bytes[at..], &mut fragments, MAX, inflater.as_deref_mut()) {
                 Step::Need(_) => break,
                 Step::Frame(n, item) => {
                     at += n;
@@ -266,14 +318,79 @@ mod tests {
         assert_eq!(all(behind).1, Some(1009));
     }
 
+    /// "Hello" as RFC 7692 section 7.2.3.1 has it.
+    const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+
+    #[test]
+    fn compressed_messages_are_inflated_whole_and_in_fragments() {
+        let (first, rest) = HELLO.split_at(3);
+        let bytes = [
+            masked(0xc1, HELLO),
+            masked(0x42, first),
+            masked(0x89, b"p"),
+            masked(0x00, b""),
+            masked(0x80, rest),
+            masked(0x81, b"plain"),
+        ]
+        .concat();
+        let (items, violation) = all_compressed(bytes);
+        assert_eq!(violation, None);
+        let messages: Vec<_> = items
+            .iter()
+            .filter_map(|item| match item {
+                Item::Message(message, length) => Some((message.clone(), *length)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                (Payload::text("Hello"), HELLO.len()),
+                (Payload::binary(b"Hello"), HELLO.len()),
+                (Payload::text("plain"), 5),
+            ]
+        );
+    }
+
+    #[test]
+    fn rsv1_stands_on_the_first_frame_of_a_message_alone_and_only_where_agreed() {
+        let after_first = |next: Vec<u8>| [masked(0x01, b"x"), next].concat();
+        let cases: &[(Vec<u8>, u16)] = &[
+            (after_first(masked(0xc0, HELLO)), 1002),
+            ([masked(0x41, &HELLO[..3]), masked(0xc0, &HELLO[3..])].concat(), 1002),
+            (after_first(masked(0xc1, HELLO)), 1002),
+            (masked(0xc0, HELLO), 1002),
+            (masked(0xc8, b""), 1002),
+            (masked(0xc9, b"x"), 1002),
+            (masked(0xca, b"x"), 1002),
+            (masked(0xa1, HELLO), 1002),
+            (masked(0x91, HELLO), 1002),
+            (masked(0xe1, HELLO), 1002),
+            (masked(0xc3, HELLO), 1002),
+            // Uncompressed where it says otherwise, cut off, no text, no whole character.
+            (masked(0xc1, b"Hello"), 1007),
+            (masked(0xc2, &HELLO[..5]), 1007),
+            (masked(0xc1, &[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00]), 1007),
+            (masked(0xc1, &[0x00, 0x02, 0x00, 0xfd, 0xff, 0xe2, 0x82, 0x00]), 1007),
+            // As it came it may be an eighth longer, inflated it may not.
+            (masked(0xc2, &[0; MAX + MAX / 8 + 65]), 1009),
+            ([masked(0x42, &[0; MAX]), masked(0x80, &[0; MAX / 8 + 65])].concat(), 1009),
+        ];
+        for (bytes, code) in cases {
+            assert_eq!(all(bytes.clone()).1, Some(1002), "{bytes:x?}");
+            assert_eq!(all_compressed(bytes.clone()).1, Some(*code), "{bytes:x?}");
+        }
+    }
+
     proptest! {
         /// No bytes of a client make it panic, and it always goes on or asks for more than it has.
         #[test]
-        fn any_bytes(bytes: Vec<u8>) {
+        fn any_bytes(bytes: Vec<u8>, compressed: bool) {
             let mut bytes = bytes;
+            let mut inflater = compressed.then(Inflater::default);
             let (mut fragments, mut at) = (None, 0);
             while at < bytes.len() {
-                match next(&mut bytes[at..], &mut fragments, 100) {
+                match next(&mut bytes[at..], &mut fragments, 100, inflater.as_mut()) {
                     Step::Need(n) => {
                         prop_assert!(n > bytes.len() - at);
                         break;

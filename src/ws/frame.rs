@@ -17,6 +17,9 @@ pub(crate) const MAX_CONTROL: usize = 125;
 /// FIN, the first byte's highest bit: the frame is the last one of its message.
 const FIN: u8 = 0x80;
 
+/// RSV1: the message is compressed; on the first frame of a message only (RFC 7692 section 6).
+pub const RSV1: u8 = 0x40;
+
 /// The second byte's highest bit: the payload is masked.
 const MASKED: u8 = 0x80;
 
@@ -67,7 +70,7 @@ impl Header {
     }
 
     /// RSV1 to RSV3, in the places where they stand (0x40, 0x20, 0x10). Zero unless an extension
-    /// was agreed on.
+    /// was agreed on, which can be that of [`RSV1`].
     pub fn reserved_bits(self) -> u8 {
         self.0[0] & 0x70
     }
@@ -130,9 +133,9 @@ impl Header {
     }
 }
 
-/// Appends a server's header: the frame is a whole message, and it is not masked.
-fn push_header(out: &mut Vec<u8>, opcode: OpCode, length: usize) {
-    let first = FIN | opcode as u8;
+/// Appends a server's header: the frame is a whole message, and it is not masked. `first` is the
+/// first byte.
+fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
     match length {
         0..126 => out.extend_from_slice(&[first, length as u8]),
         126..65_536 => {
@@ -146,15 +149,19 @@ fn push_header(out: &mut Vec<u8>, opcode: OpCode, length: usize) {
     }
 }
 
-fn encode_into(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    push_header(out, opcode, payload.len());
+fn encode_into(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    push_header(out, first, payload.len());
     out.extend_from_slice(payload);
 }
 
-fn encode(opcode: OpCode, payload: &[u8]) -> Bytes {
+fn encode_with(first: u8, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(payload.len() + 10);
-    encode_into(&mut out, opcode, payload);
+    encode_into(&mut out, first, payload);
     Bytes::from(out)
+}
+
+fn encode(opcode: OpCode, payload: &[u8]) -> Bytes {
+    encode_with(FIN | opcode as u8, payload)
 }
 
 /// A whole text message in one frame.
@@ -167,6 +174,11 @@ pub fn binary(payload: &[u8]) -> Bytes {
     encode(OpCode::Binary, payload)
 }
 
+/// A whole text or binary message in one frame whose payload was compressed.
+pub(crate) fn compressed(opcode: OpCode, payload: &[u8]) -> Bytes {
+    encode_with(FIN | RSV1 | opcode as u8, payload)
+}
+
 /// A ping; the payload is at most [`MAX_CONTROL`] bytes.
 pub(crate) fn ping(payload: &[u8]) -> Bytes {
     encode(OpCode::Ping, payload)
@@ -174,7 +186,7 @@ pub(crate) fn ping(payload: &[u8]) -> Bytes {
 
 /// Appends a pong with the ping's payload.
 pub(crate) fn pong(out: &mut Vec<u8>, payload: &[u8]) {
-    encode_into(out, OpCode::Pong, payload);
+    encode_into(out, FIN | OpCode::Pong as u8, payload);
 }
 
 /// A Close (section 5.5.1); without a code its payload is empty. The reason is cut at what fits.

@@ -4,6 +4,7 @@
 //! - [`close`]: close codes and reasons, section 7.4;
 //! - [`request`], [`handshake`], [`response`]: the opening handshake, section 4, and HTTP as far as
 //!   it is needed for it;
+//! - [`deflate`]: permessage-deflate, RFC 7692;
 //! - [`origin`]: section 10.2;
 //! - [`payload`]: a message on its way through the gateway.
 //!
@@ -20,6 +21,7 @@
 
 pub mod close;
 pub mod decoder;
+pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod origin;

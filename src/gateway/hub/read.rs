@@ -244,7 +244,8 @@ impl Connection {
                 State::Open(_) | State::Leaving(_) => {}
                 _ => return handled(Progress::Over),
             }
-            match decoder::next(&mut bytes[at..], &mut self.fragments, lent.settings.max_message) {
+            let max = lent.settings.max_message;
+            match decoder::next(&mut bytes[at..], &mut self.fragments, max, None) {
                 Step::Need(_) => return handled(Progress::More(at)),
                 Step::Frame(n, item) => {
                     at += n;
