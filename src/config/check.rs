@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::hooks::Hook;
+use crate::config::hooks::{Hook, Hooks};
 use crate::config::settings::{
     ChannelSource, ControlListen, ControlSettings, GatewaySettings, Route, Startup,
 };
 use crate::config::tables::{ControlOptions, GatewayOptions};
+use crate::config::values::NamedValues;
 use crate::ws::handshake::FRAMES;
 
 /// Settings of a gateway that cannot go together.
@@ -22,6 +23,7 @@ pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
             settings.max_line, settings.max_message
         ));
     }
+    found.extend(not_for_lines(settings));
     found.extend(half_of_tls(settings.tls_cert.is_some(), settings.tls_key.is_some()));
     if settings.channels != ChannelSource::Off
         && settings.allow_channels.is_none()
@@ -32,6 +34,31 @@ pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
              allow-channels (\"*\" admits all), or use a listener with onHandshake among its hooks"
                 .to_owned(),
         );
+    }
+    found
+}
+
+/// What a listener of plain lines cannot do.
+fn not_for_lines(settings: &GatewaySettings) -> Vec<String> {
+    let mut found = Vec::new();
+    if settings.listener.is_none() || !settings.is_plain() {
+        return found;
+    }
+    let other = Route::NAMES.iter().find(|(_, route)| *route == settings.route);
+    if let Some((name, _)) = other.filter(|(_, r)| !matches!(r, Route::All | Route::None)) {
+        found.push(format!(
+            "route {name:?} needs to know whose message a line answers, and format \"lines\" does not \
+             tell: its lines go to all; set route to all or none, or format to json"
+        ));
+    }
+    for hook in [Hook::OnHandshake, Hook::OnJoin, Hook::OnLeave] {
+        if settings.hooks.has(hook) {
+            found.push(format!(
+                "hooks has {}, but a listener with format \"lines\" is sent messages and no events: \
+                 set hooks to onMessage or none, or format to json",
+                hook.name()
+            ));
+        }
     }
     found
 }
@@ -92,6 +119,7 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
     if settings.listener.is_none() {
         let of_listeners = [
             ("hooks", own.hooks.is_some()),
+            ("format", own.format.is_some()),
             ("headers", own.headers.is_some()),
             ("window", own.window.is_some()),
             ("listener-timeout", own.listener_timeout.is_some()),
@@ -105,6 +133,8 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
             let verb = if idle.len() == 1 { "has" } else { "have" };
             warn(format!("{} {verb} no effect without a listener", idle.join(", ")));
         }
+    } else if settings.is_plain() {
+        lines_without_effect(own).into_iter().for_each(&mut warn);
     } else {
         if own.on_timeout.is_some() && !settings.hooks.has(Hook::OnMessage) {
             warn("on-timeout has no effect, for onMessage is not among the hooks".to_owned());
@@ -140,6 +170,35 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
     found
 }
 
+/// Settings of a gateway whose listener reads and writes plain lines that have no effect.
+fn lines_without_effect(own: &GatewayOptions) -> Vec<String> {
+    let mut found = Vec::new();
+    let of_events = [
+        ("headers", own.headers.is_some()),
+        ("listener-timeout", own.listener_timeout.is_some()),
+        ("on-timeout", own.on_timeout.is_some()),
+    ];
+    let idle = of_events.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
+    let idle: Vec<&str> = idle.collect();
+    if !idle.is_empty() {
+        let verb = if idle.len() == 1 { "has" } else { "have" };
+        found.push(format!(
+            "{} {verb} no effect with format \"lines\": the listener is sent no events and owes no \
+             answers",
+            idle.join(", ")
+        ));
+    }
+    let told = |hooks: Hooks| hooks.has(Hook::OnClientOpen) || hooks.has(Hook::OnClientClose);
+    if own.hooks.is_some_and(told) {
+        found.push(
+            "hooks: a listener with format \"lines\" is not told of opens and closes; only onMessage \
+             and none have an effect"
+                .to_owned(),
+        );
+    }
+    found
+}
+
 /// Settings of channels and of the history that have no effect.
 fn channels_without_effect(own: &GatewayOptions, settings: &GatewaySettings) -> Vec<String> {
     let mut found = Vec::new();
@@ -154,7 +213,9 @@ fn channels_without_effect(own: &GatewayOptions, settings: &GatewaySettings) -> 
     let admits_frames =
         settings.protocols.as_ref().is_none_or(|list| list.iter().any(|name| name == FRAMES));
     let presence = own.presence.as_ref().is_some_and(|patterns| !patterns.is_empty());
-    if !by_url && settings.listener.is_none() {
+    // Plain lines say nothing of channels.
+    let changes_channels = settings.listener.is_some() && !settings.is_plain();
+    if !by_url && !changes_channels {
         const NO_WAY: &str = "for no client can join a channel: set channels, or use a listener";
         if settings.route == Route::Channels {
             warn(&format!("route \"channels\" sends every message to nobody, {NO_WAY}"));

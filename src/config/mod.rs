@@ -168,4 +168,6 @@ mod agreement;
 #[cfg(test)]
 mod channel_tests;
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod tests;

@@ -274,19 +274,49 @@ impl GatewaySettings {
         GatewaySettings { id: id.to_owned(), ..GatewaySettings::default() }
     }
 
-    /// The hang time-out that counts: never less than twice `listener_timeout`.
+    /// The hang time-out that counts: never less than twice `listener_timeout`, where there are
+    /// answers.
     pub fn effective_hang_timeout(&self) -> Duration {
+        if self.is_plain() {
+            return self.hang_timeout;
+        }
         self.hang_timeout.max(self.listener_timeout * 2)
+    }
+
+    /// Whether the listener reads and writes plain lines, if there is one.
+    pub fn is_plain(&self) -> bool {
+        self.format == Format::Lines
+    }
+
+    /// The events that the listener is sent as JSON.
+    pub(crate) fn events(&self) -> Hooks {
+        if self.is_plain() { Hooks::NONE } else { self.hooks }
     }
 
     /// Whether there is a listener that answers for this hook.
     pub fn asks(&self, hook: Hook) -> bool {
-        self.listener.is_some() && self.hooks.has(hook)
+        self.listener.is_some() && self.events().has(hook)
+    }
+
+    /// Whether clients' messages go to a listener, be it as events or as plain lines.
+    pub(crate) fn hands_over_messages(&self) -> bool {
+        self.listener.is_some() && self.hooks.has(Hook::OnMessage)
+    }
+
+    /// Whether the listener is written to; else its stdin is /dev/null.
+    pub(crate) fn feeds_listener(&self) -> bool {
+        if self.is_plain() { self.hooks.has(Hook::OnMessage) } else { !self.hooks.is_none() }
+    }
+
+    /// Whether the listener is read like a producer: its lines wait for clients that are slow but
+    /// still read.
+    pub(crate) fn is_producer(&self) -> bool {
+        self.is_plain() || self.hooks.is_none()
     }
 
     /// Whether there is a listener that is told of connections.
     pub fn tells(&self) -> bool {
-        self.listener.is_some() && !self.hooks.is_none()
+        self.listener.is_some() && !self.events().is_none()
     }
 
     /// Whether `address` is a proxy whose `X-Forwarded-For` is believed.
@@ -305,6 +335,6 @@ impl GatewaySettings {
 
     /// Whether the change to `new` needs another listener subprocess, the clients staying.
     pub fn needs_new_listener(&self, new: &GatewaySettings) -> bool {
-        self.listener != new.listener || self.hooks != new.hooks
+        self.listener != new.listener || self.hooks != new.hooks || self.format != new.format
     }
 }

@@ -36,7 +36,6 @@ use std::time::Duration;
 use mio::event::Event;
 use tokio::sync::oneshot;
 
-use crate::config::hooks::Hook;
 use crate::config::settings::GatewaySettings;
 use crate::gateway::context::{Context, Kind};
 use crate::gateway::hub::connection::{Connection, State};
@@ -138,7 +137,7 @@ impl Lent<'_> {
 
 /// What the settings say about the gate that clients are read through.
 fn gate(settings: &GatewaySettings) -> Gate {
-    Gate { window: settings.asks(Hook::OnMessage).then_some(settings.window) }
+    Gate { window: settings.hands_over_messages().then_some(settings.window) }
 }
 
 /// Whether backpressure allows clients to be read at all.

@@ -8,7 +8,6 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use crate::config::hooks::Hook;
 use crate::config::settings::Route;
 use crate::gateway::context::Context;
 use crate::gateway::hub::connection::{Connection, Paused, State};
@@ -293,7 +292,7 @@ impl Connection {
         let own = queue + self.unanswered_bytes;
         let quarter = (settings.window / 4).max(1) as u32;
         let within_own_limits = (own <= half || own == 0)
-            && (!settings.asks(Hook::OnMessage) || self.unanswered < quarter);
+            && (!settings.hands_over_messages() || self.unanswered < quarter);
         if within_own_limits && turn && may_read(lent.shared, settings) {
             return false;
         }
@@ -323,7 +322,7 @@ impl Connection {
             let body = escape(&String::from_utf8_lossy(message.bytes())).to_string();
             tracing::trace!(gateway = %lent.shared.id, conn = %self.id, %body, "received");
         }
-        if lent.settings.asks(Hook::OnMessage) {
+        if lent.settings.hands_over_messages() {
             self.unanswered += 1;
             self.unanswered_bytes += message.cost();
             lent.shared.pressure.message_posted();

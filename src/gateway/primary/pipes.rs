@@ -168,7 +168,7 @@ impl Pipes {
         }
         // What a producer adds before a slow recipient is looked at again leaves that one below its
         // `max-queue`.
-        let producer = settings.hooks.is_none();
+        let producer = settings.is_producer();
         let step = (settings.max_queue / 4).max(1024);
         if pending > FRAMES_PER_SHARD * ctx.core.shards()
             || producer && (self.ahead >= step || shared.pressure.any_slow_reader())
@@ -241,7 +241,11 @@ impl Pipes {
                 return;
             }
             let Some(stdin) = self.stdin.as_mut().filter(|_| self.stdin_ready) else {
-                exchange.stuck(now);
+                if exchange.is_plain() {
+                    exchange.stuck_lines(self.stdin.as_ref().and_then(unread), now);
+                } else {
+                    exchange.stuck(now);
+                }
                 return;
             };
             match stdin.write(bytes) {
@@ -252,4 +256,9 @@ impl Pipes {
             }
         }
     }
+}
+
+/// Bytes in a pipe that its other side has not read, if the system tells.
+fn unread(stdin: &pipe::Sender) -> Option<usize> {
+    rustix::io::ioctl_fionread(stdin).ok().and_then(|bytes| usize::try_from(bytes).ok())
 }

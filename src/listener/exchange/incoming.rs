@@ -68,6 +68,9 @@ impl Exchange {
     /// commands that finish later, from any shard.
     pub fn line(&mut self, line: &[u8], results: &Arc<dyn Fn(String) + Send + Sync>, now: Instant) {
         self.restart.line();
+        if self.is_plain() {
+            return self.send_line(line);
+        }
         if !self.forgotten.is_empty() {
             self.forgotten.clear();
             if self.asked.is_empty() {

@@ -38,6 +38,9 @@
 //! The close of a connection enters `notices` when none of its messages waits any more. That rule
 //! keeps its open, its messages and its close in order.
 //!
+//! With `format = "lines"` there are no events: `plain` has the queue of messages, and what becomes
+//! of lines.
+//!
 //! # The order of effects
 //!
 //! Effects enter `effects` in the order of the decisions, which for answers and commands is the
@@ -55,6 +58,7 @@ pub mod incoming;
 mod outgoing;
 mod peers;
 mod pipe_buffer;
+mod plain;
 mod reconfigure;
 mod released;
 pub(crate) mod restart;
@@ -74,6 +78,7 @@ use crate::listener::exchange::answer_times::AnswerTimes;
 use crate::listener::exchange::faults::FaultLog;
 use crate::listener::exchange::peers::{Notice, Peers};
 use crate::listener::exchange::pipe_buffer::PipeBuffer;
+use crate::listener::exchange::plain::{Plain, Unannounced};
 use crate::listener::exchange::released::Released;
 use crate::listener::exchange::restart::Restart;
 use crate::listener::exchange::waiting::{Party, WaitingHandshake, WaitingPush};
@@ -221,6 +226,8 @@ pub struct Exchange {
     handshake_turn_queued: bool,
     pushes: VecDeque<WaitingPush>,
     push_turn_queued: bool,
+    plain: Plain,
+    unannounced: Unannounced,
     pipe: PipeBuffer,
     asked: HashMap<u64, Asked>,
     /// Bytes of the lines in `asked`.
@@ -274,6 +281,8 @@ impl Exchange {
             handshake_turn_queued: false,
             pushes: VecDeque::new(),
             push_turn_queued: false,
+            plain: Plain::default(),
+            unannounced: Unannounced::default(),
             pipe: PipeBuffer::default(),
             asked: HashMap::new(),
             asked_bytes: 0,
@@ -302,7 +311,7 @@ impl Exchange {
     }
 
     fn hook(&self, hook: Hook) -> bool {
-        self.settings.hooks.has(hook)
+        self.settings.events().has(hook)
     }
 
     /// Whether this incarnation owes an answer.
@@ -318,6 +327,11 @@ impl Exchange {
     /// Whether the pipe took all lines and no notice waits.
     pub fn flushed(&self) -> bool {
         self.notices.is_empty() && self.pipe.unwritten().is_empty()
+    }
+
+    /// Whether the listener reads and writes plain lines.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.settings.is_plain()
     }
 
     /// Gives back the memory of tables that have room for more than `room` entries and do not need

@@ -22,6 +22,9 @@ impl Exchange {
         if !self.restart.up {
             return;
         }
+        if self.is_plain() {
+            return self.make_lines();
+        }
         while self.pipe.unwritten().len() < PIPE_BUFFER_HIGH {
             let went = self.resume_one()
                 || self.redeliver_one(now)
@@ -43,6 +46,7 @@ impl Exchange {
     pub fn written(&mut self, n: usize, now: Instant) {
         if n > 0 {
             self.stuck_since = None;
+            self.plain_progress();
         }
         self.pipe.advance(n);
         while let Some(mark) = self.pipe.pop_written() {
@@ -50,6 +54,7 @@ impl Exchange {
                 Mark::Open(conn) => self.peers.open_announced(conn),
                 Mark::Close(conn) => self.peers.remove(conn),
                 Mark::Membership | Mark::Result => {}
+                Mark::Plain => self.line_taken(),
                 Mark::Asked(id) => {
                     if let Some(asked) = self.asked.get_mut(&id) {
                         asked.written = Some(now);

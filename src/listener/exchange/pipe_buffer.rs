@@ -18,6 +18,8 @@ pub(super) enum Mark {
     Asked(u64),
     /// A result line.
     Result,
+    /// A message of a client, as a plain line.
+    Plain,
 }
 
 /// The lines that were made and that the pipe has not taken yet.
@@ -103,6 +105,20 @@ impl PipeBuffer {
             *end -= (to - from) as u64;
         }
         Some(to - from)
+    }
+
+    /// Whether the pipe has taken the beginning of a line and not its end.
+    pub(super) fn is_within_line(&self) -> bool {
+        self.taken > 0 && self.buffer[self.taken - 1] != b'\n'
+    }
+
+    /// Drops all but the first `count` lines. A line that was begun has to be among those.
+    pub(super) fn keep_lines(&mut self, count: usize) {
+        self.marks.truncate(count);
+        // The offset lies in the buffer, because it holds all that is unwritten.
+        let end = self.marks.back().and_then(|(end, _)| usize::try_from(end - self.base).ok());
+        self.buffer.truncate(end.unwrap_or(self.taken));
+        self.advance(0);
     }
 
     /// Drops everything, because the incarnation has ended.

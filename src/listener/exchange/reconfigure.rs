@@ -18,12 +18,22 @@ impl Exchange {
     pub(crate) fn set_settings(&mut self, settings: Arc<GatewaySettings>) {
         // A new program may buffer its stdout although the old one did not.
         self.hinted &= self.settings.listener == settings.listener;
+        let was_plain = self.is_plain();
         self.settings = settings;
-        self.release_unhooked(self.settings.hooks);
+        match (was_plain, self.is_plain()) {
+            (false, true) => self.begin_plain(),
+            (true, false) => self.end_plain(),
+            _ => {}
+        }
+        if self.is_plain() && !self.settings.hands_over_messages() {
+            self.release_lines();
+        }
+        self.release_unhooked(self.settings.events());
     }
 
     /// Handles the removal of the listener from the gateway: all that waits goes on without it.
     pub(crate) fn listener_removed(&mut self) {
+        self.release_lines();
         self.release_unhooked(Hooks::NONE);
     }
 
@@ -123,7 +133,7 @@ impl Exchange {
     }
 
     /// The ids of the owed events whose requester fits, oldest first.
-    fn asked_ids(&self, which: impl Fn(&Requester) -> bool) -> Vec<u64> {
+    pub(super) fn asked_ids(&self, which: impl Fn(&Requester) -> bool) -> Vec<u64> {
         let owed = self.asked.iter().filter(|(_, asked)| which(&asked.requester));
         let mut ids: Vec<u64> = owed.map(|(id, _)| *id).collect();
         ids.sort_unstable();

@@ -139,7 +139,7 @@ impl Exchange {
                 peer.redeliver += 1;
             }
         }
-        if self.settings.hooks.has(Hook::OnClientOpen) {
+        if self.hook(Hook::OnClientOpen) {
             self.restart.resume = conns.iter().copied().collect();
             self.restart.resumed_left = announced;
         }
@@ -172,6 +172,7 @@ impl Exchange {
             asked.written = None;
         }
         self.pipe.reset();
+        self.plain.detach();
         self.forget_notices();
         for id in handshakes {
             if let Some(asked) = self.take_asked(id)

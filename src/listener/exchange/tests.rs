@@ -1,4 +1,5 @@
 mod channels;
+mod plain;
 mod unknown;
 
 use std::time::Duration;

@@ -32,8 +32,13 @@ impl Exchange {
         self.check_waiting(now);
         self.check_asked(now);
         self.released.check(now).into_iter().for_each(|at| self.check_at(at));
+        self.check_unannounced(now);
         self.restart.check_at(now).into_iter().for_each(|at| self.check_at(at));
 
+        // There are no answers to plain lines; see `stuck_lines` for a listener that does not read.
+        if self.is_plain() {
+            return false;
+        }
         let hang = self.settings.effective_hang_timeout();
         let since = match (self.owed_since, self.stuck_since) {
             (Some(owed), Some(stuck)) => Some(owed.min(stuck)),
@@ -219,6 +224,7 @@ impl Exchange {
             }
             self.queue_close_if_ready(conn);
         }
+        dropped += self.drop_lines();
         self.turns.clear();
         self.handshake_turn_queued = false;
         self.push_turn_queued = false;

@@ -42,6 +42,10 @@ impl Exchange {
     /// A connection was opened; `channels` are its first, sorted. What the listener has changed about
     /// them since it accepted the connection counts too.
     pub fn opened(&mut self, info: Arc<ConnInfo>, channels: &[Channel]) {
+        // A shard that has not heard of plain lines yet still tells of connections.
+        if self.is_plain() {
+            return;
+        }
         let conn = info.id;
         let announce = self.hook(Hook::OnClientOpen);
         let changed = self.accepted.opened(conn);
@@ -50,6 +54,7 @@ impl Exchange {
         if announce && self.restart.up {
             self.notices.push_back(Notice::Open(conn));
         }
+        self.adopt_unannounced(conn);
     }
 
     /// Whether the exchange has a connection: it was opened, and its close is not written yet.
@@ -59,10 +64,14 @@ impl Exchange {
 
     /// A connection sent a message.
     pub fn message(&mut self, conn: ConnId, message: Payload) {
+        if self.is_plain() && self.settings.hands_over_messages() {
+            return self.queue_line(conn, message);
+        }
         if !self.hook(Hook::OnMessage) {
             return self.send_unasked(conn, message);
         }
         let Some(peer) = self.peers.get(conn) else {
+            let Some(message) = self.unannounced.take_in(conn, message) else { return };
             // This happens only after a clean start of the listener, when all clients are closed.
             self.metrics.messages_dropped.add("listener_failed", 1);
             self.effects.push(Effect::Settled { conn, bytes: message.cost() });
@@ -200,7 +209,8 @@ impl Exchange {
 
     /// Messages, handshakes and pushes that wait for their turn.
     pub fn queued(&self) -> usize {
-        self.peers.waiting() + self.handshakes.len() + self.pushes.len()
+        let plain = self.plain.waiting() + self.unannounced.waiting();
+        self.peers.waiting() + self.handshakes.len() + self.pushes.len() + plain
     }
 
     /// Bytes of the announced events that wait, and of the room that is kept for the closes to come.

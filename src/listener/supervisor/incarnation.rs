@@ -36,7 +36,7 @@ pub(super) fn spawn(
     settings: &GatewaySettings,
 ) -> Result<Incarnation, String> {
     let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
-    let with_stdin = !settings.hooks.is_none();
+    let with_stdin = settings.feeds_listener();
     let mut spawned = process::spawn(
         command,
         &settings.id,

@@ -332,7 +332,7 @@ impl Task {
     /// Ends an incarnation: the end of its stdin, SIGTERM, SIGKILL.
     async fn end(&mut self, now: &mut Incarnation, cut: &CancellationToken) {
         let pid = now.spawned.process.pid();
-        let had_stdin = !self.settings.hooks.is_none();
+        let had_stdin = self.settings.feeds_listener();
         if had_stdin {
             self.host().close_stdin();
         }
