@@ -1,4 +1,4 @@
-"""The commands that the pages show for channels, exactly as they are printed.
+"""The commands that the pages show for channels and plain lines, exactly as they are printed.
 
 They use the default ports, so each `serve` runs in a network of its own.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT, WSGW, private_env, tool
 
-PAGES = ["README.md", "docs/channels.md", "examples/README.md"]
+PAGES = ["README.md", "docs/channels.md", "docs/websocketd.md", "examples/README.md"]
 # A comment behind a command says what it prints.
 PRINTS = re.compile(r"\s+# prints: (.*)$")
 FOREVER = ", until Ctrl-C"
@@ -35,6 +35,19 @@ def scenes(page):
             yield server, commands
 
 
+def stand_ins(directory):
+    """Replaces programs that have nothing to show on this machine. Returns where the others are."""
+    shown = shutil.which("journalctl") and subprocess.run(
+        ["journalctl", "-q", "-n", "1"], capture_output=True, text=True).stdout
+    directory.mkdir()
+    if not shown:
+        journalctl = directory / "journalctl"
+        journalctl.write_text("#!/bin/sh\n"
+                              "while :; do echo 'Nov 27 15:00:00 host cron[1]: ran'; sleep 0.2; done\n")
+        journalctl.chmod(0o755)
+    return directory
+
+
 SCENES = [pytest.param(page, *scene, id=f"{page}-{n}")
           for page in PAGES for n, scene in enumerate(scenes(page))]
 
@@ -46,7 +59,7 @@ def test_scenes_are_found():
 
 @pytest.mark.parametrize(("page", "server", "commands"), SCENES)
 def test_the_commands_work_as_they_are_printed(tmp_path, page, server, commands):
-    for name in ("unshare", "ip", "jq", "python3", "uptime", "sqlite3"):
+    for name in ("unshare", "ip", "jq", "python3", "uptime", "sqlite3", "vmstat"):
         tool(name)
     script = [
         "ip link set lo up",
@@ -74,7 +87,7 @@ def test_the_commands_work_as_they_are_printed(tmp_path, page, server, commands)
     # An example may write beside its config file.
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     env = private_env(tmp_path)
-    env["PATH"] = f"{Path(WSGW).resolve().parent}:{env['PATH']}"
+    env["PATH"] = f"{Path(WSGW).resolve().parent}:{stand_ins(tmp_path / 'bin')}:{env['PATH']}"
     # Root needs no user namespace, which some machines do not allow.
     namespaces = "-n" if os.geteuid() == 0 else "-rn"
     done = subprocess.run(["unshare", namespaces, "bash", "-c", "\n".join(script)], env=env, cwd=tmp_path,
