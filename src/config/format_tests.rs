@@ -43,7 +43,10 @@ fn what_lines_cannot_do_is_an_error() {
 fn settings_without_effect_on_lines_are_warnings() {
     for (keys, part) in [
         ("headers = \"*\"", "headers has no effect with format \"lines\""),
-        ("on-timeout = \"close\"\nlistener-timeout = 5", "listener-timeout, on-timeout have no effect"),
+        (
+            "on-timeout = \"close\"\nlistener-timeout = 5",
+            "listener-timeout, on-timeout have no effect",
+        ),
         ("hooks = [\"onClientOpen\", \"onMessage\"]", "is not told of opens and closes"),
         ("presence = \"*\"", "presence has no effect, for no client can join a channel"),
     ] {

@@ -23,7 +23,7 @@ impl Exchange {
             return;
         }
         if self.is_plain() {
-            return self.make_lines();
+            return self.make_lines(now);
         }
         while self.pipe.unwritten().len() < PIPE_BUFFER_HIGH {
             let went = self.resume_one()

@@ -129,7 +129,10 @@ impl Exchange {
     }
 
     /// Makes lines until enough bytes are ready for the pipe.
-    pub(super) fn make_lines(&mut self) {
+    pub(super) fn make_lines(&mut self, now: Instant) {
+        if let Some(at) = self.restart.lines_from(now) {
+            return self.check_at(at);
+        }
         while self.pipe.unwritten().len() < PIPE_BUFFER_HIGH
             && let Some((_, message)) = self.plain.queue.get(self.plain.made)
         {
@@ -157,6 +160,7 @@ impl Exchange {
 
     /// Handles a line of the listener: it goes to all.
     pub(super) fn send_line(&mut self, line: &[u8]) {
+        self.restart.answered();
         let payload = Payload::text(&String::from_utf8_lossy(line));
         self.effects.push(Effect::deliver(payload, Recipients::All, None));
     }
@@ -257,7 +261,9 @@ impl Exchange {
     pub(super) fn end_plain(&mut self) {
         let messages = std::mem::take(&mut self.plain).queue;
         if !self.hook(Hook::OnMessage) {
-            return messages.into_iter().for_each(|(conn, message)| self.send_unasked(conn, message));
+            return messages
+                .into_iter()
+                .for_each(|(conn, message)| self.send_unasked(conn, message));
         }
         self.unannounced = Unannounced { messages, expected: true, until: None };
         // The check that is due at once sets the time to forget them.

@@ -30,6 +30,10 @@ const SILENT_EXITS_SPAN: Duration = Duration::from_secs(30);
 /// How long the first event waits for a line from the listener while events are sent one at a time.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
+/// How long an incarnation that follows an unwanted exit has to live before it is written plain lines,
+/// if it writes nothing itself: one that exits at once must not take messages with it.
+const STEADY: Duration = Duration::from_millis(200);
+
 pub(super) struct Restart {
     /// Whether an incarnation is attached.
     pub(super) up: bool,
@@ -100,6 +104,12 @@ impl Restart {
     /// Whether this incarnation is still to be told of a connection.
     pub(super) fn will_resume(&self, conn: ConnId) -> bool {
         self.resume.binary_search(&conn).is_ok()
+    }
+
+    /// When plain lines may be written, if that is later than `now`.
+    pub(super) fn lines_from(&self, now: Instant) -> Option<Instant> {
+        let at = self.attached + STEADY;
+        (self.exits > 0 && !self.wrote_line && now < at).then_some(at)
     }
 
     /// When the first event may be sent to an incarnation that has written no line, if events are sent

@@ -84,8 +84,22 @@ fn what_the_pipe_did_not_take_is_for_the_next_incarnation() {
     rig.say(2, "meanwhile");
     assert_eq!(rig.written(usize::MAX), "", "nobody is there");
     rig.exchange.attach(rig.now);
+    // One that exits at once takes nothing with it.
+    assert_eq!(rig.written(usize::MAX), "");
+    rig.restart(false);
+    rig.wait(0.1);
+    assert_eq!(rig.written(usize::MAX), "");
+    rig.wait(0.1);
     assert_eq!(rig.written(usize::MAX), "torn\nwaiting\nmeanwhile\n");
     assert_eq!(rig.settled(), [1, 1, 2]);
+    // Nor does it have to wait once it has written something, or if we replaced it.
+    rig.restart(false);
+    rig.say(1, "more");
+    rig.answer("");
+    assert_eq!(rig.written(usize::MAX), "more\n");
+    rig.restart(true);
+    rig.say(1, "last");
+    assert_eq!(rig.written(usize::MAX), "last\n");
 }
 
 #[test]
