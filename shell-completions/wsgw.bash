@@ -195,7 +195,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__connect)
-            opts="-H -s -o -u -x -n -w -b -v -h -V --header --subprotocol --origin --user --user-file --execute --count --wait --binary --ping --timeout --reconnect --resume --echo --pretty --timestamps --color --insecure --cacert --cert --key --verbose --no-history --help --version"
+            opts="-H -s -o -u -x -n -w -b -L -v -h -V --header --subprotocol --origin --user --user-file --execute --count --wait --binary --location --proxy --ping --timeout --reconnect --resume --echo --pretty --timestamps --color --insecure --cacert --cert --key --verbose --no-history --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -258,6 +258,10 @@ _wsgw() {
                     return 0
                     ;;
                 -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --proxy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -685,7 +689,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__serve)
-            opts="-q -h -V --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --max-rate --max-line --tls-cert --tls-key --help --version"
+            opts="-q -h -V --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -749,6 +753,26 @@ _wsgw() {
                     ;;
                 --path)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --streams)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --static)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --console)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "json lines" -- "${cur}"))
+                    return 0
+                    ;;
+                --compression)
+                    COMPREPLY=($(compgen -W "off shared" -- "${cur}"))
                     return 0
                     ;;
                 --channels)
@@ -840,6 +864,18 @@ _wsgw() {
                     return 0
                     ;;
                 --trusted-proxies)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --proxy-protocol)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

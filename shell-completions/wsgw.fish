@@ -47,7 +47,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control-token-file -
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-dir -d 'Directory of WebSocket.log; it must be writable [default: logs in the user\'s state directory]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-level -d 'Log level: error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l host -d 'Address or name to bind; if a name has several addresses, one is bound, IPv4 first [default: 127.0.0.1]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l port -d 'Port to bind; 0 takes a free port [default: 10125]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l port -d 'Port to bind; 0 takes a free port Port to bind; 0 takes a free one [default: 10125]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l startup -d 'When the gateway starts: automatic (with serve), manual (by wsgw start) or disabled [default: automatic]' -r -f -a "automatic\t''
 manual\t''
 disabled\t''"
@@ -61,6 +61,15 @@ none\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l headers -d 'Request headers that the listener sees; * for all [default: origin, cookie, authorization, user-agent, x-forwarded-for, x-*]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l protocol -d 'Subprotocol to accept (repeatable); * accepts the client\'s first offer [default: *]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l path -d 'Path that accepts connections (repeatable); * spans any characters [default: any]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l streams -d 'Also serve streams over plain HTTP: server-sent events, lines, raw bodies, polls, and POST [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l static -d 'Directory of static files to serve' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l console -d 'Serve a page at / to try the gateway with [default: true on a loopback address or a unix socket]' -r -f -a "true\t''
+false\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l format -d 'Form of what the listener reads and writes: json (events and answers) or lines (bare messages) [default: json]' -r -f -a "json\t''
+lines\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l compression -d 'Compression of messages (permessage-deflate): off or shared (once for all clients) [default: off]' -r -f -a "off\t''
+shared\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l channels -d 'Where a client\'s first channels come from: off (the listener alone), path or query (of the URL) [default: off]' -r -f -a "off\t''
 path\t''
 query\t''"
@@ -88,11 +97,16 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l pong-timeout -d 'Tim
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l idle-timeout -d 'Time without a message in either direction after which a connection is closed; 0 means never [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-origin -d 'Origin that may connect (repeatable): scheme://host or scheme://host:port, with * as a wildcard [default: localhost on a loopback address, else the same host]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is trusted (repeatable)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l proxy-protocol -d 'Expect the PROXY protocol (v1 or v2) on each connection, from trusted-proxies alone [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l mode -d 'Mode of the unix socket [default: 0600]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l group -d 'Group of the unix socket' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Maximum number of messages per second from one connection; 0 means no limit [default: 0]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener; at least six times max-message plus 64KiB [default: 16MiB]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-cert -d 'Certificate chain (PEM) for wss' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-key -d 'Private key (PEM) for wss' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s q -l quiet -d 'Do not log to stderr'
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l plain -d 'The listener reads and writes bare messages, a line each: the same as --format lines'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s g -l gateway -d 'The gateway; may be left out when only one runs' -r
@@ -121,6 +135,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l user-file -d 'Use 
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s x -l execute -d 'Send this message after connecting (repeatable); stdin is not read, except with -w -1 at a terminal' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s n -l count -d 'Leave after N received messages' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s w -l wait -d 'After the end of stdin, leave if no message arrives for this time; -1 stays [default: 1; with -n or --echo: -1]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l proxy -d 'Connect through this proxy: http://, https:// or socks5h://, with USER:PASSWORD@ before the host; \'\' uses none; loopback needs none [env: https_proxy, http_proxy, all_proxy, no_proxy]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l ping -d 'Send a ping at this interval' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l timeout -d 'Time for the whole handshake' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l color -d 'Colours: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
@@ -130,6 +145,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l cacert -d 'Trust t
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l cert -d 'Use this client certificate (PEM)' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l key -d 'Use this key for the client certificate (PEM)' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s b -l binary -d 'Send lines as binary messages, and write received messages raw, without a newline'
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s L -l location -d 'Follow up to five redirects; -H, user and password and --cert go to the same host only'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l reconnect -d 'Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l resume -d 'Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l echo -d 'Send each received message back'

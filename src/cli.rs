@@ -124,7 +124,7 @@ pub(crate) struct SendArgs {
 /// `wsgw connect`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConnectArgs {
-    /// The server; a URL without a scheme gets ws://
+    /// The server; a URL without a scheme gets ws://, a unix socket is ws+unix://SOCKET:/PATH
     #[arg(value_name = "URL", default_value = "ws://127.0.0.1:10125/")]
     pub url: String,
     /// Add a request header, or all headers in a file, one per line (repeatable)
@@ -154,6 +154,12 @@ pub struct ConnectArgs {
     /// Send lines as binary messages, and write received messages raw, without a newline
     #[arg(short, long)]
     pub binary: bool,
+    /// Follow up to five redirects; -H, user and password and --cert go to the same host only
+    #[arg(short = 'L', long)]
+    pub location: bool,
+    /// Connect through this proxy: http://, https:// or socks5h://, with USER:PASSWORD@ before the host; '' uses none; loopback needs none [env: https_proxy, http_proxy, all_proxy, no_proxy]
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
     /// Send a ping at this interval
     #[arg(long, value_name = "SECONDS")]
     pub ping: Option<String>,

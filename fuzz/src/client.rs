@@ -43,7 +43,8 @@ pub fn url(data: &[u8]) {
         origin: next(),
         user: next(),
         subprotocol: next().into_iter().collect(),
-        header: next().into_iter().collect(),
+        header: next().into_iter().chain(["X-Secret: s".to_owned()]).collect(),
+        proxy: next(),
         ..ConnectArgs::default()
     };
     let options = match Options::parse(&args) {
@@ -53,10 +54,26 @@ pub fn url(data: &[u8]) {
     assert!(!options.timeout.is_zero() && options.ping.is_none_or(|ping| !ping.is_zero()));
     let target = options.target;
     assert!(!target.host.is_empty() && !target.host.contains(['[', ']', '@', '/']));
-    assert!(target.url.starts_with(if target.tls { "wss://" } else { "ws://" }));
-    assert!(!target.url.contains('#'));
+    let scheme = match (&target.socket, target.tls) {
+        (Some(_), _) => "ws+unix://",
+        (None, true) => "wss://",
+        (None, false) => "ws://",
+    };
+    assert!(target.url.starts_with(scheme));
+    assert!(!target.url.contains('#') && !target.url.contains(char::is_control));
     let authority = target.url.split('/').nth(2).unwrap_or_default();
-    assert!(!authority.contains('@'), "no password in what is shown: {}", target.url);
+    assert!(
+        target.socket.is_some() || !authority.contains('@'),
+        "no password in what is shown: {}",
+        target.url
+    );
+    // Wherever it redirects to, that is a target as well, and TLS is not given up.
+    if let Some(location) = next()
+        && let Ok(to) = target.redirected(&location)
+    {
+        assert!(to.tls || !target.tls);
+        assert!(to.host == target.host || !to.headers.contains_key("x-secret"));
+    }
     for value in target.headers.values() {
         assert!(!value.as_bytes().contains(&b'\r') && !value.as_bytes().contains(&b'\n'));
     }
@@ -64,8 +81,8 @@ pub fn url(data: &[u8]) {
     let again = ConnectArgs { url: target.url.clone(), ..args };
     let again = Options::parse(&again).expect("the same once more").target;
     assert_eq!(
-        (again.url, again.host, again.port, again.tls),
-        (target.url, target.host, target.port, target.tls)
+        (again.url, again.host, again.port, again.tls, again.socket),
+        (target.url, target.host, target.port, target.tls, target.socket)
     );
 }
 

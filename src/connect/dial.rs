@@ -1,126 +1,186 @@
-//! From the name to the open WebSocket.
+//! From the URL to the open WebSocket, through a proxy and over redirects.
 
+use std::cell::RefCell;
 use std::io;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::connect::handshake;
-use crate::connect::handshake::{Answer, header_lines};
+use crate::connect::handshake::{Answer, Outcome, cut, header_lines};
 use crate::connect::options::Options;
-use crate::connect::output::Output;
+use crate::connect::output::{Output, Verbose};
+use crate::connect::proxy::{Proxy, Setting};
 use crate::connect::resume::LARGEST_FRAME;
-use crate::connect::{exit, tls};
+use crate::connect::stream::{Stream, network};
+use crate::connect::target::Target;
+use crate::connect::{exit, tls, tunnel};
 use crate::error::{Failure, complain};
 use crate::text::escape::escape;
 
 /// The largest message that is taken in: a test client must not fill the memory.
 const MAX_MESSAGE: usize = 1 << 30;
 
-/// TCP, with TLS or without.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+/// The most redirects that `-L` follows.
+const REDIRECTS: usize = 5;
 
 /// An open WebSocket.
 pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
 
-fn network(text: String) -> Failure {
-    Failure::new(exit::NETWORK, text)
+/// A WebSocket that was opened.
+pub(super) struct Opened {
+    /// The socket.
+    pub(super) socket: Socket,
+    /// The server's 101.
+    pub(super) answer: Answer,
+    /// Where it was opened: the target of the options, or where redirects led.
+    pub(super) target: Target,
 }
 
-/// Connects to this path of the target; `-v` shows the handshake in `output`, or on stderr before there is one.
+/// Connects to the target, from this position in the server's history on, if there is one; `-v`
+/// shows the handshake in `output`, or on stderr before there is one.
 ///
 /// # Errors
-/// 3 for DNS, TCP and TLS, 4 for the handshake, 6 when it takes too long.
+/// 3 for DNS, TCP, TLS and proxies, 4 for the handshake, 6 when it takes too long.
 pub(super) async fn dial(
     options: &Options,
-    path: &str,
+    position: Option<&str>,
     output: Option<&Output>,
-) -> Result<(Socket, Answer), Failure> {
-    match timeout(options.timeout, dial_unbounded(options, path, output)).await {
+) -> Result<Opened, Failure> {
+    // What is waited for, in case that it takes too long.
+    let waits_for = RefCell::new(options.target.url.clone());
+    match timeout(options.timeout, follow(options, position, output, &waits_for)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::new(
             exit::TIMEOUT,
             format!(
                 "{} did not finish the handshake in {} s (--timeout)",
-                options.target.url,
+                waits_for.borrow(),
                 options.timeout.as_secs_f64()
             ),
         )),
     }
 }
 
-async fn dial_unbounded(
+/// Connects to the target, or where it leads.
+async fn follow(
     options: &Options,
-    path: &str,
+    position: Option<&str>,
     output: Option<&Output>,
-) -> Result<(Socket, Answer), Failure> {
-    let target = &options.target;
+    waits_for: &RefCell<String>,
+) -> Result<Opened, Failure> {
+    let verbose = Verbose { is_on: options.verbose, output };
+    let mut target = options.target.clone();
+    let mut seen = Vec::new();
+    loop {
+        let proxy = options.proxy.proxy_for(&target, |name| std::env::var(name).ok())?;
+        if let Setting::Through(unused) = &options.proxy
+            && proxy.is_none()
+            && (output.is_none() || options.verbose)
+        {
+            let text = format!("the proxy {} is not used for {}", unused.shown, target.address());
+            complain_in(output, &text).await;
+        }
+        *waits_for.borrow_mut() = match &proxy {
+            Some(proxy) => format!("{} (through the proxy {})", target.url, proxy.shown),
+            None => target.url.clone(),
+        };
+        let path = target.path_since(position);
+        let mut stream = open(options, &target, proxy.as_ref(), verbose).await?;
+        let request = handshake::Request::new(&path, &target.headers);
+        verbose.say(format!("> GET {} HTTP/1.1\n{}", escape(&path), request.shown("> "))).await;
+        let outcome =
+            handshake::shake(&mut stream, &target.url, &request, options.location).await?;
+        let (answer, location) = match outcome {
+            Outcome::Open { answer, early } => {
+                show(&answer, verbose).await;
+                let socket = web_socket(options, stream, early).await;
+                return Ok(Opened { socket, answer, target });
+            }
+            Outcome::Redirect(answer, location) => (answer, location),
+        };
+        show(&answer, verbose).await;
+        seen.push(target.url.clone());
+        target = next(&target, &location, &answer, &seen)?;
+        verbose.say(format!("* redirected to {}", target.url)).await;
+    }
+}
+
+async fn show(answer: &Answer, verbose: Verbose<'_>) {
+    verbose.say(format!("< {}\n{}", answer.status, header_lines(&answer.headers, "< "))).await;
+}
+
+async fn complain_in(output: Option<&Output>, text: &str) {
+    match output {
+        Some(output) => output.info(text).await,
+        None => complain(&format!("* {text}")),
+    }
+}
+
+/// The target that a redirect names, which is none of those that were `seen`.
+fn next(
+    from: &Target,
+    location: &str,
+    answer: &Answer,
+    seen: &[String],
+) -> Result<Target, Failure> {
+    let wrong = |why: String| {
+        let text = format!(
+            "{} redirects ({}) to {:?}, which cannot be followed: {why}",
+            from.url,
+            cut(&answer.status, 100),
+            cut(location, 500)
+        );
+        Failure::new(exit::HANDSHAKE, text)
+    };
+    let target = from.redirected(location).map_err(wrong)?;
+    if seen.contains(&target.url) {
+        return Err(wrong("it was there before, so it would go round for ever".to_owned()));
+    }
+    if seen.len() > REDIRECTS {
+        return Err(wrong(format!("this would be more than {REDIRECTS} redirects")));
+    }
+    Ok(target)
+}
+
+/// Opens a stream to the target, with TLS if it speaks that.
+async fn open(
+    options: &Options,
+    target: &Target,
+    proxy: Option<&Proxy>,
+    verbose: Verbose<'_>,
+) -> Result<Box<dyn Stream>, Failure> {
     // What is wrong with the flags is said before anybody is called.
     let tls = if target.tls {
         let name = ServerName::try_from(target.certificate_name().to_owned()).map_err(|_| {
             Failure::usage(format!("{:?} cannot be the name in a certificate", target.host))
         })?;
-        Some((name, TlsConnector::from(tls::config(options)?)))
+        Some((name, TlsConnector::from(tls::config(options, target.is_first)?)))
     } else {
         None
     };
-    let stream = tcp(options).await?;
-    // Small messages are to go at once; without it they only go later.
-    let _ = stream.set_nodelay(true);
-    let mut stream: Box<dyn Stream> = match tls {
-        Some((name, connector)) => {
-            Box::new(connector.connect(name, stream).await.map_err(|e| {
-                network(format!("TLS with {} failed: {e}{}", target.address(), tls_hint(&e)))
-            })?)
-        }
-        None => Box::new(stream),
+    let stream = match proxy {
+        Some(proxy) => tunnel::through(proxy, target, options, verbose).await?,
+        None => tunnel::direct(target).await?,
     };
-    let verbose = async |text: String| match output {
-        _ if !options.verbose => {}
-        Some(output) => output.trace(&text).await,
-        None => complain(&text),
-    };
-    let request = handshake::Request::new(path, &target.headers);
-    verbose(format!("> GET {} HTTP/1.1\n{}", escape(path), request.shown("> "))).await;
-    let (answer, early) = handshake::shake(&mut stream, &target.url, &request).await?;
-    verbose(format!("< {}\n{}", answer.status, header_lines(&answer.headers, "< "))).await;
+    let Some((name, connector)) = tls else { return Ok(stream) };
+    let stream = connector.connect(name, stream).await.map_err(|e| {
+        network(format!("TLS with {} failed: {e}{}", target.address(), tls_hint(&e)))
+    })?;
+    Ok(Box::new(stream))
+}
+
+async fn web_socket(options: &Options, stream: Box<dyn Stream>, early: Vec<u8>) -> Socket {
     let largest = if options.resume { LARGEST_FRAME } else { MAX_MESSAGE };
     let config = WebSocketConfig::default()
         .max_message_size(Some(largest))
         .max_frame_size(Some(largest))
         .read_buffer_size(64 * 1024)
         .write_buffer_size(64 * 1024);
-    let socket =
-        WebSocketStream::from_partially_read(stream, early, Role::Client, Some(config)).await;
-    Ok((socket, answer))
-}
-
-async fn tcp(options: &Options) -> Result<TcpStream, Failure> {
-    let target = &options.target;
-    let (host, port) = (target.host.as_str(), target.port);
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|e| network(format!("the name {host:?} cannot be resolved: {e}")))?
-        .collect();
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(e) => last = e,
-        }
-    }
-    let hint = if last.kind() == io::ErrorKind::ConnectionRefused {
-        ": nothing listens there; is the server (`wsgw serve`) running?"
-    } else {
-        ""
-    };
-    Err(network(format!("{} cannot be reached: {last}{hint}", target.address())))
+    WebSocketStream::from_partially_read(stream, early, Role::Client, Some(config)).await
 }
 
 fn tls_hint(error: &io::Error) -> &'static str {

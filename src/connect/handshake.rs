@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -25,6 +27,9 @@ const BODY_SHOWN: usize = 1000;
 /// How long a refusal's body is waited for.
 const BODY_WAIT: Duration = Duration::from_millis(500);
 
+/// Statuses of a redirect whose target may be asked in the same way.
+const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+
 /// A request with a key of its own.
 pub(super) struct Request {
     path: String,
@@ -37,6 +42,19 @@ pub(super) struct Answer {
     pub(super) status: String,
     /// Its headers.
     pub(super) headers: HeaderMap,
+}
+
+/// How a handshake ended.
+pub(super) enum Outcome {
+    /// With an open WebSocket.
+    Open {
+        /// The 101.
+        answer: Answer,
+        /// What the server sent behind its answer.
+        early: Vec<u8>,
+    },
+    /// The server names another place.
+    Redirect(Answer, String),
 }
 
 impl Request {
@@ -73,6 +91,14 @@ impl Request {
     }
 }
 
+/// The value of `Authorization` for `NAME:PASSWORD` (RFC 7617).
+pub(super) fn basic(user: &[u8]) -> HeaderValue {
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(user)))
+        .expect("base64 is printable ASCII");
+    value.set_sensitive(true);
+    value
+}
+
 /// `sec-websocket-key` as `Sec-WebSocket-Key`: some servers compare with it letter by letter.
 fn usual_case(name: &HeaderName) -> String {
     let words = name.as_str().split('-').map(|word| match word {
@@ -98,7 +124,7 @@ pub(super) fn header_lines(headers: &HeaderMap, prefix: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Shakes hands; also returns what the server sent behind its answer.
+/// Shakes hands; without `follows` a redirect is a refusal.
 ///
 /// # Errors
 /// 3 when the connection breaks, 4 when the answer is a refusal or wrong.
@@ -106,7 +132,8 @@ pub(super) async fn shake(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
     url: &str,
     request: &Request,
-) -> Result<(Answer, Vec<u8>), Failure> {
+    follows: bool,
+) -> Result<Outcome, Failure> {
     let hint =
         if url.starts_with("ws://") { " (does it speak TLS? Then write wss://)" } else { "" };
     let broke = |e: std::io::Error| {
@@ -133,13 +160,17 @@ pub(super) async fn shake(
             match head.code {
                 101 => {
                     check(request, &head).map_err(|why| wrong(&why))?;
-                    return Ok((head.answer, rest));
+                    return Ok(Outcome::Open { answer: head.answer, early: rest });
                 }
                 // A word in between (RFC 9110 section 15.2): the answer follows.
                 100..200 => {
                     read = rest;
                     continue;
                 }
+                _ => {}
+            }
+            match redirect(&head) {
+                Some(location) if follows => return Ok(Outcome::Redirect(head.answer, location)),
                 _ => return Err(refused(stream, url, head, rest).await),
             }
         }
@@ -160,21 +191,34 @@ pub(super) async fn shake(
     }
 }
 
-struct Head {
+/// The head of an answer.
+pub(super) struct Head {
     /// Its bytes.
-    size: usize,
+    pub(super) size: usize,
     version: u8,
-    code: u16,
-    answer: Answer,
+    /// The status.
+    pub(super) code: u16,
+    /// What it says.
+    pub(super) answer: Answer,
 }
 
-fn first_line(bytes: &[u8]) -> String {
+/// Where the answer leads, if it is a redirect.
+fn redirect(head: &Head) -> Option<String> {
+    let location = head.answer.headers.get("location").filter(|_| REDIRECTS.contains(&head.code));
+    location.map(|location| String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+/// The start of an answer, for an error.
+pub(super) fn first_line(bytes: &[u8]) -> String {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
     String::from_utf8_lossy(&line[..line.len().min(80)]).trim_end().to_owned()
 }
 
 /// The answer's head, once it is there.
-fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
+///
+/// # Errors
+/// It is not one.
+pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
     let mut room = [httparse::EMPTY_HEADER; HEAD.1];
     let mut parsed = httparse::Response::new(&mut room);
     let size = match parsed.parse(bytes) {
@@ -237,9 +281,10 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
         ));
     }
     let token = |item: &String| item.split(';').next().unwrap_or("").trim().to_owned();
-    let offered: Vec<String> = request.list("sec-websocket-extensions").iter().map(token).collect();
+    let offered = request.list("sec-websocket-extensions");
+    let names: Vec<String> = offered.iter().map(token).collect();
     let used = list(headers, "sec-websocket-extensions");
-    match used.iter().map(token).find(|name| !offered.contains(name)) {
+    match used.iter().map(token).find(|name| !names.contains(name)) {
         Some(name) => {
             Err(format!("it uses the extension {:?}, which was not offered", cut(&name, 100)))
         }
@@ -272,8 +317,9 @@ async fn refused(
     body.truncate(BODY_SHOWN);
     let body = String::from_utf8_lossy(&body);
     let body: Vec<String> = body.lines().map(|line| format!("  {}", escape(line))).collect();
+    let hint = if redirect(&head).is_some() { " (-L follows redirects)" } else { "" };
     let text = format!(
-        "{url} refused the handshake: {}\n{}\n{}",
+        "{url} refused the handshake: {}{hint}\n{}\n{}",
         cut(&head.answer.status, BODY_SHOWN),
         cut(&header_lines(headers, "  "), HEADERS_SHOWN),
         body.join("\n")
@@ -282,7 +328,7 @@ async fn refused(
 }
 
 /// The text, up to so many bytes, with a mark if it is longer.
-fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+pub(super) fn cut(text: &str, longest: usize) -> Cow<'_, str> {
     if text.len() <= longest {
         return Cow::Borrowed(text);
     }

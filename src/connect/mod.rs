@@ -14,13 +14,18 @@ mod history;
 mod input;
 pub mod options;
 mod output;
+mod place;
 mod pretty;
+mod proxy;
 mod resume;
 mod screen;
 mod session;
 mod signals;
+mod socks;
+mod stream;
 pub mod target;
 mod tls;
+mod tunnel;
 mod typed;
 mod writer;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::{ColorWhen, ConnectArgs};
+use crate::connect::proxy::Setting;
 use crate::connect::screen::is_dumb;
 use crate::connect::target::Target;
 use crate::error::Failure;
@@ -24,6 +25,10 @@ pub(super) enum Wait {
 pub struct Options {
     /// Where to.
     pub target: Target,
+    /// `-L`.
+    pub(super) location: bool,
+    /// `--proxy`.
+    pub(super) proxy: Setting,
     /// `-x`.
     pub(super) execute: Vec<String>,
     /// `-n`.
@@ -105,6 +110,8 @@ impl Options {
         };
         Ok(Options {
             target: Target::parse(args)?,
+            location: args.location,
+            proxy: Setting::parse(args.proxy.as_deref())?,
             execute: args.execute.clone(),
             count: args.count,
             wait,

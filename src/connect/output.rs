@@ -58,6 +58,25 @@ pub(super) struct Output {
     pub(super) pretty: bool,
 }
 
+/// Where `-v` shows what is said to the server and what it answers: nowhere without the flag, and on
+/// stderr while there is no output yet.
+#[derive(Clone, Copy)]
+pub(super) struct Verbose<'a> {
+    pub(super) is_on: bool,
+    pub(super) output: Option<&'a Output>,
+}
+
+impl Verbose<'_> {
+    /// Shows something.
+    pub(super) async fn say(self, text: String) {
+        match self.output {
+            _ if !self.is_on => {}
+            Some(output) => output.trace(&text).await,
+            None => complain(&text),
+        }
+    }
+}
+
 impl Output {
     /// Writes to stdout, or through the line editor's printer.
     pub(super) fn new(options: &Options, printer: Option<Printer>) -> Output {

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::connect::command;
 use crate::connect::command::Line;
-use crate::connect::dial::dial;
+use crate::connect::dial::{Opened, dial};
 use crate::connect::editor;
 use crate::connect::editor::{Repl, Typed};
 use crate::connect::exit;
@@ -20,6 +20,7 @@ use crate::connect::options::Options;
 use crate::connect::output::Output;
 use crate::connect::resume::Resume;
 use crate::connect::signals::Signals;
+use crate::connect::target::Target;
 use crate::connect::writer::Counts;
 use crate::error::{Failure, complain};
 use crate::text::escape::escape;
@@ -158,23 +159,22 @@ async fn connection<'a>(
     // It connects first: what is typed or piped early waits in the terminal, or the pipe.
     let idle = session.as_mut().map(Session::idle);
     let output = idle.as_ref().map(|(output, ..)| *output);
-    let path = options.target.path_since(position.as_deref());
     let dialed = async {
         // What is not written yet would come again.
         if let (Some(output), true) = (output, options.resume) {
             output.written().await;
         }
-        dial(options, &path, output).await
+        dial(options, position.as_deref(), output).await
     };
     let dialed = tokio::select! {
         dialed = dialed => dialed,
         code = leaves(signals, idle) => return Ok(Some(code)),
     };
-    let (mut socket, answer) = dialed?;
+    let Opened { mut socket, answer, target } = dialed?;
     if options.resume && !agrees(&answer) {
         // Only said for courtesy.
         let _ = timeout(HURRY, socket.close(None)).await;
-        return Err(Failed::ForGood(does_not_agree(options)));
+        return Err(Failed::ForGood(does_not_agree(&target)));
     }
     let session = match session {
         Some(session) => session,
@@ -182,13 +182,13 @@ async fn connection<'a>(
     };
     if let Some(resume) = &mut session.resume {
         // What the URL asks for is only asked until there is a position.
-        resume.opened(position.or_else(|| options.target.since()));
+        resume.opened(position.or_else(|| target.since()));
     }
     let protocol = answer.headers.get("sec-websocket-protocol");
     let protocol = protocol
         .and_then(|p| p.to_str().ok())
         .map_or(String::new(), |p| format!(" (subprotocol {})", escape(p)));
-    let url = escape(&options.target.url).into_owned();
+    let url = escape(&target.url).into_owned();
     session.output.chat(&format!("connected to {url}{protocol}")).await;
     let headers = header_lines(&answer.headers, "");
     let opened = Instant::now();
@@ -205,11 +205,11 @@ fn agrees(answer: &Answer) -> bool {
     protocol.is_some_and(|chosen| chosen.as_bytes() == FRAMES.as_bytes())
 }
 
-fn does_not_agree(options: &Options) -> Failure {
+fn does_not_agree(target: &Target) -> Failure {
     let text = format!(
         "{} does not agree to the subprotocol {}, so --resume cannot work; check the `protocols` of \
          the gateway, or connect with --reconnect instead",
-        escape(&options.target.url),
+        escape(&target.url),
         FRAMES
     );
     Failure::new(exit::HANDSHAKE, text)

@@ -1,15 +1,19 @@
-//! Where to connect: the URL as browsers take it (WHATWG URL), and the request's headers.
+//! Where to connect, and the request's headers.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use url::{Host, Url};
 
 use crate::cli::ConnectArgs;
+use crate::connect::handshake::basic;
+use crate::connect::place::Place;
 use crate::error::Failure;
 use crate::net::host::join;
+use crate::text::escape::escape;
 use crate::ws::handshake::FRAMES;
 use crate::ws::request::is_token;
 
@@ -28,10 +32,19 @@ pub struct Target {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The unix socket, in place of host and port.
+    pub socket: Option<PathBuf>,
     /// The path, with its query.
     pub(super) path: String,
     /// The request's headers, but for its key.
     pub headers: HeaderMap,
+    /// Whether this is the server of the URL that was given, which gets the user's credentials.
+    pub(super) is_first: bool,
+    place: Place,
+    /// Headers that go to every server.
+    offers: HeaderMap,
+    /// Headers that go to the server of the URL that was given.
+    own: HeaderMap,
 }
 
 impl Target {
@@ -40,39 +53,79 @@ impl Target {
     /// # Errors
     /// Exit code 2, with what is wrong.
     pub(super) fn parse(args: &ConnectArgs) -> Result<Target, Failure> {
-        let (url, zone) = url(&args.url).map_err(|why| {
+        let place = Place::parse(&args.url).map_err(|why| {
             Failure::usage(format!(
-                "invalid WebSocket URL {:?}: {why}; write ws://HOST:PORT/PATH or wss://HOST/PATH",
+                "invalid WebSocket URL {:?}: {why}; write ws://HOST:PORT/PATH, wss://HOST/PATH or \
+                 ws+unix://SOCKET:/PATH",
                 args.url
             ))
         })?;
-        let tls = url.scheme() == "wss";
-        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err(Failure::usage(format!("the URL {:?} has no host", args.url)));
-        };
-        let own_port = url.port().map_or(String::new(), |port| format!(":{port}"));
-        let path = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
+        let own = own_headers(args, &place.url)?;
+        Target::new(place, offers(args)?, own, true)
+            .ok_or_else(|| Failure::usage(format!("the URL {:?} has no host", args.url)))
+    }
+
+    /// `None` for a URL without a host.
+    fn new(place: Place, offers: HeaderMap, own: HeaderMap, is_first: bool) -> Option<Target> {
+        let (host, port) = (place.url.host()?.to_owned(), place.url.port_or_known_default()?);
         // A zone means something on this machine alone (RFC 6874, section 1).
-        let host_header = format!("{host}{own_port}");
-        let (resolved, shown) = match (host, zone) {
-            (Host::Ipv6(address), Some(zone)) => {
-                (format!("{address}%{zone}"), format!("[{address}%25{zone}]"))
-            }
-            (Host::Ipv6(address), None) => (address.to_string(), format!("[{address}]")),
-            (host, _) => (host.to_string(), host.to_string()),
+        let own_port = place.url.port().map_or(String::new(), |port| format!(":{port}"));
+        let named = match &place.socket {
+            Some(_) => "localhost".to_owned(),
+            None => format!("{host}{own_port}"),
         };
-        let headers = headers(args, &host_header, &url)?;
-        Ok(Target {
-            url: format!("{}://{shown}{own_port}{path}", url.scheme()),
-            tls,
-            host: resolved,
+        let host = match (host, &place.zone) {
+            (Host::Ipv6(address), Some(zone)) => format!("{address}%{zone}"),
+            (Host::Ipv6(address), None) => address.to_string(),
+            (host, _) => host.to_string(),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::try_from(named).ok()?);
+        headers.extend(offers.clone());
+        if let Some(user) = user_of(&place.url) {
+            headers.insert(AUTHORIZATION, basic(&user));
+        }
+        if is_first {
+            // The first of a name takes the place of ours, the others come beside it.
+            headers.extend(own.clone());
+        }
+        Some(Target {
+            url: place.shown(),
+            tls: place.url.scheme() == "wss",
+            host,
             port,
-            path,
+            socket: place.socket.clone(),
+            path: place.path(),
             headers,
+            is_first,
+            place,
+            offers,
+            own,
         })
+    }
+
+    /// Where a redirect's `Location` leads. Credentials and `-H` stay with the first server, and do
+    /// not come back once another one was in between.
+    ///
+    /// # Errors
+    /// Why it cannot be followed.
+    pub fn redirected(&self, location: &str) -> Result<Target, String> {
+        let place = self.place.redirected(location)?;
+        let is_first = self.is_first && self.place.is_same_server(&place);
+        Target::new(place, self.offers.clone(), self.own.clone(), is_first)
+            .ok_or_else(|| "it has no host".to_owned())
+    }
+
+    /// Whether only this machine is reached: by a unix socket, or an address of the loopback.
+    pub(super) fn is_local(&self) -> bool {
+        let name = self.host.strip_suffix('.').unwrap_or(&self.host);
+        self.socket.is_some()
+            || name == "localhost"
+            || name.ends_with(".localhost")
+            || self
+                .certificate_name()
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
     /// The path and query, with this position as the only `since`; as they were given without one.
@@ -97,9 +150,12 @@ impl Target {
         self.host.split('%').next().unwrap_or(&self.host)
     }
 
-    /// Host and port for a person, an IPv6 address in brackets.
+    /// Host and port for a person, an IPv6 address in brackets; or the path of the socket.
     pub(super) fn address(&self) -> String {
-        join(&self.host, self.port)
+        match &self.socket {
+            Some(socket) => format!("the unix socket {}", escape(&socket.to_string_lossy())),
+            None => join(&self.host, self.port),
+        }
     }
 }
 
@@ -109,65 +165,19 @@ fn is_since(pair: &str) -> bool {
     percent_decode_str(name).eq(*b"since")
 }
 
-/// The URL, and the zone of its IPv6 address, which WHATWG URLs do not have.
-fn url(given: &str) -> Result<(Url, Option<String>), String> {
-    let given = given.trim();
-    let is_scheme = |scheme: &str| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-    };
-    let (scheme, rest) = match given.split_once("://") {
-        Some((scheme, rest)) if is_scheme(scheme) => (scheme.to_ascii_lowercase(), rest),
-        _ => ("ws".to_owned(), given),
-    };
-    let scheme = match scheme.as_str() {
-        "ws" | "http" => "ws",
-        "wss" | "https" => "wss",
-        other => return Err(format!("its scheme is {other:?}, neither ws nor wss")),
-    };
-    let (rest, zone) = without_zone(rest)?;
-    let rest = rest.trim_start_matches(['/', '\\']);
-    let mut url = Url::parse(&format!("{scheme}://{rest}")).map_err(|e| e.to_string())?;
-    // A fragment never goes to the server (RFC 6455, section 3).
-    url.set_fragment(None);
-    Ok((url, zone))
+fn value(flag: &str, text: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_str(text)
+        .map_err(|_| Failure::usage(format!("{flag}: {text:?} cannot be a header's value")))
 }
 
-/// Takes the zone out of `[fe80::1%25eth0]` (RFC 6874), and of `[fe80::1%eth0]`, as many write it.
-fn without_zone(rest: &str) -> Result<(String, Option<String>), String> {
-    let end = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
-    let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
-    let host = &rest[start..end];
-    let inside = host.strip_prefix('[').and_then(|host| host.split_once(']'));
-    let Some((address, zone)) = inside.and_then(|(inside, _)| inside.split_once('%')) else {
-        return Ok((rest.to_owned(), None));
-    };
-    let name = zone.strip_prefix("25").filter(|name| !name.is_empty()).unwrap_or(zone);
-    let name = percent_decode_str(name).decode_utf8_lossy().into_owned();
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) {
-        return Err(format!("invalid zone {name:?} of the address"));
-    }
-    let behind = start + 1 + address.len() + 1 + zone.len();
-    Ok((format!("{}[{address}{}", &rest[..start], &rest[behind..]), Some(name)))
-}
-
-/// The request's headers, but for its key: the usual ones, those of the flags, and `-H` over all.
-fn headers(args: &ConnectArgs, host: &str, url: &Url) -> Result<HeaderMap, Failure> {
-    let value = |flag: &str, text: &str| {
-        HeaderValue::from_str(text)
-            .map_err(|_| Failure::usage(format!("{flag}: {text:?} cannot be a header's value")))
-    };
+/// The headers that every server gets.
+fn offers(args: &ConnectArgs) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
-    headers.insert(HOST, value("the URL", host)?);
     headers.insert("connection", HeaderValue::from_static("Upgrade"));
     headers.insert("upgrade", HeaderValue::from_static("websocket"));
     headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     if let Some(origin) = &args.origin {
         headers.insert(ORIGIN, value("--origin", origin)?);
-    }
-    if let Some(user) = user(args, url)? {
-        let text = format!("Basic {}", STANDARD.encode(user));
-        headers.insert(AUTHORIZATION, value("--user", &text)?);
     }
     let mut offers = subprotocols(&args.subprotocol)?;
     if args.resume && !offers.contains(&FRAMES) {
@@ -176,6 +186,12 @@ fn headers(args: &ConnectArgs, host: &str, url: &Url) -> Result<HeaderMap, Failu
     if !offers.is_empty() {
         headers.insert("sec-websocket-protocol", value("--subprotocol", &offers.join(", "))?);
     }
+    Ok(headers)
+}
+
+/// The headers that only the server of the URL gets: user and password of the flags, else of the
+/// URL, and `-H` over all.
+fn own_headers(args: &ConnectArgs, url: &Url) -> Result<HeaderMap, Failure> {
     let mut own = HeaderMap::new();
     for header in &args.header {
         let (name, text) = header.split_once(':').ok_or_else(|| {
@@ -185,26 +201,27 @@ fn headers(args: &ConnectArgs, host: &str, url: &Url) -> Result<HeaderMap, Failu
             .map_err(|_| Failure::usage(format!("--header: invalid name {name:?}")))?;
         own.append(name, value("--header", text.trim())?);
     }
-    // The first of a name takes the place of ours, the others come beside it.
-    headers.extend(own);
-    Ok(headers)
-}
-
-/// `NAME:PASSWORD` of the flags, else of the URL.
-fn user(args: &ConnectArgs, url: &Url) -> Result<Option<Vec<u8>>, Failure> {
-    match &args.user {
+    let user = match &args.user {
         Some(user) if !user.contains(':') => {
             return Err(Failure::usage("--user has no colon: write NAME:PASSWORD"));
         }
-        Some(user) => return Ok(Some(user.clone().into_bytes())),
-        None => {}
+        Some(user) => Some(user.clone().into_bytes()),
+        None => user_of(url),
+    };
+    if let Some(user) = user {
+        own.entry(AUTHORIZATION).or_insert_with(|| basic(&user));
     }
+    Ok(own)
+}
+
+/// `NAME:PASSWORD` of the URL.
+fn user_of(url: &Url) -> Option<Vec<u8>> {
     if url.username().is_empty() && url.password().is_none() {
-        return Ok(None);
+        return None;
     }
     let name = percent_decode_str(url.username());
     let password = percent_decode_str(url.password().unwrap_or(""));
-    Ok(Some(name.chain(*b":").chain(password).collect()))
+    Some(name.chain(*b":").chain(password).collect())
 }
 
 /// The subprotocols to offer; each `-s` holds one, or several with commas between.
@@ -228,6 +245,9 @@ fn subprotocols(given: &[String]) -> Result<Vec<&str>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn parse(url: &str) -> Result<Target, Failure> {

@@ -91,7 +91,8 @@ def free_port():
 def private_env(directory):
     """An environment in which nothing of the user's own is found."""
     directory = Path(directory)
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("WSGW_", "XDG_", "RUST_LOG"))}
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith(("WSGW_", "XDG_", "RUST_LOG")) and not k.lower().endswith("_proxy")}
     for name in ("STATE_DIRECTORY", "NOTIFY_SOCKET", "PYTHONUNBUFFERED", "NO_COLOR"):
         env.pop(name, None)
     env["HOME"] = str(directory / "home")
