@@ -1,6 +1,6 @@
 // A proxy as bad as those that some users are behind. It can refuse upgrades or leave them without an
 // answer, hold answers back, cut connections at random, and be down. It also keeps the heads of what
-// it was asked.
+// it was asked, and the status of the answer.
 "use strict";
 
 const http = require("node:http");
@@ -57,15 +57,17 @@ class Proxy {
 
   #note({ method, url, headers }) {
     this.asked.push({ method, url, headers });
+    return this.asked.at(-1);
   }
 
   #pass(request, response) {
-    this.#note(request);
+    const asked = this.#note(request);
     const { method, url: path, headers, socket } = request;
     const { hostname: host, port } = this.target;
     const onward = http.request({ host, port, method, path, headers, agent: false }, (answer) => {
       const held = [];
       let size = 0;
+      asked.status = answer.statusCode;
       response.writeHead(answer.statusCode, answer.headers);
       if (!this.hold) response.flushHeaders();
       const flush = () => {

@@ -1,4 +1,4 @@
-"""The commands that the pages show for channels and plain lines, exactly as they are printed.
+"""The commands that the pages show for channels, streams and plain lines, exactly as they are printed.
 
 They use the default ports, so each `serve` runs in a network of its own.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT, WSGW, private_env, tool
 
-PAGES = ["README.md", "docs/channels.md", "docs/websocketd.md", "examples/README.md"]
+PAGES = ["README.md", "docs/channels.md", "docs/streams.md", "docs/websocketd.md", "examples/README.md"]
 # A comment behind a command says what it prints.
 PRINTS = re.compile(r"\s+# prints: (.*)$")
 FOREVER = ", until Ctrl-C"
@@ -59,7 +59,7 @@ def test_scenes_are_found():
 
 @pytest.mark.parametrize(("page", "server", "commands"), SCENES)
 def test_the_commands_work_as_they_are_printed(tmp_path, page, server, commands):
-    for name in ("unshare", "ip", "jq", "python3", "uptime", "sqlite3", "vmstat"):
+    for name in ("unshare", "ip", "jq", "python3", "uptime", "sqlite3", "vmstat", "curl"):
         tool(name)
     script = [
         "ip link set lo up",

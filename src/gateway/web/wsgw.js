@@ -2,25 +2,32 @@
 // lets no WebSocket through. For browsers and Node, without dependencies. wsgw.d.ts describes what it offers.
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const SILENCE = 45_000, LONG_POLL = 40_000; // the gateway writes to a stream each 15 s, and answers a poll within 25 s
-const SHORT_LIFE = 5_000, MINUTE = 60_000; // a transport that fails, or is cut so soon twice, comes last for a minute
+const SHORT_LIFE = 5_000, MINUTE = 60_000; // a transport that fails, or is cut so soon again, comes last for a while
 const broken = (reason, code = 1006) => ({ code, reason, wasClean: false });
+// What stands between separators in a body, as soon as it is there.
+async function* pieces(body, separator) {
+  for (let reader = body.getReader(), decoder = new TextDecoder(), rest = ""; ;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const found = (rest + decoder.decode(value, { stream: true })).split(separator);
+    rest = found.pop();
+    yield* found;
+  }
+}
 
 export class Gateway extends EventTarget {
-  readyState = CONNECTING;
-  binaryType = "blob";
+  readyState = CONNECTING; binaryType = "blob";
   transport; conn; channels = []; at; recovered; // what the gateway said last
   #since; // what to ask for: at first what the user wants, then the position
   #link; // the connection that there is, or a try, or a pause between tries
-  #avoid = {}; // until when a transport comes last
-  #end; #forFetch; // what close() was told; options of fetch
+  #avoid = {}; #end; #forFetch; // until when a transport comes last; what close() was told; options of fetch
 
   constructor(url, { since, withCredentials = false, minDelay = 1000, maxDelay = 30_000, timeout = 3000 } = {}) {
     super();
     const full = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
     full.protocol = full.protocol.replace("http", "ws");
     if (!/^wss?:$/.test(full.protocol)) throw new DOMException(`not a ws: or http: URL: ${url}`, "SyntaxError");
-    full.hash = "";
-    this.url = full.href;
+    this.url = full.href.replace(/#.*/, "");
     this.#forFetch = { cache: "no-store", credentials: withCredentials ? "include" : "same-origin" };
     this.#since = since?.toString() ?? full.searchParams.get("since");
     this.#run(minDelay, maxDelay, timeout);
@@ -45,11 +52,11 @@ export class Gateway extends EventTarget {
     let end = {}, tries = 0;
     while (!this.#end && end.code !== 1000) {
       end = {};
-      const avoided = (name) => this.#avoid[name] > performance.now();
+      const avoided = (name) => Math.max(0, this.#avoid[name] - performance.now()) || 0;
       for (const name of ["websocket", "sse", "poll"].sort((a, b) => avoided(a) - avoided(b))) {
         const next = await this.#attempt(name, timeout * 2 ** Math.min(tries, 3));
         const cut = next.code === 1006 && next.lived < SHORT_LIFE && (tries || !next.lived);
-        if (next.late || cut) this.#avoid[name] = performance.now() + MINUTE;
+        if (next.late || cut) this.#avoid[name] = performance.now() + (next.lived ? MINUTE / 2 : MINUTE);
         if (next.lived || !end.reason) end = next;
         if (next.lived || this.#end) break;
       }
@@ -84,16 +91,14 @@ export class Gateway extends EventTarget {
     return { ...end, lived, late: link.late };
   }
 
-  async #websocket(link) {
-    return new Promise((resolve) => {
-      const socket = new WebSocket(this.#address("ws", { since: this.#since }), "wsgw.v1");
-      link.send = (data) => socket.send(data);
-      link.close = (...args) => socket.close(...args);
-      link.signal.onabort = () => { resolve(link.end); socket.close(); };
-      socket.onclose = ({ code, reason, wasClean }) => resolve({ code, reason, wasClean });
-      socket.onmessage = ({ data }) => { try { this.#receive(link, data); } catch { link.stop(); } };
-    });
-  }
+  #websocket = (link) => new Promise((resolve) => {
+    const socket = new WebSocket(this.#address("ws", { since: this.#since }), "wsgw.v1");
+    link.send = (data) => socket.send(data);
+    link.close = (...args) => socket.close(...args);
+    link.signal.onabort = () => { resolve(link.end); socket.close(); };
+    socket.onclose = ({ code, reason, wasClean }) => resolve({ code, reason, wasClean });
+    socket.onmessage = ({ data }) => { try { this.#receive(link, data); } catch { link.stop(broken("not wsgw.v1")); } };
+  });
 
   async #sse(link) {
     link.send = (data) => {
@@ -105,47 +110,42 @@ export class Gateway extends EventTarget {
     link.close = async () => { await link.posting; link.stop(); }; // what was sent before close() still goes out
     // `pad` is for filters that hold back the first bytes of an answer.
     const { body } = await this.#fetch(link, { stream: "sse", since: this.#since, pad: 2048 });
-    for (let reader = body.getReader(), decoder = new TextDecoder(), rest = ""; ;) {
-      const { done, value } = await reader.read();
-      if (done) return broken("the stream ended");
+    for await (const event of pieces(body, "\n\n")) {
       if (link.opened) link.watch(SILENCE);
-      const events = (rest + decoder.decode(value, { stream: true })).split("\n\n");
-      rest = events.pop();
-      for (const event of events) {
-        const data = /^data: ?(.*)$/m.exec(event)?.[1];
-        if (/^event: ?close$/m.test(event)) return { wasClean: true, ...JSON.parse(data) };
-        if (data) this.#receive(link, data);
-      }
+      const data = /^data: ?(.*)$/m.exec(event)?.[1];
+      if (/^event: ?close$/m.test(event)) return { wasClean: true, ...JSON.parse(data) };
+      if (data) this.#receive(link, data);
     }
+    return broken("the stream ended");
   }
 
-  // One POST at a time keeps the order. Lines that wait go together.
-  async #post(link) {
+  async #post(link) { // one POST at a time keeps the order; lines that wait go together
     for (const { queue } = link; queue.length;) {
       let count = 1, size = queue[0].body.size;
       while (queue[0].line && queue[count]?.line && size < 65536) size += queue[count++].body.size;
       const lines = queue.slice(0, count).flatMap(({ body }) => [body, "\n"]);
       const body = count > 1 ? new Blob(lines, { type: "application/x-ndjson" }) : queue[0].body;
       const answer = await this.#fetch(link, {}, { method: "POST", body, headers: { "X-Wsgw-Post": link.token } }, 429);
-      if (answer.ok) queue.splice(0, count);
-      else await new Promise((resolve) => setTimeout(resolve, 1000));
+      queue.splice(0, answer.ok ? count : Number(/taken: (\d+)/.exec(await answer.text())?.[1] ?? 0));
+      if (!answer.ok) await new Promise((resolve) => setTimeout(resolve, 1000)); // too many: the rest has to wait
     }
     link.posting = undefined;
   }
 
-  // The first answer, a hello, shows that polls work. What came since the position is asked for then.
-  async #poll(link) {
+  async #poll(link) { // the first answer, a hello, shows that polls work; what was missed is asked for then
     const ask = (since) => this.#fetch(link, { stream: "poll", since }, {}, 410);
-    const hello = async () => JSON.parse(await (await ask()).text());
-    const since = this.#since, first = await hello();
+    const greet = async () => (await (await ask()).text()).trim().split("\n").map((line) => JSON.parse(line));
+    const since = this.#since, [first, ...newest] = await greet();
     this.#receive(link, { ...first, at: since ? undefined : first.at, since });
-    for (let told = link.again || !since; link.opened && performance.now() - link.opened < MINUTE; told = true) {
+    for (const frame of since ? [] : newest) this.#receive(link, frame);
+    for (let told = link.again || !since?.includes("-"); link.opened + MINUTE > performance.now(); told = true) {
       link.watch(LONG_POLL);
-      const answer = await ask(this.#since), { status, headers } = answer;
-      if (status === 410) this.#receive(link, { at: (await hello()).at, recovered: false });
-      else if (!told) this.#receive(link, { recovered: true });
-      if (status === 200) for (const line of (await answer.text()).split("\n")) if (line) this.#receive(link, line);
-      if (status === 204) this.#receive(link, { at: headers.get("X-Wsgw-At") });
+      const answer = await ask(this.#since), gone = answer.status === 410;
+      const [{ at }, ...more] = gone ? await greet() : [{}];
+      if (gone || !told) this.#receive(link, { at, recovered: !gone });
+      for (const frame of more) this.#receive(link, frame);
+      if (answer.status === 204) this.#receive(link, { at: answer.headers.get("X-Wsgw-At") });
+      if (answer.status === 200) for await (const line of pieces(answer.body, "\n")) this.#receive(link, line);
     }
     return { ...broken("no hello"), again: !!link.opened }; // there may be something better than polls by now
   }

@@ -4,12 +4,13 @@
 const { execFileSync } = require("node:child_process");
 const puppeteer = require("puppeteer-core");
 
-function chromium() {
+/** More arguments of Chromium may be given. */
+function chromium(...more) {
   const found = execFileSync("sh", ["-c", "command -v chromium || command -v chromium-browser"]);
   return puppeteer.launch({
     executablePath: String(found).trim(),
     headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", ...more],
   });
 }
 
