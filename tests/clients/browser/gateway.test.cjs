@@ -2,10 +2,12 @@
 "use strict";
 
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 const http = require("node:http");
+const path = require("node:path");
 const { describe, it, before, after } = require("node:test");
 const { chromium } = require("./chromium.cjs");
-const { Serve, until } = require("../harness.cjs");
+const { ROOT, Serve } = require("../harness.cjs");
 const { Proxy } = require("../proxy.cjs");
 const { MODULE, FAST, BEHIND, Sender } = require("../web.cjs");
 
@@ -128,8 +130,8 @@ describe("wsgw.js in Chromium", { concurrency: true }, () => {
       await opened(tab);
       await tab.evaluate(() => window.gateway.send("hello"));
       await gets(tab, 1);
-      const [{ path }] = JSON.parse(await serve.cli("connections", "default", "--json"));
-      assert.equal(path, "/room");
+      const [row] = JSON.parse(await serve.cli("connections", "default", "--json"));
+      assert.equal(row.path, "/room");
       // And the plain means of the browser.
       const [text, posted] = await tab.evaluate(async () => {
         const source = new EventSource("/room?stream=sse&since=1");
@@ -141,6 +143,32 @@ describe("wsgw.js in Chromium", { concurrency: true }, () => {
       assert.deepEqual([text, posted], ["hello", 204]);
       await gets(tab, 2);
     }));
+
+  it("the example is a page of 20 lines at most, and works behind each proxy", async () => {
+    const directory = path.join(ROOT, "examples/streams");
+    const lines = fs.readFileSync(path.join(directory, "index.html"), "utf8").trimEnd().split("\n");
+    assert.ok(lines.length <= 20, `${lines.length} lines`);
+    const args = ["--static", directory, "--channels", "path", "--allow-channels", "lobby", "--route", "channels",
+      "--history", "100"];
+    for (const transport of ["websocket", "sse", "poll"])
+      await scene({ args, proxy: BEHIND[transport] }, async ({ serve, proxy, tab }) => {
+        await serve.cli("send", "-q", "--channel", "lobby", "from before");
+        await tab.goto(`http://127.0.0.1:${proxy.port}/`);
+        await page(tab, (state) => document.getElementById("state").textContent === state, `connected by ${transport}`);
+        assert.equal(await tab.evaluate(() => document.getElementById("form").hidden), transport === "poll");
+        if (transport === "poll") await serve.cli("send", "-q", "--channel", "lobby", "hello");
+        else {
+          await tab.type("input", "hello");
+          await tab.keyboard.press("Enter");
+        }
+        const shown = (texts) => page(tab, (texts) =>
+          [...document.querySelectorAll("li")].map((li) => li.textContent).join() === texts, texts);
+        await shown("from before,hello");
+        proxy.cutAll();
+        await serve.cli("send", "-q", "--channel", "lobby", "again");
+        await shown("from before,hello,again");
+      });
+  });
 
   it("the module can be imported by a page of an admitted origin, and by no other", () =>
     scene({ args: ["--allow-origin", `http://localhost:${site.port}`], host: "localhost" }, async ({ serve, tab }) => {
