@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crate::config::settings::GatewaySettings;
 use crate::gateway::hub::wishes;
 use crate::gateway::wire::Form;
+use crate::net::host::{is_loopback, split_host};
 use crate::text::excerpt::excerpt;
 use crate::text::position::{Position, Since};
 use crate::ws::origin::{Admission, admission, origin_of};
@@ -100,8 +101,10 @@ pub(super) fn check_site(
             let allow = settings.allow_origin.as_deref();
             let page = request.joined("referer");
             let page = page.map(|url| origin_of(&url).unwrap_or_else(|| "null".to_owned()));
-            let foreign =
-                page.is_some_and(|page| admission(Some(&page), &host, bound, allow).is_none());
+            let foreign = match page {
+                Some(page) => admission(Some(&page), &host, bound, allow).is_none(),
+                None => is_renamed(request, &host, bound, allow),
+            };
             let accept = request.joined("accept").unwrap_or_default().to_ascii_lowercase();
             let embeds = ["image/", "video/", "audio/"].iter().any(|kind| accept.starts_with(kind));
             !foreign && !embeds
@@ -113,6 +116,19 @@ pub(super) fn check_site(
     let text = "A page of another site may not fetch this without an Origin header. \
                 The gateway's setting allow-origin says which pages may.\n";
     Err(Refusal { response: Response::text(403, text), reason: "origin" })
+}
+
+/// Whether a browser asks a loopback address under a name of somebody else's. The owner of a name can
+/// make it lead to 127.0.0.1 (DNS rebinding): then a page from there is of the gateway's own origin,
+/// and sends no `Origin`. Programs that are no browsers have no need to send `Accept-Encoding`; a page
+/// cannot leave it out.
+fn is_renamed(request: &Request<'_>, host: &str, bound: IpAddr, allow: Option<&[String]>) -> bool {
+    if !bound.to_canonical().is_loopback() || !request.has("accept-encoding") {
+        return false;
+    }
+    let Some((name, _)) = split_host(host) else { return false };
+    let admits = |scheme| admission(Some(&format!("{scheme}://{host}")), host, bound, allow);
+    !is_loopback(&name) && admits("http").or_else(|| admits("https")).is_none()
 }
 
 /// What an answer tells a browser about who may read it (the Fetch Standard, section 3.3), where there

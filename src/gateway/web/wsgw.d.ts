@@ -4,7 +4,7 @@ export interface GatewayOptions {
   /**
    * What to get first: `"last"` (the newest message of each channel), a number (the newest so many), a duration such as
    * `"5m"`, or a position that was saved from `at`. By default what `since` in the URL says, else what the gateway's
-   * setting `history.since` says. While connections are by polls only a position counts.
+   * setting `history.since` says.
    */
   since?: string | number;
   /**

@@ -167,6 +167,26 @@ describe("pages of other sites", () => {
       assert.deepEqual(await stage.opens(), []);
     }));
 
+  it("a foreign name that was made to lead to a loopback address opens nothing (DNS rebinding)", () =>
+    scene([], async ({ tab, proxy, opens }) => {
+      // The page and the gateway are of one origin, for the browser.
+      await tab.goto(`http://evil.example:${proxy.port}/none`);
+      for (const referrerPolicy of ["no-referrer", "origin"]) {
+        const statuses = await tab.evaluate(async (referrerPolicy) => {
+          const found = [];
+          for (const kind of ["raw", "lines", "sse", "poll"]) {
+            const { status, body } = await fetch(`/evil/${kind}?stream=${kind}`, { referrerPolicy });
+            await body?.cancel();
+            found.push(status);
+          }
+          return found;
+        }, referrerPolicy);
+        assert.deepEqual(statuses, [403, 403, 403, 403], referrerPolicy);
+      }
+      for (const { headers } of proxy.asked.slice(1)) assert.equal(headers["sec-fetch-site"], undefined);
+      assert.deepEqual(await opens(), []);
+    }));
+
   it("the address bar, and a page of the gateway's own origin, open streams", () =>
     scene([], async ({ tab, proxy, opens }) => {
       await tab.goto(`http://127.0.0.1:${proxy.port}/none`);

@@ -221,9 +221,7 @@ describe("wsgw.js", { concurrency: true }, () => {
         assert.deepEqual(wrong.got, ["4"]);
         await sender.end();
       }));
-  }
 
-  for (const transport of ["websocket", "sse"]) {
     it(`${transport}: the newest messages first, where the client asks for them`, () =>
       scene({ args: KEPT, proxy: BEHIND[transport] }, async ({ serve, seen, open }) => {
         await seen.await("open");
@@ -238,7 +236,9 @@ describe("wsgw.js", { concurrency: true }, () => {
         }
         await sender.end();
       }));
+  }
 
+  for (const transport of ["websocket", "sse"]) {
     it(`${transport}: closes by the gateway`, () =>
       scene({ proxy: BEHIND[transport] }, async ({ serve, seen, gateway, open }) => {
         await connected({ seen, gateway }, transport);
