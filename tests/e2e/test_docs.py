@@ -67,7 +67,7 @@ def test_the_table_of_limits(tmp_path):
     assert len(table) > 20
     for key, default in table.items():
         flag = "protocol" if key == "protocols" else key
-        found = re.search(rf"--{flag} <[^>]+> (.*?)(?= --[a-z]|$)", known)
+        found = re.search(rf"--{flag}(?: <[^>]+>|\[=<[^>]+>\]) (.*?)(?= --[a-z]|$)", known)
         assert found, key
         shown = re.search(r"\[default: ([^\]]+)\]", found[1])
         assert (shown[1] if shown else "none") == default, (key, found[1])

@@ -1,5 +1,7 @@
 //! Plain lines: what a listener is sent, what it loses, and changes from and to JSON.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn plain(flags: &[&str]) -> Rig {
@@ -246,4 +248,85 @@ fn a_push_that_was_under_way_goes_out() {
     let mut rig = plain(&[]);
     let _outcome = rig.push(r#"{"message":"pushed"}"#);
     assert_eq!((rig.sent(), rig.written(usize::MAX).as_str()), (vec!["pushed".to_owned()], ""));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Say(u64),
+    Binary(u64),
+    /// The pipe takes so many bytes at most.
+    Take(usize),
+    Exit,
+    Attach,
+    Wait(u64),
+    /// The pipe takes nothing.
+    Stuck,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..4u64).prop_map(Step::Say),
+        1 => (1..4u64).prop_map(Step::Binary),
+        4 => (0..40usize).prop_map(Step::Take),
+        1 => Just(Step::Exit),
+        2 => Just(Step::Attach),
+        1 => (0..300u64).prop_map(Step::Wait),
+        1 => Just(Step::Stuck),
+    ]
+}
+
+proptest! {
+    /// Each message is settled once. Whole lines are messages, in order and each once, and no line of
+    /// an incarnation is torn but its last.
+    #[test]
+    fn nothing_is_lost_twice_or_torn(steps in proptest::collection::vec(step(), 0..80)) {
+        let mut rig = Rig::new(&["--plain", "--hang-timeout", "1"]);
+        let (mut up, mut said, mut texts, mut settled) = (false, 0, 0, 0);
+        let (mut lines, mut line) = (Vec::new(), String::new());
+        for step in steps.into_iter().chain([Step::Attach, Step::Wait(300), Step::Take(usize::MAX)]) {
+            match step {
+                Step::Say(conn) => {
+                    rig.say(conn, &texts.to_string());
+                    texts += 1;
+                    said += 1;
+                }
+                Step::Binary(conn) => {
+                    rig.binary(conn);
+                    said += 1;
+                }
+                Step::Take(most) => {
+                    for c in rig.written(most).chars() {
+                        if c == '\n' {
+                            lines.push(std::mem::take(&mut line).parse::<u64>().unwrap());
+                        } else {
+                            line.push(c);
+                        }
+                    }
+                }
+                Step::Exit if up => {
+                    prop_assert!(!rig.exchange.detach(false, rig.now).start_clean);
+                    up = false;
+                    line.clear();
+                }
+                Step::Attach if !up => {
+                    rig.exchange.attach(rig.now);
+                    up = true;
+                }
+                Step::Exit | Step::Attach => {}
+                Step::Wait(ms) => rig.wait(ms as f64 / 1_000.0),
+                Step::Stuck => {
+                    rig.exchange.pump(rig.now);
+                    if up && !rig.exchange.unwritten().is_empty() {
+                        rig.stuck(None, 0.4);
+                    }
+                }
+            }
+            settled += rig.settled().len();
+            prop_assert_eq!(settled + rig.exchange.queued(), said);
+        }
+        let dropped: u64 = rig.dropped().iter().map(|(_, n)| n).sum();
+        prop_assert!(lines.is_sorted_by(|a, b| a < b), "{:?}", lines);
+        prop_assert_eq!(lines.len() as u64 + dropped, said as u64);
+        prop_assert!(line.is_empty() && rig.exchange.flushed() && !rig.exchange.busy());
+    }
 }
