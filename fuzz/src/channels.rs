@@ -115,9 +115,10 @@ pub fn wishes(data: &[u8]) {
     let expected = model(bits % 3, path, query, &settings);
     match decide(request.as_bytes(), 0, &settings, peer, address) {
         Decision::Incomplete => panic!("the head is whole"),
-        Decision::Answer { response, reason } => {
+        Decision::Answer { response, reason, .. } => {
             assert_eq!(expected, Err(response.status()), "{reason}: {target}");
         }
+        Decision::File(_) => panic!("an upgrade asks for no file"),
         Decision::Admit(upgrade) => {
             let names = upgrade.channels.iter().map(ToString::to_string).collect();
             assert_eq!(Ok((names, upgrade.since)), expected, "{target}");

@@ -24,6 +24,7 @@ fn settings(bits: u8) -> GatewaySettings {
         ("protocols", r#"["json", "xml"]"#),
         ("path", r#"["/a*", "/"]"#),
         ("headers", r#""*""#),
+        ("static", r#""/www""#),
     ];
     let chosen = all.iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
     let chosen: Vec<(&str, &str)> = chosen.map(|(_, setting)| *setting).collect();
@@ -59,6 +60,11 @@ pub fn handshake(data: &[u8]) {
                 "content-length",
                 "connection",
                 "allow",
+                "etag",
+                "cache-control",
+                "content-security-policy",
+                "referrer-policy",
+                "x-content-type-options",
                 "upgrade",
                 "sec-websocket-version",
             ];
@@ -71,8 +77,13 @@ pub fn handshake(data: &[u8]) {
             );
             assert_eq!(
                 length.map(|(_, value)| value.clone()),
-                Some(response.body().len().to_string())
+                (status != 304).then(|| response.body().len().to_string())
             );
+        }
+        Decision::File(file) => {
+            assert!(file.head_len <= data.len().min(MAX_HEAD));
+            let path = file.request.uri().path();
+            assert!(path.starts_with('/') && !path.starts_with("//"), "{path}");
         }
         Decision::Admit(upgrade) => {
             assert!(upgrade.head_len <= data.len().min(MAX_HEAD));
@@ -116,7 +127,8 @@ pub fn handshake(data: &[u8]) {
 fn kind(decision: &Decision) -> String {
     match decision {
         Decision::Incomplete => "incomplete".to_owned(),
-        Decision::Answer { response, reason } => format!("{reason} {response:?}"),
+        Decision::Answer { response, reason, next } => format!("{reason} {next:?} {response:?}"),
+        Decision::File(file) => format!("{file:?}"),
         Decision::Admit(upgrade) => format!("{upgrade:?}"),
     }
 }

@@ -14,6 +14,7 @@ use crate::gateway::io::timers::Timers;
 use crate::gateway::io::transport::Transport;
 use crate::gateway::io::uring::{LARGEST, Ring};
 use crate::gateway::time::Millis;
+use crate::gateway::web::Web;
 
 /// The waker's token.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -72,6 +73,8 @@ pub(crate) struct Context {
     pub index: usize,
     /// What all shards share.
     pub core: Arc<Core>,
+    /// What serves files.
+    pub web: Arc<Web>,
     /// Where sockets are registered.
     pub registry: Registry,
     /// What sockets are read into; empty while it is in use.
@@ -94,10 +97,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(index: usize, registry: Registry, core: Arc<Core>) -> Context {
+    pub(super) fn new(index: usize, registry: Registry, core: Arc<Core>, web: Arc<Web>) -> Context {
         let mut this = Context {
             index,
             core,
+            web,
             registry,
             buffer: vec![0; READ_BUFFER],
             timers: Timers::default(),

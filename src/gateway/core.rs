@@ -78,10 +78,15 @@ impl Core {
 
     /// Takes a descriptor for a client, if one may be taken.
     pub fn take_socket(&self) -> bool {
-        let kept_back = self.kept_back.load(Ordering::Relaxed);
-        let max = self.descriptors.saturating_sub(kept_back).max(16);
+        let max = self.sockets_max();
         let next = |n: usize| (n < max).then_some(n + 1);
         self.sockets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    /// How many clients may have one at a time.
+    pub fn sockets_max(&self) -> usize {
+        let kept_back = self.kept_back.load(Ordering::Relaxed);
+        self.descriptors.saturating_sub(kept_back).max(16)
     }
 
     /// Gives it back.

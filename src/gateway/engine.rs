@@ -16,11 +16,13 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::msg::{HubMsg, Msg};
 use crate::gateway::shard::Shard;
 use crate::gateway::shared::{GatewaySlot, Shared};
+use crate::gateway::web::Web;
 use crate::listener::supervisor::Report;
 
 /// The shards of one `serve`.
 pub struct Engine {
     core: Arc<Core>,
+    web: Arc<Web>,
     threads: Vec<std::thread::JoinHandle<()>>,
     places: Mutex<Vec<Place>>,
 }
@@ -53,15 +55,16 @@ impl Engine {
             polls.push(poll);
         }
         let core = Arc::new(Core::new(wakers, descriptors));
+        let web = Arc::new(Web::new(Arc::clone(&core)));
         let mut threads = Vec::with_capacity(shards);
         for (index, poll) in polls.into_iter().enumerate() {
-            let shard = Shard::new(index, poll, Arc::clone(&core))?;
+            let shard = Shard::new(index, poll, Arc::clone(&core), Arc::clone(&web))?;
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
                 .spawn(move || shard.run())?;
             threads.push(thread);
         }
-        Ok(Engine { core, threads, places: Mutex::default() })
+        Ok(Engine { core, web, threads, places: Mutex::default() })
     }
 
     /// What all threads share.
@@ -100,6 +103,7 @@ impl Engine {
 
     /// A gateway is gone: its sockets are closed, its place is free.
     pub fn remove(&self, gateway: &Shared) {
+        gateway.cut_answers();
         self.core.post_all(gateway, || HubMsg::Remove);
         self.core.give_back_of_gateway();
         if let Some(place) = self.places.lock().get_mut(gateway.slot.index as usize) {
@@ -118,6 +122,7 @@ impl Drop for Engine {
             // A shard that panicked has said so already.
             let _ = thread.join();
         }
+        self.web.stop();
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) mod primary;
 pub(crate) mod shard;
 pub(crate) mod shared;
 pub(crate) mod time;
+pub(crate) mod web;
 pub(crate) mod wire;
 pub mod writer;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::gateway::io::transport::Transport;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::listener::connection::{Closed, ConnInfo, ConnectionRow};
 use crate::listener::exchange::{HandshakeDecision, PushAsk};
@@ -45,6 +46,8 @@ pub enum HubMsg {
     Accept(Option<std::net::TcpListener>),
     /// A new client.
     Socket(TcpStream, SocketAddr, ConnId),
+    /// A client that was served files, and asks for something else now.
+    Returned(Box<Returned>),
     /// The answer to a handshake that was asked about.
     Handshake(ConnId, HandshakeDecision),
     /// A message that the listener was to be asked about, and is not because it was taken away: it
@@ -62,6 +65,18 @@ pub enum HubMsg {
     CutAll,
     /// Tell when no connection is left.
     WhenEmpty(oneshot::Sender<()>),
+}
+
+/// A client that comes back to its shard.
+pub struct Returned {
+    /// Its socket.
+    pub(crate) stream: Transport,
+    /// The socket's other end.
+    pub(crate) peer: SocketAddr,
+    /// Its name.
+    pub(crate) id: ConnId,
+    /// What it has said, and nobody has answered.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Which connections are listed.

@@ -19,6 +19,7 @@ use crate::gateway::io::memory;
 use crate::gateway::io::uring::Ring;
 use crate::gateway::msg::{HubMsg, Msg};
 use crate::gateway::shared::GatewaySlot;
+use crate::gateway::web::Web;
 use crate::listener::op::{Delivery, Op};
 
 /// Messages that an inbox keeps room for.
@@ -36,9 +37,14 @@ impl Shard {
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn new(index: usize, poll: Poll, core: Arc<Core>) -> io::Result<Shard> {
+    pub(crate) fn new(
+        index: usize,
+        poll: Poll,
+        core: Arc<Core>,
+        web: Arc<Web>,
+    ) -> io::Result<Shard> {
         let registry = poll.registry().try_clone()?;
-        Ok(Shard { poll, hubs: Vec::new(), ctx: Context::new(index, registry, core) })
+        Ok(Shard { poll, hubs: Vec::new(), ctx: Context::new(index, registry, core, web) })
     }
 
     /// Works until it is told to quit.
@@ -149,7 +155,7 @@ impl Shard {
 /// A message for a gateway that is gone. What waits for an answer sees its channel close.
 fn missed(msg: HubMsg, ctx: &Context) {
     match msg {
-        HubMsg::Socket(..) => ctx.core.give_socket(),
+        HubMsg::Socket(..) | HubMsg::Returned(_) => ctx.core.give_socket(),
         HubMsg::Op(Op::Deliver(Delivery { report: Some(report), .. })) => report.finish(),
         _ => {}
     }

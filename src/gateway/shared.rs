@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::settings::GatewaySettings;
 use crate::gateway::channels::Channels;
@@ -60,6 +62,12 @@ pub struct Shared {
     settings: RwLock<Arc<GatewaySettings>>,
     refusing: AtomicBool,
     stopping: AtomicBool,
+    /// The clients that are served files, away from the shards.
+    pub(crate) answers: TaskTracker,
+    /// Those that were answered are not waited for any more.
+    pub(crate) end_answers: CancellationToken,
+    /// Those that are being answered are cut.
+    pub(crate) cut_answers: CancellationToken,
     /// The channels of all shards.
     pub channels: Channels,
     /// Whether messages are kept: for a look without the lock.
@@ -91,6 +99,9 @@ impl Shared {
             settings: RwLock::new(settings),
             refusing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            answers: TaskTracker::new(),
+            end_answers: CancellationToken::new(),
+            cut_answers: CancellationToken::new(),
             channels: Channels::default(),
             keeps: AtomicBool::new(false),
             order: Mutex::default(),
@@ -121,6 +132,13 @@ impl Shared {
     /// New connections are refused from now on: a stop has begun.
     pub fn refuse_clients(&self) {
         self.refusing.store(true, Ordering::SeqCst);
+        self.end_answers.cancel();
+        self.answers.close();
+    }
+
+    /// Cuts the clients that are still served files.
+    pub fn cut_answers(&self) {
+        self.cut_answers.cancel();
     }
 
     /// Whether new connections are refused.

@@ -16,7 +16,7 @@ use crate::gateway::shared::Shared;
 use crate::listener::supervisor;
 use crate::listener::supervisor::Supervisor;
 use crate::server::gateway::{Gateway, Running, StartError};
-use crate::server::starting::tls_of;
+use crate::server::starting::{check_static, tls_of};
 use crate::ws::close;
 
 impl Gateway {
@@ -74,6 +74,7 @@ impl Gateway {
         }
         // The files may hold another certificate under the same names.
         let tls = tls_of(&new).map_err(failed)?;
+        check_static(&new).map_err(failed)?;
         let host = self.host()?;
         let keeping = self.history_for(&new).await.map_err(failed)?;
         if old.needs_new_listener(&new) {

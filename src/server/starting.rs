@@ -81,6 +81,7 @@ impl Gateway {
         acceptor: Option<TcpListener>,
     ) -> Result<(Running, TcpListener), StartError> {
         let tls = tls_of(settings).map_err(StartError::new)?;
+        check_static(settings).map_err(StartError::new)?;
         let host = self.host()?;
         let handed_over = || host.inherited.socket_of(settings);
         let acceptor = match acceptor.map(Ok).or_else(handed_over) {
@@ -188,6 +189,21 @@ pub(crate) fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConf
     let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
     let (config, _) = server_config(cert, key)?;
     Ok(Some(Arc::new(config)))
+}
+
+/// Looks for the directory of static files.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_static(settings: &GatewaySettings) -> Result<(), String> {
+    let Some(directory) = &settings.static_files else { return Ok(()) };
+    let found = std::fs::read_dir(directory).map(drop);
+    found.map_err(|error| {
+        format!(
+            "the directory of static files {directory:?} cannot be served: {error}; create it, or \
+             change the key static"
+        )
+    })
 }
 
 fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {

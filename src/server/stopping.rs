@@ -97,6 +97,9 @@ impl Gateway {
             // A short wait all the same, so that a client that answers at once is seen to leave in order.
             self.wait_empty(&host, shared, CUT_WAIT, &CancellationToken::new()).await;
         }
+        // Files that are being sent have the same time as messages that are unanswered.
+        wait_for(settings.drain, cut, shared.answers.wait()).await;
+        shared.cut_answers();
         core.post_all(shared, || HubMsg::CutAll);
         self.wait_empty(&host, shared, CLOSE_WAIT, &CancellationToken::new()).await;
 
@@ -152,11 +155,15 @@ impl Gateway {
                 let _ = empty.await;
             }
         };
-        tokio::select! {
-            () = all => {}
-            () = tokio::time::sleep(time) => {}
-            () = cut.cancelled() => {}
-        }
+        wait_for(time, cut, all).await;
+    }
+}
+
+async fn wait_for(time: Duration, cut: &CancellationToken, done: impl Future<Output = ()>) {
+    tokio::select! {
+        () = done => {}
+        () = tokio::time::sleep(time) => {}
+        () = cut.cancelled() => {}
     }
 }
 

@@ -98,6 +98,11 @@ impl<'b> Request<'b> {
         Some(local.split_once('?').unwrap_or((local, "")))
     }
 
+    /// Whether its client may send another one on the same connection (RFC 9112 section 9.3).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.http_1_1 && !self.has_token("connection", "close")
+    }
+
     /// The values of a header, one for each line it came in.
     pub(crate) fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = Cow<'b, str>> + 's {
         let of_name = self.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name));

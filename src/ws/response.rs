@@ -1,5 +1,5 @@
 //! The HTTP answers of a gateway's port other than 101, with the headers that HTTP asks of each
-//! status. Every one of them ends the connection.
+//! status. A refusal ends the connection.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ const ALLOW_POST: &str = "GET, HEAD, OPTIONS, POST";
 /// Further headers of an answer.
 pub(crate) type Headers = Vec<(&'static str, Cow<'static, str>)>;
 
-/// An HTTP answer after which the connection is closed.
+/// An HTTP answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -29,6 +29,8 @@ pub struct Response {
     endless: bool,
     /// Whether POST is among the methods that are answered.
     posts: bool,
+    /// Whether the connection stays open for the next request.
+    keeps_alive: bool,
     more: Headers,
 }
 
@@ -42,6 +44,7 @@ impl Response {
             headers_only: false,
             endless: false,
             posts: false,
+            keeps_alive: false,
             more: Headers::new(),
         }
     }
@@ -49,6 +52,16 @@ impl Response {
     /// A page, with 200.
     pub(crate) fn page(body: &'static str) -> Response {
         Response { kind: Some("text/html; charset=utf-8"), ..Response::text(200, body) }
+    }
+
+    /// A file that is part of the program; the connection may stay open.
+    pub(crate) fn asset(kind: &'static str, text: &'static str) -> Response {
+        Response { kind: Some(kind), keeps_alive: true, ..Response::text(200, text) }
+    }
+
+    /// 304: the client has the file already.
+    pub(crate) fn not_modified() -> Response {
+        Response { kind: None, keeps_alive: true, endless: true, ..Response::text(304, "") }
     }
 
     /// The head of an answer that ends with the connection, with 200; for HEAD.
@@ -82,6 +95,18 @@ impl Response {
         self
     }
 
+    /// The same after which the connection stays open for the next request, or not.
+    #[must_use]
+    pub(crate) fn keep_alive(mut self, keeps_alive: bool) -> Response {
+        self.keeps_alive = keeps_alive;
+        self
+    }
+
+    /// Whether the connection stays open for the next request.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.keeps_alive
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         self.status
@@ -94,7 +119,7 @@ impl Response {
 
     /// The bytes to send at this time.
     pub fn encode(&self, now: SystemTime) -> Vec<u8> {
-        let Response { status, kind, body, headers_only, endless, posts, more } = self;
+        let Response { status, kind, body, headers_only, endless, posts, keeps_alive, more } = self;
         let phrase = StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason());
         let mut out = String::with_capacity(320 + body.len());
         // Writing to a String cannot fail.
@@ -106,7 +131,7 @@ impl Response {
         if !endless {
             let _ = write!(out, "Content-Length: {}\r\n", body.len());
         }
-        if kind.is_none() || *status == 405 {
+        if kind.is_none() && *status == 200 || *status == 405 {
             let _ = write!(out, "Allow: {}\r\n", if *posts { ALLOW_POST } else { ALLOW });
         }
         for (name, value) in required_headers(*status) {
@@ -118,6 +143,7 @@ impl Response {
         // 426 is about an upgrade, which has to be named here as well (RFC 9110 section 7.8).
         out.push_str(match status {
             426 => "Connection: Upgrade, close\r\n\r\n",
+            _ if *keeps_alive => "\r\n",
             _ => "Connection: close\r\n\r\n",
         });
         if !headers_only {

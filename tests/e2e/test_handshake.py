@@ -18,7 +18,7 @@ def ask(tmp_path_factory):
     """Sends bytes to one serve, and returns the status, headers and body of what comes."""
     import harness
 
-    server = harness.Serve(tmp_path_factory.mktemp("serve"), "--handshake-timeout", "20s")
+    server = harness.Serve(tmp_path_factory.mktemp("serve"), "--handshake-timeout", "20s", "--console=false")
 
     def ask(data, half_close=False, then=b""):
         link = harness.Raw(server.port())

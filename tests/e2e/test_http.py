@@ -18,7 +18,7 @@ UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Versi
 def ask(server, first="GET / HTTP/1.1", headers=None, data=None):
     """Status, headers (a list for each name) and body of one answer; the connection ends after it."""
     link = server.raw()
-    lines = [first, *(f"{n}: {v}" for n, v in ({"Host": "x"} | (headers or {})).items())]
+    lines = [first, *(f"{n}: {v}" for n, v in ({"Host": "x", "Connection": "close"} | (headers or {})).items())]
     link.write(data or "\r\n".join(lines) + "\r\n\r\n")
     return read(link)
 
@@ -64,7 +64,7 @@ def test_a_426_names_the_protocol_and_the_version_to_upgrade_to(serve, version):
     assert headers["upgrade"] == "websocket" and headers["sec-websocket-version"] == "13"
 
 
-@pytest.mark.parametrize("more", [{}, UPGRADE, {"Content-Length": "0"}])
+@pytest.mark.parametrize("more", [{}, UPGRADE | {"Connection": "Upgrade, close"}, {"Content-Length": "0"}])
 @pytest.mark.parametrize("target", ["/", "/?check=1", "http://x/"])
 def test_head_of_the_page_is_its_get_without_the_body(serve, target, more):
     server = serve()

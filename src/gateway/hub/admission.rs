@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::settings::{GatewaySettings, HeaderRule};
 use crate::gateway::hub::streams::{self, Asked};
 use crate::gateway::hub::wishes;
+use crate::gateway::web::assets;
+use crate::gateway::web::request::FileRequest;
 use crate::gateway::wire::{Form, Wire};
 use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::event::{self, Subprotocol};
@@ -34,13 +36,17 @@ pub enum Decision {
     Incomplete,
     /// A good upgrade, or a good request for a stream.
     Admit(Box<Admitted>),
-    /// An HTTP answer, then the end of the connection. `reason` is the label of the refusal in the
-    /// metrics; it is empty where nothing was refused.
+    /// A request for a static file.
+    File(Box<FileRequest>),
+    /// An HTTP answer. `reason` is the label of the refusal in the metrics; it is empty where nothing
+    /// was refused.
     Answer {
         /// The answer.
         response: Response,
         /// The label.
         reason: &'static str,
+        /// The size of the request's head where the connection stays open for the next request.
+        next: Option<usize>,
     },
 }
 
@@ -159,7 +165,7 @@ pub fn decide(
             // What cannot be read further may still have said that it wants no body.
             let is_head = bytes.trim_ascii_start().starts_with(b"HEAD ");
             let response = if is_head { response.without_body() } else { response };
-            return Decision::Answer { response, reason };
+            return Decision::Answer { response, reason, next: None };
         }
     };
     let asker = Asker { request: &request, settings, peer, bound };
@@ -174,18 +180,20 @@ pub fn decide(
         }
     };
     let (response, reason) = match decided {
-        Ok(Decision::Answer { response, reason }) => (response, reason),
+        Ok(Decision::Answer { response, reason, .. }) => (response, reason),
         Ok(decision) => return decision,
         Err(Refusal { response, reason }) => (response, reason),
     };
     let response = response.with_post(settings.streams).with(&asker.cors());
     let response = if request.method == "HEAD" { response.without_body() } else { response };
-    Decision::Answer { response, reason }
+    let keeps_alive = response.keeps_alive() && request.keeps_alive();
+    let response = response.keep_alive(keeps_alive);
+    Decision::Answer { response, reason, next: keeps_alive.then_some(request.size) }
 }
 
 /// An answer that refuses nothing.
 fn answer(response: Response) -> Decision {
-    Decision::Answer { response, reason: "" }
+    Decision::Answer { response, reason: "", next: None }
 }
 
 /// A request, and what it is held against.
@@ -222,15 +230,44 @@ impl Asker<'_> {
         {
             return self.stream(asked, path, query);
         }
-        match request.method {
-            "OPTIONS" if path == "/" || fits => Ok(answer(Response::options())),
-            _ if path == "/" => Ok(answer(Response::page(PAGE))),
-            _ if fits => {
-                let response = Response::text(426, "This is a WebSocket server (wsgw).\n");
-                Err(Refusal { response, reason: "no_upgrade" })
-            }
-            _ => Err(no_such_path()),
+        if request.method == "OPTIONS" {
+            let answered = path == "/" || fits || settings.static_files.is_some();
+            return if answered { Ok(answer(Response::options())) } else { Err(no_such_path()) };
         }
+        if let Some(decision) = self.page(path, query) {
+            return Ok(decision);
+        }
+        if !fits {
+            return Err(no_such_path());
+        }
+        let response = Response::text(426, "This is a WebSocket server (wsgw).\n");
+        Err(Refusal { response, reason: "no_upgrade" })
+    }
+
+    /// What is served to browsers: parts of the program, and static files.
+    fn page(&self, path: &str, query: &str) -> Option<Decision> {
+        let Asker { request, settings, .. } = *self;
+        if settings.streams && path == "/wsgw.js" {
+            return Some(answer(assets::module(request)));
+        }
+        let console = settings.console.unwrap_or(self.bound.is_loopback());
+        if console && let Some(response) = assets::console_part(request, path) {
+            return Some(answer(response));
+        }
+        let otherwise = match path {
+            "/" if console => Some(assets::console(request)),
+            "/" => Some(Response::page(PAGE)),
+            _ => None,
+        };
+        if settings.static_files.is_none() {
+            return otherwise.map(answer);
+        }
+        let otherwise =
+            otherwise.unwrap_or_else(|| Response::text(404, "There is no such file.\n"));
+        Some(match FileRequest::of(request, (path, query), otherwise.clone()) {
+            Some(file) => Decision::File(Box::new(file)),
+            None => answer(otherwise),
+        })
     }
 
     /// A request for a stream.

@@ -109,6 +109,7 @@ impl Connection {
                 return self.end_stream((code, reason), true, ending.reset, lent);
             }
             State::Open(info) => Arc::clone(info),
+            State::Handshake(_) if self.is_between_requests() => return self.lost(lent),
             State::Handshake(_) | State::Asking(_) => {
                 let response = Response::text(503, format!("{reason}\n"));
                 return self.refuse(response, "stopping", lent);
@@ -299,10 +300,31 @@ impl Connection {
         }
         if matches!(self.state, State::Lingering { .. }) && self.outbox.is_none() {
             self.half_close(lent);
+        } else if matches!(self.state, State::Handshake(_)) {
+            // The next request may be there already.
+            self.enter_read_queue(lent);
         } else {
             self.enter_resume_queue(lent);
         }
         stay()
+    }
+
+    /// A message of it is settled: answered, dropped, or sent.
+    pub(super) fn settled(&mut self, bytes: usize, lent: &mut Lent<'_>) -> Flow {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.unanswered_bytes = self.unanswered_bytes.saturating_sub(bytes);
+        if matches!(self.state, State::Closing(_)) && self.unanswered == 0 {
+            lent.finish_later(self.id);
+        } else {
+            self.enter_resume_queue(lent);
+        }
+        stay()
+    }
+
+    /// Cut at once: the listener is told, the socket is reset.
+    pub(super) fn cut(&mut self, lent: &mut Lent<'_>) -> Flow {
+        self.announce_close(false, lent);
+        remove(Removal::Reset)
     }
 
     /// Whether it is reset when its time is up.

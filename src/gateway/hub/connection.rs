@@ -20,6 +20,8 @@ use crate::gateway::io::transport::Transport;
 use crate::gateway::occupancy::AddressBlock;
 use crate::gateway::posts::PostToken;
 use crate::gateway::time::Millis;
+use crate::gateway::web::Place;
+use crate::gateway::web::request::FileRequest;
 use crate::gateway::wire::Wire;
 use crate::listener::connection::ConnInfo;
 use crate::listener::protocol::connid::ConnId;
@@ -51,6 +53,17 @@ pub(crate) struct Opening {
     pub peer: SocketAddr,
     /// Bytes of the head that were looked at.
     pub seen: usize,
+    /// Whether it is not the first one on this connection.
+    pub again: bool,
+    /// Set when its client leaves the shard to be served a file.
+    pub file: Option<(Box<FileRequest>, Place)>,
+}
+
+impl Opening {
+    /// Nothing of the request is there.
+    pub(super) fn new(peer: SocketAddr, again: bool) -> Opening {
+        Opening { peer, seen: 0, again, file: None }
+    }
 }
 
 /// The listener is asked.
@@ -182,7 +195,7 @@ impl Connection {
             stream,
             id,
             first_frame: 0,
-            state: State::Handshake(Box::new(Opening { peer, seen: 0 })),
+            state: State::Handshake(Box::new(Opening::new(peer, false))),
             outbox: None,
             reading: Reading::default(),
             wire: Wire::default(),

@@ -95,6 +95,9 @@ impl Connection {
             && now < self.last_message.after(LINGER_MOST);
         let cut = self.cuts() || lent.shared.is_stopping();
         match &self.state {
+            State::Handshake(_) if self.is_between_requests() && self.all_out() => {
+                return remove(Removal::Close);
+            }
             State::Handshake(_) => {
                 let response = Response::text(408, "The request did not arrive in time.\n");
                 return self.refuse(response, "timeout", lent);

@@ -12,6 +12,8 @@ pub(crate) enum Removal {
     Close,
     /// Its socket is reset (RST): what waits in the kernel is thrown away.
     Reset,
+    /// Its socket goes to the thread that serves files.
+    Away,
 }
 
 /// Whether a connection stays.

@@ -19,6 +19,7 @@ mod deadlines;
 mod fanout;
 mod flow;
 mod hot;
+mod http;
 mod joining;
 mod listing;
 mod opening;
@@ -38,11 +39,11 @@ use tokio::sync::oneshot;
 
 use crate::config::settings::GatewaySettings;
 use crate::gateway::context::{Context, Kind};
-use crate::gateway::hub::connection::{Connection, State};
+use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::connections::Connections;
 use crate::gateway::hub::deadlines::PingSpread;
 use crate::gateway::hub::fanout::Fanout;
-use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
+use crate::gateway::hub::flow::{Flow, Removal, stay};
 use crate::gateway::hub::rooms::Rooms;
 use crate::gateway::hub::slow_readers::SlowReaders;
 use crate::gateway::io::timers::Due;
@@ -230,10 +231,16 @@ impl Hub {
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }
             Removal::Close => conn.stream.close_notify(),
+            Removal::Away => {}
         }
-        // Closing the socket takes it out of epoll.
-        drop(conn);
-        ctx.core.give_socket();
+        match removal {
+            Removal::Away => self.send_away(conn, ctx),
+            Removal::Close | Removal::Reset => {
+                // Closing the socket takes it out of epoll.
+                drop(conn);
+                ctx.core.give_socket();
+            }
+        }
         if self.conns.is_empty() {
             // A crowd that left gives its memory back.
             ctx.crowd_left(self.conns.forget_crowd());
@@ -294,6 +301,7 @@ impl Hub {
                 }
             }
             HubMsg::Socket(stream, peer, id) => self.socket(stream, peer, id, ctx),
+            HubMsg::Returned(returned) => self.returned(*returned, ctx),
             HubMsg::Handshake(conn, decision) => {
                 self.with_id(conn, ctx, |conn, lent| conn.decided(decision, lent));
             }
@@ -471,25 +479,5 @@ impl Hub {
         if let Some(primary) = &mut self.primary {
             primary.shrink();
         }
-    }
-}
-
-impl Connection {
-    /// A message of it is settled: answered, dropped, or sent.
-    fn settled(&mut self, bytes: usize, lent: &mut Lent<'_>) -> Flow {
-        self.unanswered = self.unanswered.saturating_sub(1);
-        self.unanswered_bytes = self.unanswered_bytes.saturating_sub(bytes);
-        if matches!(self.state, State::Closing(_)) && self.unanswered == 0 {
-            lent.finish_later(self.id);
-        } else {
-            self.enter_resume_queue(lent);
-        }
-        stay()
-    }
-
-    /// Cut at once: the listener is told, the socket is reset.
-    fn cut(&mut self, lent: &mut Lent<'_>) -> Flow {
-        self.announce_close(false, lent);
-        remove(Removal::Reset)
     }
 }

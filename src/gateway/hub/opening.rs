@@ -48,7 +48,11 @@ impl Hub {
                 return ctx.core.give_socket();
             }
         };
-        let mut conn = Connection::new(stream, id, peer, ctx.now);
+        self.take_in(Connection::new(stream, id, peer, ctx.now), ctx);
+    }
+
+    /// Watches a client whose request comes in.
+    pub(super) fn take_in(&mut self, mut conn: Connection, ctx: &mut Context) -> u32 {
         let time = (self.settings.handshake_timeout.as_millis() as u64).max(1);
         conn.state_deadline = Some(ctx.now.after(time));
         let slot = self.conns.insert(conn);
@@ -62,6 +66,7 @@ impl Hub {
             conn.arm(lent);
             stay()
         });
+        slot
     }
 
     /// Connections are counted by address from now on: those that are open count too.
@@ -85,19 +90,44 @@ impl Hub {
 }
 
 impl Connection {
-    /// More bytes of a request are there.
+    /// More bytes of a request are there, or of several.
     pub(super) fn request(&mut self, lent: &mut Lent<'_>) -> Flow {
-        let State::Handshake(opening) = &mut self.state else { return stay() };
-        let seen = std::mem::replace(&mut opening.seen, self.partial.len());
-        let peer = opening.peer;
-        let bound = lent.shared.bound.ip();
-        match admission::decide(&self.partial, seen, lent.settings, peer, bound) {
-            Decision::Incomplete => stay(),
-            Decision::Answer { response, reason } => self.refuse(response, reason, lent),
-            Decision::Admit(admitted) => {
-                self.partial = self.partial.split_off(admitted.head_len);
-                self.upgrade(peer, admitted, lent)
+        let mut bytes = std::mem::take(&mut self.partial);
+        let mut at = 0;
+        loop {
+            let State::Handshake(opening) = &mut self.state else { return stay() };
+            // Whoever does not take an answer gets no other one.
+            if at == bytes.len() || self.outbox.is_some() {
+                self.partial = bytes.split_off(at);
+                return stay();
             }
+            let seen = std::mem::replace(&mut opening.seen, bytes.len() - at);
+            let peer = opening.peer;
+            let bound = lent.shared.bound.ip();
+            let decision = admission::decide(&bytes[at..], seen, lent.settings, peer, bound);
+            match decision {
+                Decision::Answer { response, next: Some(head_len), .. } => {
+                    at += head_len;
+                    self.answer(response, peer, lent)?;
+                    continue;
+                }
+                Decision::Answer { response, reason, next: None } => {
+                    return self.refuse(response, reason, lent);
+                }
+                _ => {}
+            }
+            if at > 0 {
+                bytes.drain(..at);
+            }
+            self.partial = bytes;
+            return match decision {
+                Decision::File(asked) => self.leave_for_file(asked, lent),
+                Decision::Admit(admitted) => {
+                    self.partial = self.partial.split_off(admitted.head_len);
+                    self.upgrade(peer, admitted, lent)
+                }
+                Decision::Incomplete | Decision::Answer { .. } => stay(),
+            };
         }
     }
 

@@ -102,6 +102,8 @@ impl Connection {
         let mut reads = 0;
         loop {
             match self.state {
+                State::Handshake(_) if self.outbox.is_some() => return stay(),
+                State::Handshake(_) if self.has_next_request() => self.request(lent)?,
                 State::Handshake(_) => {}
                 State::Asking(_) if self.reading.peer_closed => return self.lost(lent),
                 State::Asking(_) => return stay(),

@@ -8,3 +8,4 @@ pub(crate) mod timers;
 pub(crate) mod transport;
 #[cfg_attr(not(target_os = "linux"), path = "no_uring.rs")]
 pub(crate) mod uring;
+pub(crate) mod watched;

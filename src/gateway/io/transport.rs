@@ -124,6 +124,12 @@ impl Transport {
     }
 }
 
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket()
+    }
+}
+
 impl AsRawFd for Transport {
     fn as_raw_fd(&self) -> RawFd {
         self.tcp.as_raw_fd()

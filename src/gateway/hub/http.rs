@@ -1,0 +1,90 @@
+//! HTTP beyond the first request: answers after which a connection stays for the next one, and clients
+//! that leave their shard to be served a file.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::gateway::context::Context;
+use crate::gateway::hub::connection::{Connection, Opening, State};
+use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
+use crate::gateway::hub::{Hub, Lent};
+use crate::gateway::msg::Returned;
+use crate::gateway::web::Away;
+use crate::gateway::web::request::FileRequest;
+use crate::ws::response::Response;
+
+impl Connection {
+    /// Answers, and waits for the next request for as long as for the first one.
+    pub(super) fn answer(
+        &mut self,
+        response: Response,
+        peer: SocketAddr,
+        lent: &mut Lent<'_>,
+    ) -> Flow {
+        self.state = State::Handshake(Box::new(Opening::new(peer, true)));
+        let time = (lent.settings.handshake_timeout.as_millis() as u64).max(1);
+        self.state_deadline = Some(lent.ctx.now.after(time));
+        self.arm(lent);
+        self.send_always(Bytes::from(response.encode(SystemTime::now())), lent)
+    }
+
+    /// Whether bytes of another request came while its client had not taken the answer to the last.
+    pub(super) fn has_next_request(&self) -> bool {
+        matches!(&self.state, State::Handshake(opening) if opening.seen < self.partial.len())
+    }
+
+    /// Whether it waits for a request, and nothing of that is there: it can end without a word.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(&self.state, State::Handshake(opening) if opening.again) && self.partial.is_empty()
+    }
+
+    /// Leaves the shard to be served a file.
+    pub(super) fn leave_for_file(&mut self, asked: Box<FileRequest>, lent: &mut Lent<'_>) -> Flow {
+        let State::Handshake(opening) = &mut self.state else { return stay() };
+        if lent.shared.is_refusing() {
+            let response = Response::text(503, "The gateway is stopping.\n");
+            return self.refuse(response, "stopping", lent);
+        }
+        let Some(place) = lent.ctx.web.place() else {
+            let response = Response::text(503, "Too many clients are served files.\n");
+            return self.refuse(response, "files", lent);
+        };
+        self.partial = self.partial.split_off(asked.head_len);
+        opening.file = Some((asked, place));
+        remove(Removal::Away)
+    }
+}
+
+impl Hub {
+    /// Hands a client that was taken out over to the thread that serves files.
+    pub(super) fn send_away(&mut self, conn: Connection, ctx: &mut Context) {
+        let Connection { mut stream, id, state, partial, .. } = conn;
+        let State::Handshake(opening) = state else { return ctx.core.give_socket() };
+        let Some((asked, place)) = opening.file else { return ctx.core.give_socket() };
+        if let Err(error) = ctx.registry.deregister(stream.tcp()) {
+            tracing::error!(gateway = %self.shared.id, %error, "a client cannot be handed over");
+            return ctx.core.give_socket();
+        }
+        let shared = Arc::clone(&self.shared);
+        let away = Away { stream, peer: opening.peer, id, asked, rest: partial, shared };
+        ctx.web.serve(away, place);
+    }
+
+    /// A client comes back, with a request for something else.
+    pub(super) fn returned(&mut self, returned: Returned, ctx: &mut Context) {
+        let Returned { stream, peer, id, bytes } = returned;
+        let mut conn = Connection::new(stream, id, peer, ctx.now);
+        conn.state = State::Handshake(Box::new(Opening::new(peer, true)));
+        conn.partial = bytes;
+        let slot = self.take_in(conn, ctx);
+        self.with_conn((slot, id), ctx, |conn, lent| {
+            conn.request(lent)?;
+            // The record layer may hold something that was read already.
+            conn.reading.readable = true;
+            conn.readable(lent)
+        });
+    }
+}
