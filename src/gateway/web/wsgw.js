@@ -111,10 +111,10 @@ export class Gateway extends EventTarget {
     // `pad` is for filters that hold back the first bytes of an answer.
     const { body } = await this.#fetch(link, { stream: "sse", since: this.#since, pad: 2048 });
     for await (const event of pieces(body, "\n\n")) {
-      if (link.opened) link.watch(SILENCE);
       const data = /^data: ?(.*)$/m.exec(event)?.[1];
       if (/^event: ?close$/m.test(event)) return { wasClean: true, ...JSON.parse(data) };
       if (data) this.#receive(link, data);
+      if (link.opened) link.watch(SILENCE);
     }
     return broken("the stream ended");
   }
