@@ -368,6 +368,7 @@ parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--growth", metavar="FILE.svg")
 parser.add_argument("--listeners", action="store_true")
 parser.add_argument("--channels", action="store_true")
+parser.add_argument("--streams", action="store_true")
 parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                     default=["fanout:1000:128:1", "fanout:1000:1024:1", "fanout:1000:128:16", "fanout:5000:128:1",
                              "echo:1", "echo:100", "idle:5000"])
@@ -383,6 +384,9 @@ if options.listeners:
 elif options.channels:
     import channels
     channels.run(sys.modules[__name__], options.rounds)
+elif options.streams:
+    import streams
+    streams.run(sys.modules[__name__], options.rounds)
 elif options.growth:
     growth(options.growth, options.rounds)
 else:

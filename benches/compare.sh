@@ -11,6 +11,7 @@
 #   benches/compare.sh --growth FILE.svg             wsgw alone, from 100 to 18,000 connections and
 #                                                    from 32 bytes to 64 KiB, as a table and a plot
 #   benches/compare.sh --channels                    wsgw alone: channels and history beside the same without
+#   benches/compare.sh --streams                     wsgw alone: clients of streams beside WebSocket clients
 #   benches/compare.sh --listeners                   100 clients that send as fast as they may, through
 #                                                    listeners in several languages
 set -euo pipefail

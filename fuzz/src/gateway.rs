@@ -25,13 +25,14 @@ fn settings(bits: u8) -> GatewaySettings {
         ("path", r#"["/a*", "/"]"#),
         ("headers", r#""*""#),
         ("static", r#""/www""#),
+        ("streams", "true"),
     ];
     let chosen = all.iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
     let chosen: Vec<(&str, &str)> = chosen.map(|(_, setting)| *setting).collect();
     gateway_with(&chosen).expect("good settings")
 }
 
-/// A request's head: one decision however it is cut; a whole HTTP answer or a good upgrade.
+/// A request's head: one decision however it is cut; a whole HTTP answer, a good upgrade or stream.
 pub fn handshake(data: &[u8]) {
     let Some((bits, data)) = data.split_first() else { return };
     let settings = settings(*bits);
@@ -54,7 +55,7 @@ pub fn handshake(data: &[u8]) {
         Decision::Answer { response, .. } => {
             let (status, names, body) = response_of(&response.encode(SystemTime::UNIX_EPOCH));
             assert!((200..=599).contains(&status) && status == response.status());
-            let allowed = [
+            let plain = [
                 "date",
                 "content-type",
                 "content-length",
@@ -68,8 +69,20 @@ pub fn handshake(data: &[u8]) {
                 "upgrade",
                 "sec-websocket-version",
             ];
-            assert!(names.iter().all(|(name, _)| allowed.contains(&name.as_str())), "{names:?}");
+            let with_streams =
+                ["vary", "cache-control", "x-accel-buffering", "x-content-type-options"];
+            let allowed = |name: &str| {
+                plain.contains(&name)
+                    || settings.streams
+                        && (with_streams.contains(&name) || name.starts_with("access-control-"))
+            };
+            assert!(names.iter().all(|(name, _)| allowed(name)), "{names:?}");
             let length = names.iter().find(|(name, _)| name == "content-length");
+            if names.iter().any(|(name, _)| name == "cache-control") {
+                // HEAD of a stream, which has no length.
+                assert_eq!((status, body, length), (200, 0, None));
+                return;
+            }
             // In answer to HEAD the body is left out.
             assert!(
                 body == response.body().len()
@@ -87,6 +100,10 @@ pub fn handshake(data: &[u8]) {
         }
         Decision::Admit(upgrade) => {
             assert!(upgrade.head_len <= data.len().min(MAX_HEAD));
+            if upgrade.transport() != "websocket" {
+                assert!(settings.streams && upgrade.offers.is_empty());
+                return;
+            }
             let chosen = upgrade.chosen.as_deref();
             assert!(chosen.is_none_or(|name| upgrade.offers.iter().any(|offer| offer == name)));
             for protocol in upgrade.offers.iter().map(|o| Some(o.as_str())).chain([chosen]) {
@@ -106,13 +123,15 @@ pub fn handshake(data: &[u8]) {
             let opened = members_of_line(&line);
             let path = &members[b"\"path\":".len()..][..path_len];
             assert_eq!(serde_json::from_slice::<String>(path).expect("a string"), upgrade.path());
-            for (members, keys) in [
-                (&asked, "id event conn message path query remote protocols headers"),
-                (&opened, "id event conn message path query remote protocol headers resumed left"),
-            ] {
+            let transport = if settings.streams { " transport" } else { "" };
+            for (members, keys) in
+                [(&asked, "protocols headers"), (&opened, "protocol headers resumed left")]
+            {
                 let names: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
-                assert_eq!(names.join(" "), keys);
-                let headers = members_of_line(format!("{}\n", members[8].1).as_bytes());
+                let first = "id event conn message path query remote";
+                assert_eq!(names.join(" "), format!("{first}{transport} {keys}"));
+                let at = names.iter().position(|name| *name == "headers").expect("headers");
+                let headers = members_of_line(format!("{}\n", members[at].1).as_bytes());
                 let mut names: Vec<&str> = headers.iter().map(|(key, _)| key.as_str()).collect();
                 names.sort_unstable();
                 assert!(names.is_sorted_by(|a, b| a < b), "a name comes twice: {names:?}");
@@ -134,8 +153,8 @@ fn kind(decision: &Decision) -> String {
 }
 
 /// Status, headers (names in lower case) and the length of the body of a response.
-fn response_of(bytes: &[u8]) -> (u16, Vec<(String, String)>, usize) {
-    let mut headers = [httparse::EMPTY_HEADER; 16];
+pub(super) fn response_of(bytes: &[u8]) -> (u16, Vec<(String, String)>, usize) {
+    let mut headers = [httparse::EMPTY_HEADER; 24];
     let mut response = httparse::Response::new(&mut headers);
     let Ok(httparse::Status::Complete(head)) = response.parse(bytes) else {
         panic!("no HTTP: {}", String::from_utf8_lossy(bytes));

@@ -12,6 +12,7 @@ mod deflate;
 mod exchange;
 mod gateway;
 mod protocol;
+mod streams;
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),
@@ -43,6 +44,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("frame", client::frame),
     ("since", channels::since),
     ("wishes", channels::wishes),
+    ("stream", streams::stream),
 ];
 
 /// Runs one target.

@@ -9,9 +9,9 @@ use crate::metrics::Gauge;
 metrics::metrics! {
     /// The counters of one gateway.
     pub struct Metrics {
-        /// Open WebSocket connections.
+        /// Open connections, streams among them.
         pub connections: Gauge = "wsgw_connections_open",
-        /// Handshakes answered with 101.
+        /// Connections accepted: handshakes answered with 101, streams with 200.
         pub accepted: Counter = "wsgw_connections_accepted_total",
         /// Connections refused, by reason.
         pub refused: Labelled = "wsgw_connections_refused_total" by "reason",

@@ -227,6 +227,8 @@ impl Wires {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn string(bytes: &Bytes) -> &str {
@@ -281,5 +283,43 @@ mod tests {
         assert_eq!(wires.in_use().collect::<Vec<_>>(), [sse]);
         wires.remove(sse);
         assert_eq!(wires.in_use().count(), 0);
+    }
+
+    /// A body as the reader of a raw stream has it back.
+    fn unescaped(line: &str) -> String {
+        let mut out = String::new();
+        let mut chars = line.chars();
+        while let Some(c) = chars.next() {
+            match (c, c == '\\') {
+                (_, true) => out.push(if chars.next() == Some('n') { '\n' } else { '\\' }),
+                (c, false) => out.push(c),
+            }
+        }
+        out
+    }
+
+    proptest! {
+        /// Whatever is in a message, its reader sees where it ends and what it was.
+        #[test]
+        fn a_message_is_one_event_or_line(body in "[ -~\\n\\r\\\\\u{0}äß\u{2028}]{0,40}", named: bool) {
+            let payload = Payload::text(&body);
+            let room = Channel::parse("room1").filter(|_| named);
+            let at = Position::parse("q7Zk2pYa-1041").filter(|_| named);
+            let made = |form: Form| string(&form.message(&payload, room.as_ref(), at)).to_owned();
+
+            let raw = made(Form::Raw);
+            let line = raw.strip_suffix('\n').unwrap();
+            prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(unescaped(line), body.clone());
+
+            let lines = made(Form::Lines);
+            let json = lines.strip_suffix('\n').unwrap();
+            prop_assert!(!json.contains(['\n', '\r']));
+            let frame: serde_json::Value = serde_json::from_str(json).unwrap();
+            prop_assert_eq!(frame["message"].as_str(), Some(&body[..]));
+
+            let id = if named { "id: q7Zk2pYa-1041\n" } else { "" };
+            prop_assert_eq!(made(Form::Sse), format!("{id}data: {json}\n\n"));
+        }
     }
 }

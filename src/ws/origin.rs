@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use url::Url;
+
 use crate::net::host::{is_loopback, split_host};
 use crate::text::glob::glob;
 
@@ -42,12 +44,10 @@ impl Origin {
     }
 }
 
-/// The origin of the page at a URL, as it is written there; `None` for a URL that has none.
-pub(crate) fn origin_of(url: &str) -> Option<String> {
-    let start = url.find("://")? + "://".len();
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
-    let origin = &url[..end];
-    Origin::parse(origin).map(|_| origin.to_owned())
+/// The origin of the page at a URL, as a browser writes it; `null` for a URL that has none.
+pub(crate) fn origin_of(url: &str) -> String {
+    let url = Url::parse(url);
+    url.map_or_else(|_| "null".to_owned(), |url| url.origin().ascii_serialization())
 }
 
 /// What a page that may connect may do.

@@ -4,11 +4,11 @@
     tests/endurance/chaos.py --seed 7 --seconds 60 [--rate 300] [--only kill,stop,…] [--tls] [--keep]
 
 What is done and when follows from the seed. The listener also puts connections into rooms and sends
-messages to these, and some clients are cut and resume at their position. At the end an audit: every
-message of a client reached each connection it was for exactly once, or was counted as dropped; all
-connections saw one order; who was in a room got what was sent to it, others did not; who resumed
-missed nothing; opens and closes balance, and so do joins and leaves; no process, descriptor or thread
-is left. Exits 1 with what did not hold.
+messages to these, and some clients, of WebSockets and of streams, are cut and resume at their
+position. At the end an audit: every message of a client reached each connection it was for exactly
+once, or was counted as dropped; all connections saw one order; who was in a room got what was sent to
+it, others did not; who resumed missed nothing; opens and closes balance, and so do joins and leaves;
+no process, descriptor or thread is left. Exits 1 with what did not hold.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from server import FILES, Server  # noqa: E402
 
 from harness import children, group_members  # noqa: E402
 
-STABLE, WITNESSES, ABUSED, SIDE, RESUMERS = 6, 2, 8, 3, 4
+STABLE, WITNESSES, ABUSED, SIDE, RESUMERS = 6, 2, 8, 3, 6
 #: To a room, and joining or leaving one (with a message to all).
 IN_ROOMS = ["to", "to", "join", "leave"]
 MODES = ["all", "all", "all", "others", "self", "deny", *IN_ROOMS]

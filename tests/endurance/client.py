@@ -31,6 +31,10 @@ class Refused(Exception):
 class Client(asyncio.Protocol):
     """`label` names it in its messages and its path."""
 
+    #: The request, and the status that opens it.
+    opening = OPENING
+    good = 101
+
     def __init__(self, label, on_message):
         self.label = label
         self.on_message = on_message
@@ -63,7 +67,7 @@ class Client(asyncio.Protocol):
             sock.close()
             raise
         key = base64.b64encode(os.urandom(16)).decode()
-        self.transport.write(OPENING.format(path=path, port=port, key=key, headers=headers).encode())
+        self.transport.write(cls.opening.format(path=path, port=port, key=key, headers=headers).encode())
         try:
             await asyncio.wait_for(asyncio.shield(self.opened), 30)
         except BaseException:
@@ -100,12 +104,12 @@ class Client(asyncio.Protocol):
                 return
             self.status = int(self.buffer.split(b" ", 2)[1])
             del self.buffer[: end + 4]
-            if self.status == 101:
+            if self.status == self.good:
                 self.opened.set_result(None)
             else:
                 self.opened.set_exception(Refused(self.status))
                 self.transport.abort()
-        if self.status == 101:
+        if self.status == self.good:
             self.frames()
 
     def frames(self):

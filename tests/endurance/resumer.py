@@ -8,6 +8,7 @@ import json
 from audit import whole
 from client import Client, Refused
 from rooms import LOBBY, ROOMS, query, room_of
+from streamer import Streamer
 
 #: Bytes (with what a frame has beside the body) that a replay certainly has room for: `max-queue` is
 #: 4 MiB.
@@ -15,7 +16,7 @@ REPLAY = 1 << 20
 
 
 class Resumer:
-    """It only listens, as a client of wsgw.v1, and comes back at its position."""
+    """It only listens, as a client of wsgw.v1 or by a stream, and comes back at its position."""
 
     def __init__(self, chaos, number):
         self.chaos = chaos
@@ -64,12 +65,15 @@ class Resumer:
 
     async def connect(self):
         self.gave, self.greeted = self.at, False
-        since = f"&since={self.gave}" if self.gave else ""
-        chaos = self.chaos
+        more = f"&since={self.gave}" if self.gave else ""
+        headers, chaos, kind = "Sec-WebSocket-Protocol: wsgw.v1\r\n", self.chaos, Client
+        form = self.rng.choice([None, "sse", "lines"])
+        if form:
+            more, headers, kind = f"{more}&stream={form}", "", Streamer
         try:
-            self.client = await Client.open(
-                chaos.server.port("chat"), f"/{self.label}?{query(self.rooms)}{since}", self.label,
-                self.note, tls=chaos.options.tls, headers="Sec-WebSocket-Protocol: wsgw.v1\r\n")
+            self.client = await kind.open(
+                chaos.server.port("chat"), f"/{self.label}?{query(self.rooms)}{more}", self.label,
+                self.note, tls=chaos.options.tls, headers=headers)
         except (Refused, OSError, asyncio.TimeoutError):
             chaos.count("refused")
             await asyncio.sleep(0.2)

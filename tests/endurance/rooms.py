@@ -5,6 +5,7 @@ ROOMS = [f"r{n}" for n in range(4)]
 LOBBY = "lobby"
 
 KEYS = """
+streams = true
 channels = "query"
 allow-channels = ["r*"]
 hooks = ["onClientOpen", "onClientClose", "onMessage", "onJoin", "onLeave"]

@@ -13,11 +13,12 @@ from .process import (
 from .record import Record
 from .serve import Serve
 from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
+from .streams import Event, Stream
 from .terminal import Terminal
 
 __all__ = [
-    "Client", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
-    "Serve", "ServeProcess", "Terminal", "WSGW", "alive", "certificate", "children",
+    "Client", "Event", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
+    "Serve", "ServeProcess", "Stream", "Terminal", "WSGW", "alive", "certificate", "children",
     "close_and_wait", "close_payload", "echo", "encode_frame", "free_port", "group_members",
     "handed_over", "private_env", "read_length", "rss_kib", "run_cli", "run_connect", "tool",
     "wait_until", "ws_client", "ws_server",

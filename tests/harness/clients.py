@@ -110,8 +110,8 @@ class Raw:
         data, self.buffer = self.buffer[:count], self.buffer[count:]
         return data
 
-    def response(self):
-        """Status, headers (lower case), body of an HTTP answer."""
+    def response(self, body=True):
+        """Status, headers (lower case), body of an HTTP answer; to HEAD it has no body."""
         while b"\r\n\r\n" not in self.buffer:
             data = self.sock.recv(65536)
             if not data:
@@ -124,10 +124,10 @@ class Raw:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         status = int(first.split()[1])
-        body = b""
-        if "content-length" in headers:
-            body = self.read_exactly(int(headers["content-length"]))
-        return status, headers, body.decode()
+        found = b""
+        if body and "content-length" in headers:
+            found = self.read_exactly(int(headers["content-length"]))
+        return status, headers, found.decode()
 
     def upgrade(self, path="/", headers=()):
         """Shakes hands."""

@@ -11,6 +11,7 @@ import subprocess
 from .clients import Raw, ws_client
 from .process import PATIENCE, ServeProcess, group_members, run_cli, wait_until
 from .record import Record
+from .streams import Stream
 
 
 class Serve(ServeProcess):
@@ -45,6 +46,11 @@ class Serve(ServeProcess):
     def raw(self, gateway="default", **options):
         # Kept, for what nobody holds is closed.
         self.links.append(Raw(self.port(gateway), **options))
+        return self.links[-1]
+
+    def stream(self, path="/?stream=sse", headers=(), gateway="default", **options):
+        """Asks for a stream; it may be refused."""
+        self.links.append(Stream(self.port(gateway), path, headers, **options))
         return self.links[-1]
 
     def narrow(self, receive_buffer=4096, gateway="default"):

@@ -111,6 +111,11 @@ impl Admitted {
         &self.path
     }
 
+    /// How it is connected.
+    pub fn transport(&self) -> &'static str {
+        self.wire(None).form.transport()
+    }
+
     /// The bytes that it gets of messages, with this subprotocol.
     pub(super) fn wire(&self, protocol: Option<&str>) -> Wire {
         let form = match self.kind {
@@ -144,7 +149,7 @@ impl Admitted {
             query: &self.query,
             remote: &self.remote,
             headers: &self.headers,
-            transport: self.tells_transport.then(|| self.wire(None).form.transport()),
+            transport: self.tells_transport.then(|| self.transport()),
         }
     }
 }
@@ -283,10 +288,10 @@ impl Asker<'_> {
             Asked::Poll => return Err(bad_request("polls are not served yet")),
         };
         let pad = if form == Form::Sse { streams::pad(query)? } else { 0 };
+        let mut admitted = self.admitted(path, query, Kind::Stream(form, pad))?;
         if request.method == "HEAD" {
             return Ok(answer(streams::head_alone(form)));
         }
-        let mut admitted = self.admitted(path, query, Kind::Stream(form, pad))?;
         if form == Form::Sse {
             admitted.since = streams::last_event_id(request).or(admitted.since);
         }

@@ -163,6 +163,21 @@ impl Connection {
         stay()
     }
 
+    /// The client of a stream answers nothing. In place of a pong its system has to take what is sent,
+    /// within the same time; else the socket fails.
+    #[cfg(target_os = "linux")]
+    pub(super) fn await_acknowledgements(&self, lent: &Lent<'_>) {
+        let time = lent.settings.pong_timeout;
+        if self.wire.form.is_stream() && !time.is_zero() {
+            // It fails where there is no TCP: a lost client of such a socket is always noticed.
+            let _ = socket2::SockRef::from(&self.stream.socket()).set_tcp_user_timeout(Some(time));
+        }
+    }
+
+    /// Elsewhere TCP itself gives up at some time.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn await_acknowledgements(&self, _: &Lent<'_>) {}
+
     /// Sets when the next ping is due.
     pub(super) fn set_ping(&mut self, lent: &mut Lent<'_>) {
         let mut interval = lent.settings.ping_interval.as_millis() as u64;

@@ -272,6 +272,7 @@ impl Connection {
         let mut bytes = admitted.opening(protocol);
         self.enter(&channels, welcome, &mut bytes, lent);
         self.set_ping(lent);
+        self.await_acknowledgements(lent);
         self.arm(lent);
         self.send_always(Bytes::from(bytes), lent)?;
         if lost {
