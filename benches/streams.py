@@ -82,15 +82,14 @@ def run(c, count):
         rows.setdefault((name, unit), []).append((figure, beside))
     for _ in range(count):
         us = "µs a delivery"
+        crowds = {f"1,000 `{form}`": {form: 1000} for form in ("sse", "lines", "raw", "wsgw.v1")}
+        crowds["500 `sse`, 500 `websocket`"] = {"sse": 500, "websocket": 500}
+        crowds["200 of each form"] = dict.fromkeys(("sse", "lines", "raw", "wsgw.v1", "websocket"), 200)
         for burst in (1, 16):
-            beside = fanout(c, {"websocket": 1000}, burst)
-            for form in ("sse", "lines", "raw", "wsgw.v1"):
-                add(f"1,000 `{form}`, {burst} at once", us, fanout(c, {form: 1000}, burst), beside)
-            add(f"500 `sse`, 500 `websocket`, {burst} at once", us,
-                fanout(c, {"sse": 500, "websocket": 500}, burst), beside)
-            add(f"200 of each form, {burst} at once", us,
-                fanout(c, dict.fromkeys(("sse", "lines", "raw", "wsgw.v1", "websocket"), 200), burst),
-                beside)
+            for name, forms in crowds.items():
+                # Right after each other: the machine is not the same all the time.
+                beside = fanout(c, {"websocket": 1000}, burst)
+                add(f"{name}, {burst} at once", us, fanout(c, forms, burst), beside)
         beside = fanout(c, {"websocket": 1000}, size=1024)
         add("1,000 `sse`, 1 KiB", us, fanout(c, {"sse": 1000}, size=1024), beside)
         memory, opening = idle(c, "websocket")
