@@ -5,13 +5,16 @@
 //! in its backlog instead of being refused.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::config::id::normal_id;
-use crate::config::settings::GatewaySettings;
+use crate::config::settings::{GatewaySettings, ListenHost};
+use crate::net::address::BoundAddress;
+use crate::net::bind::BoundSocket;
 use crate::net::host;
 
 /// Tells the service manager that everything has started.
@@ -49,8 +52,8 @@ pub(crate) struct Inherited {
 #[derive(Debug)]
 struct Passed {
     name: String,
-    address: SocketAddr,
-    socket: TcpListener,
+    address: BoundAddress,
+    socket: BoundSocket,
 }
 
 impl Inherited {
@@ -68,17 +71,7 @@ impl Inherited {
         let mut inherited = Inherited::default();
         for index in 0..fds.len() {
             let name = names.next().unwrap_or_default().to_owned();
-            let socket = fds.take_tcp_listener(index).and_then(|socket| {
-                let socket = socket.ok_or(io::ErrorKind::NotFound)?;
-                if !rustix::net::sockopt::socket_acceptconn(&socket)? {
-                    return Err(io::Error::other("it does not listen"));
-                }
-                socket.set_nonblocking(true)?;
-                // Handed on to the accepted ones. Without it small messages are late, no more.
-                let _ = socket2::SockRef::from(&socket).set_tcp_nodelay(true);
-                Ok((socket.local_addr()?, socket))
-            });
-            match socket {
+            match take_socket(&mut fds, index) {
                 Ok((address, socket)) => inherited.sockets.push(Passed { name, address, socket }),
                 Err(error) => inherited.notices.push(format!(
                     "descriptor {} that was handed over ({name:?}) is not used: {error}",
@@ -90,7 +83,7 @@ impl Inherited {
     }
 
     /// The socket of a gateway: that with its id as a name, else that with its address.
-    pub(crate) fn socket_of(&self, settings: &GatewaySettings) -> Option<io::Result<TcpListener>> {
+    pub(crate) fn socket_of(&self, settings: &GatewaySettings) -> Option<io::Result<BoundSocket>> {
         self.of(settings).map(|passed| passed.socket.try_clone())
     }
 
@@ -98,7 +91,7 @@ impl Inherited {
         if self.sockets.is_empty() {
             return None;
         }
-        let same_address = self.sockets.iter().filter(|p| serves(p.address, settings));
+        let same_address = self.sockets.iter().filter(|p| serves(&p.address, settings));
         let named = |p: &&Passed| normal_id(&p.name) == settings.id;
         same_address
             .clone()
@@ -112,11 +105,15 @@ impl Inherited {
         &self,
         gateways: impl Iterator<Item = &'a GatewaySettings>,
     ) -> Vec<String> {
-        let used: Vec<SocketAddr> =
-            gateways.filter_map(|g| self.of(g)).map(|passed| passed.address).collect();
-        let unused = self.sockets.iter().filter(|p| !used.contains(&p.address));
+        let used: Vec<&BoundAddress> =
+            gateways.filter_map(|g| self.of(g)).map(|passed| &passed.address).collect();
+        let unused = self.sockets.iter().filter(|p| !used.contains(&&p.address));
         unused
             .map(|Passed { name, address, .. }| {
+                let address = match address {
+                    BoundAddress::Tcp(address) => address.to_string(),
+                    BoundAddress::Unix(path) => path.display().to_string(),
+                };
                 format!(
                     "the socket {address} ({name:?}) that was handed over belongs to no gateway: its \
                      name is not an id, and no gateway has its address"
@@ -126,12 +123,43 @@ impl Inherited {
     }
 }
 
+/// Takes one of the descriptors, with its address.
+fn take_socket(fds: &mut ListenFd, index: usize) -> io::Result<(BoundAddress, BoundSocket)> {
+    let (tcp, missing) = (fds.take_tcp_listener(index), io::ErrorKind::NotFound);
+    let socket = match tcp {
+        Ok(socket) => BoundSocket::Tcp(socket.ok_or(missing)?),
+        // It stays where it is when it is not what was asked for.
+        Err(error) => {
+            let unix = fds.take_unix_listener(index).map_err(|_| error)?;
+            BoundSocket::Unix(unix.ok_or(missing)?)
+        }
+    };
+    let descriptor = match &socket {
+        BoundSocket::Tcp(socket) => socket.as_fd(),
+        BoundSocket::Unix(socket) => socket.as_fd(),
+    };
+    if !rustix::net::sockopt::socket_acceptconn(descriptor)? {
+        return Err(io::Error::other("it does not listen"));
+    }
+    rustix::io::ioctl_fionbio(descriptor, true)?;
+    if let BoundSocket::Tcp(socket) = &socket {
+        // Handed on to the accepted ones. Without it small messages are late, no more.
+        let _ = socket2::SockRef::from(socket).set_tcp_nodelay(true);
+    }
+    Ok((socket.address()?, socket))
+}
+
 /// Whether a socket is what these settings would have bound.
-fn serves(address: SocketAddr, settings: &GatewaySettings) -> bool {
+fn serves(address: &BoundAddress, settings: &GatewaySettings) -> bool {
+    let (address, host) = match (address, &settings.host) {
+        (BoundAddress::Tcp(address), ListenHost::Name(host)) => (*address, host),
+        (BoundAddress::Unix(path), ListenHost::Unix(wanted)) => return path == wanted,
+        _ => return false,
+    };
     if settings.port != address.port() {
         return false;
     }
-    let Some(host) = host::to_ascii(host::unbracketed(&settings.host)) else { return false };
+    let Some(host) = host::to_ascii(host::unbracketed(host)) else { return false };
     let any = |ip: IpAddr| ip.is_unspecified();
     (host.as_ref(), settings.port).to_socket_addrs().is_ok_and(|mut wanted| {
         // A wildcard of IPv6 takes IPv4 too, and is what a bare port means to systemd.
@@ -141,13 +169,15 @@ fn serves(address: SocketAddr, settings: &GatewaySettings) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn inherited(sockets: &[(&str, &TcpListener)]) -> Inherited {
         let passed = |(name, socket): &(&str, &TcpListener)| Passed {
             name: (*name).to_owned(),
-            address: socket.local_addr().unwrap(),
-            socket: socket.try_clone().unwrap(),
+            address: BoundAddress::Tcp(socket.local_addr().unwrap()),
+            socket: BoundSocket::Tcp(socket.try_clone().unwrap()),
         };
         Inherited { sockets: sockets.iter().map(passed).collect(), notices: Vec::new() }
     }
@@ -160,12 +190,15 @@ mod tests {
         let all = inherited(&[("wsgw.socket", &one), ("Chat", &two)]);
         let gateway = |id: &str, host: &str, port: u16| {
             let mut settings = GatewaySettings::new(id);
-            settings.host = host.to_owned();
+            settings.host = ListenHost::Name(host.to_owned());
             settings.port = port;
             settings
         };
         let found = |settings: &GatewaySettings| {
-            all.socket_of(settings).map(|socket| port(&socket.unwrap()))
+            all.socket_of(settings).map(|socket| match socket.unwrap() {
+                BoundSocket::Tcp(socket) => port(&socket),
+                BoundSocket::Unix(_) => panic!("it is a unix socket"),
+            })
         };
         assert_eq!(found(&gateway("chat", "127.0.0.1", 9)), Some(port(&two)));
         assert_eq!(found(&gateway("x", "localhost", port(&one))), Some(port(&one)));
@@ -179,9 +212,12 @@ mod tests {
     #[test]
     fn a_wildcard_is_a_wildcard() {
         let mut settings = GatewaySettings::new("x");
-        settings.host = "0.0.0.0".to_owned();
-        assert!(serves("[::]:10125".parse().unwrap(), &settings));
-        assert!(!serves("127.0.0.1:10125".parse().unwrap(), &settings));
-        assert!(!serves("[::]:10126".parse().unwrap(), &settings));
+        settings.host = ListenHost::Name("0.0.0.0".to_owned());
+        let serves = |address: &str, settings: &GatewaySettings| {
+            serves(&BoundAddress::Tcp(address.parse().unwrap()), settings)
+        };
+        assert!(serves("[::]:10125", &settings));
+        assert!(!serves("127.0.0.1:10125", &settings));
+        assert!(!serves("[::]:10126", &settings));
     }
 }

@@ -7,6 +7,7 @@ use wsgw::gateway::admission::{Decision, decide};
 use wsgw::listener::protocol::channel::{Channel, push_names};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
+use wsgw::net::address::Peer;
 use wsgw::text::channel::check_pattern;
 use wsgw::text::glob::glob;
 use wsgw::text::position::{Position, Since};
@@ -110,7 +111,7 @@ pub fn wishes(data: &[u8]) {
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     );
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let peer = SocketAddr::new(address, 5151);
+    let peer = Peer::Ip(SocketAddr::new(address, 5151));
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let expected = model(bits % 3, path, query, &settings);
     match decide(request.as_bytes(), 0, &settings, peer, address) {

@@ -7,6 +7,7 @@ use wsgw::config::settings::GatewaySettings;
 use wsgw::gateway::admission::{Decision, decide};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
+use wsgw::net::address::Peer;
 use wsgw::net::host::{is_loopback, split_host};
 use wsgw::text::glob::glob;
 use wsgw::ws::origin::{Origin, may_connect};
@@ -36,7 +37,7 @@ fn settings(bits: u8) -> GatewaySettings {
 pub fn handshake(data: &[u8]) {
     let Some((bits, data)) = data.split_first() else { return };
     let settings = settings(*bits);
-    let peer = SocketAddr::new(LOOPBACK, 5151);
+    let peer = Peer::Ip(SocketAddr::new(LOOPBACK, 5151));
     let decision = decide(data, 0, &settings, peer, LOOPBACK);
 
     let (mut seen, mut so_far) = (0, Vec::new());

@@ -1,7 +1,7 @@
 //! The kinds that are about names and addresses: hosts, origins, networks, the control port.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use ipnet::{IpNet, Ipv4Net};
@@ -9,27 +9,30 @@ use toml::de::DeValue;
 
 use crate::config::kinds::{AnyPath, Items, Located, Scalar, Text};
 use crate::config::place::Value;
-use crate::config::values::ControlListen;
+use crate::config::values::{ControlListen, ListenHost};
 use crate::net::host;
 use crate::ws::origin::Origin;
 
-/// A name or a literal address to bind.
+/// A name or a literal address to bind, or `unix:PATH`.
 pub(crate) struct Host;
 
-impl Scalar for Host {
-    type Plain = String;
-    const EXPECTED: &'static str = "a string";
+impl Located for Host {
+    type Plain = ListenHost;
+    const HINT: ValueHint = ValueHint::Hostname;
 
-    fn parse(text: &str) -> Result<String, String> {
+    fn locate(text: &str, base: &Path) -> Result<ListenHost, String> {
         let text = Text::parse(text)?;
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix_path(path, base).map(ListenHost::Unix);
+        }
         if host::is_bindable(&text) {
-            return Ok(text);
+            return Ok(ListenHost::Name(text));
         }
         let hint = match host::split_host(&text) {
             Some((_, Some(_))) => "; the port is a setting of its own",
             _ => "",
         };
-        Err(format!("{text:?} is neither a host name nor an address{hint}"))
+        Err(format!("{text:?} is not a host name, an address, or unix:PATH{hint}"))
     }
 }
 
@@ -45,10 +48,7 @@ impl Located for ControlAddress {
             return Ok(ControlListen::Off);
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return match AnyPath::locate(path, base) {
-                Ok(path) => Ok(ControlListen::Unix(path)),
-                Err(why) => Err(format!("the path behind unix: {why}")),
-            };
+            return unix_path(path, base).map(ControlListen::Unix);
         }
         let text = text.strip_prefix("http://").unwrap_or(text);
         let wrong = || format!("{text:?} is not one of ADDR:PORT, unix:PATH, off");
@@ -60,6 +60,10 @@ impl Located for ControlAddress {
         }
         Ok(ControlListen::Tcp(host.to_owned(), port))
     }
+}
+
+fn unix_path(path: &str, base: &Path) -> Result<PathBuf, String> {
+    AnyPath::locate(path, base).map_err(|why| format!("the path behind unix: {why}"))
 }
 
 /// The group of a socket: its name or its number.

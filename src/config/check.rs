@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::hooks::{Hook, Hooks};
 use crate::config::settings::{
-    ChannelSource, ControlListen, ControlSettings, GatewaySettings, Route, Startup,
+    ChannelSource, ControlListen, ControlSettings, GatewaySettings, ListenHost, Route, Startup,
 };
 use crate::config::tables::{ControlOptions, GatewayOptions};
 use crate::config::values::NamedValues;
@@ -25,6 +25,14 @@ pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
     }
     found.extend(not_for_lines(settings));
     found.extend(half_of_tls(settings.tls_cert.is_some(), settings.tls_key.is_some()));
+    if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
+        found.push(
+            "proxy-protocol believes trusted-proxies alone, and there are none: set \
+             trusted-proxies to the addresses of the proxies (127.0.0.1 for those that come by a \
+             unix socket)"
+                .to_owned(),
+        );
+    }
     if settings.channels != ChannelSource::Off
         && settings.allow_channels.is_none()
         && !settings.asks(Hook::OnHandshake)
@@ -83,6 +91,30 @@ pub(super) fn shared_history_files(gateways: &[GatewaySettings]) -> Vec<(usize, 
             ));
         } else {
             files.push((resolved, gateway));
+        }
+    }
+    found
+}
+
+/// Gateways whose unix socket is that of another one before them, or of the control port, by their
+/// index.
+pub(super) fn shared_sockets(
+    gateways: &[GatewaySettings],
+    control: &ControlSettings,
+) -> Vec<(usize, String)> {
+    let mut sockets: Vec<(PathBuf, String)> = Vec::new();
+    if let ControlListen::Unix(path) = &control.listen {
+        sockets.push((resolved(path), "the control port".to_owned()));
+    }
+    let mut found = Vec::new();
+    for (index, gateway) in gateways.iter().enumerate() {
+        let Some(path) = gateway.unix_path() else { continue };
+        let resolved = resolved(path);
+        if let Some((_, other)) = sockets.iter().find(|(path, _)| *path == resolved) {
+            let shown = path.display();
+            found.push((index, format!("host is unix:{shown}, which is the socket of {other}")));
+        } else {
+            sockets.push((resolved, format!("gateway {}", gateway.id)));
         }
     }
     found
@@ -147,6 +179,7 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
         }
     }
     channels_without_effect(own, settings).into_iter().for_each(&mut warn);
+    address_without_effect(own, settings).into_iter().for_each(&mut warn);
     if own.pong_timeout.is_some() && settings.ping_interval == Duration::ZERO {
         warn("pong-timeout has no effect, for ping-interval is 0".to_owned());
     }
@@ -199,6 +232,19 @@ fn lines_without_effect(own: &GatewayOptions) -> Vec<String> {
     found
 }
 
+/// Settings of the address that have no effect.
+fn address_without_effect(own: &GatewayOptions, settings: &GatewaySettings) -> Vec<String> {
+    let unix = settings.unix_path().is_some();
+    let keys = [
+        ("port", own.port.is_some() && unix),
+        ("mode", own.mode.is_some() && !unix),
+        ("group", own.group.is_some() && !unix),
+    ];
+    let here = if unix { "on a unix socket" } else { "but on a unix socket" };
+    let idle = keys.iter().filter(|(_, idle)| *idle);
+    idle.map(|(name, _)| format!("{name} has no effect {here}")).collect()
+}
+
 /// Settings of channels and of the history that have no effect.
 fn channels_without_effect(own: &GatewayOptions, settings: &GatewaySettings) -> Vec<String> {
     let mut found = Vec::new();
@@ -236,6 +282,13 @@ fn channels_without_effect(own: &GatewayOptions, settings: &GatewaySettings) -> 
     found
 }
 
+fn same_name(one: &ListenHost, other: &ListenHost) -> bool {
+    match (one, other) {
+        (ListenHost::Name(one), ListenHost::Name(other)) => one.eq_ignore_ascii_case(other),
+        _ => false,
+    }
+}
+
 fn has_star(list: &[String]) -> bool {
     list.iter().any(|entry| entry == "*")
 }
@@ -261,12 +314,13 @@ pub(super) fn control_without_effect(own: &ControlOptions) -> Vec<String> {
 
 /// Gateways that are started together and want one address: all but the first will fail.
 pub(super) fn same_address(gateways: &[GatewaySettings]) -> Vec<String> {
+    // Unix sockets are compared by `shared_sockets`.
     let starts = |g: &&GatewaySettings| g.startup == Startup::Automatic && g.port != 0;
     let mut found = Vec::new();
     let automatic: Vec<&GatewaySettings> = gateways.iter().filter(starts).collect();
     for (index, gateway) in automatic.iter().enumerate() {
         let same = |other: &&&GatewaySettings| {
-            other.port == gateway.port && other.host.eq_ignore_ascii_case(&gateway.host)
+            other.port == gateway.port && same_name(&other.host, &gateway.host)
         };
         if let Some(other) = automatic[..index].iter().find(same) {
             found.push(format!(

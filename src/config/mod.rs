@@ -135,6 +135,10 @@ fn settle(
     let control = control.merge(args.control.clone());
     notices.extend(check::control_without_effect(&control));
     let control = control.settings();
+    for (index, why) in check::shared_sockets(&gateways, &control) {
+        let (line, name) = &places[index];
+        errors.add(*line, format!("{name}: {why}"));
+    }
     for why in check::control_contradictions(&control) {
         errors.add(control_line, format!("control: {why}"));
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 pub use crate::config::history::HistorySettings;
 pub use crate::config::tables::{ControlSettings, GatewaySettings, LogSettings};
 pub use crate::config::values::{
-    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenerCommand, OnTimeout,
-    Route, Startup,
+    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenHost, ListenerCommand,
+    OnTimeout, Route, Startup,
 };
 
 /// Everything that the file and the flags of `wsgw serve` say.

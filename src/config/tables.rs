@@ -2,7 +2,7 @@
 //! file, its help, and its field in the settings. What is checked across keys stands in `check`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,8 +19,8 @@ use crate::config::options::Flag::{self, Named};
 use crate::config::options::Unset::{Called, Is, Nothing};
 use crate::config::options::options;
 use crate::config::values::{
-    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenerCommand, OnTimeout,
-    Route, Startup,
+    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenHost, ListenerCommand,
+    OnTimeout, Route, Startup,
 };
 
 options! {
@@ -32,11 +32,10 @@ options! {
         pub id: String,
     }
 
-    /// Address or name to bind; if a name has several addresses, one is bound, IPv4 first
-    #[key("host": Host = Is("127.0.0.1"), Named("host", "ADDR"))]
-    pub host: String,
+    /// Address or name to bind (if a name has several addresses, one is bound, IPv4 first), or unix:PATH
+    #[key("host": At<Host> = Is("127.0.0.1"), Named("host", "ADDR|unix:PATH"))]
+    pub host: ListenHost,
 
-    /// Port to bind; 0 takes a free port
     /// Port to bind; 0 takes a free one
     #[key("port": Whole<u16, 0, 65_535> = Is("10125"), Named("port", "PORT"))]
     pub port: u16,
@@ -325,12 +324,23 @@ impl GatewaySettings {
         self.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 
+    /// Where the unix socket is, if the gateway listens on one.
+    pub fn unix_path(&self) -> Option<&Path> {
+        match &self.host {
+            ListenHost::Unix(path) => Some(path),
+            ListenHost::Name(_) => None,
+        }
+    }
+
+    /// Whether `other` is bound to the same address, as it is written.
+    pub fn has_address_of(&self, other: &GatewaySettings) -> bool {
+        self.host == other.host && (self.port == other.port || self.unix_path().is_some())
+    }
+
     /// Whether the change to `new` needs a restart of the gateway: another address, or TLS on or
     /// off. Everything else applies live.
     pub fn needs_restart(&self, new: &GatewaySettings) -> bool {
-        self.host != new.host
-            || self.port != new.port
-            || self.tls_cert.is_some() != new.tls_cert.is_some()
+        !self.has_address_of(new) || self.tls_cert.is_some() != new.tls_cert.is_some()
     }
 
     /// Whether the change to `new` needs another listener subprocess, the clients staying.

@@ -18,6 +18,15 @@ pub enum ControlListen {
     Unix(PathBuf),
 }
 
+/// Where a gateway listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenHost {
+    /// A name or an address, with the port of the settings.
+    Name(String),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
 /// Whether a gateway is started with `serve`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Startup {

@@ -25,6 +25,7 @@ use crate::files;
 use crate::net::bind::{bind_first, bind_one};
 use crate::net::host;
 use crate::net::tls::{Renewable, ServerTls};
+use crate::net::unix::Place;
 
 /// A control port that is bound and told of in its file, but not served yet.
 pub struct Bound {
@@ -205,10 +206,10 @@ fn ensure_loopback(addresses: &[SocketAddr]) -> Result<(), String> {
 fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> {
     let failed =
         |path: &Path, why| Failure::other(format!("control socket {}: {why}", path.display()));
-    let place = unix::Place::new(path, settings.mode, settings.group.as_deref())
+    let place = Place::new(path, settings.mode, settings.group.as_deref())
         .map_err(|why| failed(path, why))?;
     let path = place.path().to_owned();
-    let socket = place.bind().map_err(|why| failed(&path, why))?;
+    let socket = unix::Bound::bind(place).map_err(|why| failed(&path, why))?;
     let url = format!("http+unix://{}", path.display());
     let name = format!("control-{}.json", std::process::id());
     let content =

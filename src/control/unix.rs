@@ -1,121 +1,12 @@
-//! The unix socket of a control port: bound so that it is never open to more than it should be, kept
-//! while others may remove or replace its file, and removed at the end if it is still ours.
+//! The unix socket of a control port: kept while others may remove or replace its file.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::control::publication::LOOK_PAUSE;
-use crate::net::bind::BACKLOG;
-
-/// Where a socket is bound, and who may use it.
-#[derive(Debug)]
-pub(super) struct Place {
-    /// Absolute.
-    path: PathBuf,
-    mode: u32,
-    group: Option<u32>,
-}
-
-/// What stands at a path that a socket is wanted at.
-#[derive(Debug)]
-enum There {
-    Nothing,
-    /// A socket on which nobody listens.
-    Stale,
-    /// What must not be replaced, and why.
-    Taken(String),
-}
-
-impl Place {
-    /// A place for a socket; `group` is a name or a number.
-    pub(super) fn new(path: &Path, mode: u32, group: Option<&str>) -> Result<Place, String> {
-        let path = std::path::absolute(path).map_err(|e| e.to_string())?;
-        let group = group.map(group_id).transpose()?;
-        Ok(Place { path, mode, group })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Binds, where nothing stands in the way.
-    pub(super) fn bind(self) -> Result<Bound, String> {
-        if let There::Taken(why) = look(&self.path) {
-            return Err(format!("{why}; `--control unix:PATH` picks another"));
-        }
-        let (listener, identity) = self.bind_now()?;
-        Ok(Bound { file: SocketFile { place: self, identity }, listener })
-    }
-
-    fn bind_now(&self) -> Result<(std::os::unix::net::UnixListener, Identity), String> {
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent).map_err(|e| format!("its directory cannot be made: {e}"))?;
-        }
-        // Bound under another name and renamed once mode and group are right: nobody finds it open
-        // to more than it should be, and a stale one is replaced in one step.
-        let mut temporary = self.path.clone().into_os_string();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
-        match look(&temporary) {
-            There::Taken(why) => return Err(format!("{}: {why}", temporary.display())),
-            There::Stale => drop(fs::remove_file(&temporary)),
-            There::Nothing => {}
-        }
-        let socket = bind_closed(&temporary).map_err(|e| format!("cannot be bound: {e}"))?;
-        let made = (|| {
-            socket.set_nonblocking(true)?;
-            if self.group.is_some() {
-                std::os::unix::fs::chown(&temporary, None, self.group)?;
-            }
-            fs::set_permissions(&temporary, fs::Permissions::from_mode(self.mode))?;
-            let identity = Identity::of(&fs::symlink_metadata(&temporary)?);
-            fs::rename(&temporary, &self.path)?;
-            Ok(identity)
-        })();
-        let identity = made.map_err(|e: io::Error| {
-            let _ = fs::remove_file(&temporary);
-            format!("mode or group cannot be set: {e}")
-        })?;
-        Ok((socket, identity))
-    }
-}
-
-/// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity(u64, u64);
-
-impl Identity {
-    fn of(metadata: &fs::Metadata) -> Identity {
-        Identity(metadata.dev(), metadata.ino())
-    }
-}
-
-/// The file of a bound socket; removed when dropped, if it is still ours.
-#[derive(Debug)]
-struct SocketFile {
-    place: Place,
-    identity: Identity,
-}
-
-impl SocketFile {
-    fn is_ours(&self) -> bool {
-        fs::symlink_metadata(&self.place.path).is_ok_and(|m| Identity::of(&m) == self.identity)
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.is_ours() {
-            let _ = fs::remove_file(&self.place.path);
-        }
-    }
-}
+use crate::net::unix::{BindError, Place, SocketFile};
 
 /// A bound socket.
 #[derive(Debug)]
@@ -126,6 +17,15 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    /// Binds, where nothing stands in the way.
+    pub(super) fn bind(place: Place) -> Result<Bound, String> {
+        let (file, listener) = place.bind().map_err(|why| match why {
+            BindError::Taken(why) => format!("{why}; `--control unix:PATH` picks another"),
+            BindError::Failed(why) => why,
+        })?;
+        Ok(Bound { file, listener })
+    }
+
     /// For the runtime that it is called in.
     pub(super) fn into_acceptor(self) -> io::Result<UnixAcceptor> {
         let listener = UnixListener::from_std(self.listener)?;
@@ -163,20 +63,12 @@ impl UnixAcceptor {
             self.said = None;
             return;
         }
-        let bound = match look(&self.file.place.path) {
-            There::Taken(why) => Err(format!("its file was replaced: {why}")),
-            There::Nothing | There::Stale => self.file.place.bind_now(),
-        };
-        let path = self.file.place.path.display();
-        let listener = bound.and_then(|(listener, identity)| {
-            let listener = UnixListener::from_std(listener).map_err(|e| e.to_string())?;
-            Ok((listener, identity))
-        });
+        let listener = self.file.bind_anew(UnixListener::from_std);
+        let path = self.file.path().display();
         match listener {
-            Ok((listener, identity)) => {
+            Ok(listener) => {
                 tracing::warn!("control socket {path}: its file was gone; it was bound anew");
                 self.listener = listener;
-                self.file.identity = identity;
                 self.said = None;
             }
             Err(why) if self.said.as_ref() != Some(&why) => {
@@ -185,118 +77,5 @@ impl UnixAcceptor {
             }
             Err(_) => {}
         }
-    }
-}
-
-/// What stands at a path. What cannot be told is taken.
-fn look(path: &Path) -> There {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => match connect(path) {
-            Ok(()) => {
-                There::Taken("another process listens on it (another `wsgw serve`?)".to_owned())
-            }
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => There::Stale,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => There::Nothing,
-            Err(e) => There::Taken(format!(
-                "a socket is there, and whether somebody listens on it cannot be told: {e}"
-            )),
-        },
-        Ok(_) => There::Taken("there is a file that is not a socket".to_owned()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => There::Nothing,
-        Err(e) => There::Taken(e.to_string()),
-    }
-}
-
-/// Whether somebody listens on a socket. Never waits: one whose backlog is full is listened on.
-fn connect(path: &Path) -> io::Result<()> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        connected => connected,
-    }
-}
-
-/// Binds with a mode that lets nobody else in, whatever the umask: who connected before the right
-/// mode is set would stay. (On Linux the file gets the mode of the socket; elsewhere it is the
-/// umask's until [`Place::bind_now`] sets it.)
-fn bind_closed(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
-    socket.bind(&SockAddr::unix(path)?)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// A group's number. The name is looked up in `/etc/group`, then by `getent`, which knows other
-/// databases.
-fn group_id(group: &str) -> Result<u32, String> {
-    if let Ok(id) = group.parse() {
-        return Ok(id);
-    }
-    let find = |table: &str| {
-        table.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok()).flatten()
-        })
-    };
-    let local = fs::read_to_string("/etc/group");
-    if let Some(id) = local.as_ref().ok().and_then(|table| find(table)) {
-        return Ok(id);
-    }
-    let asked = std::process::Command::new("getent").args(["group", group]).output();
-    let asked = asked.ok().and_then(|output| find(&String::from_utf8_lossy(&output.stdout)));
-    asked.ok_or_else(|| match local {
-        Ok(_) => format!("there is no group {group:?}"),
-        Err(e) => format!("the group {group:?} cannot be looked up: /etc/group: {e}"),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_socket_is_closed_to_others_from_its_first_moment() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.sock");
-        let _socket = bind_closed(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn what_stands_at_a_path_is_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name| dir.path().join(name);
-        let live = bind_closed(&path("live")).unwrap();
-        drop(bind_closed(&path("stale")).unwrap());
-        fs::write(path("file"), "").unwrap();
-        std::os::unix::fs::symlink(path("live"), path("link")).unwrap();
-        let _datagrams = std::os::unix::net::UnixDatagram::bind(path("datagrams")).unwrap();
-        assert!(matches!(look(&path("nothing")), There::Nothing));
-        assert!(matches!(look(&path("stale")), There::Stale));
-        for taken in ["live", "file", "link", "datagrams"] {
-            assert!(matches!(look(&path(taken)), There::Taken(_)), "{taken}");
-        }
-        drop(live);
-        assert!(matches!(look(&path("live")), There::Stale));
-    }
-
-    #[test]
-    fn a_socket_with_nobody_left_in_its_backlog_is_still_listened_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.sock");
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        socket.listen(0).unwrap();
-        let mut waiting = Vec::new();
-        for _ in 0..3 {
-            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-            client.set_nonblocking(true).unwrap();
-            let _ = client.connect(&SockAddr::unix(&path).unwrap());
-            waiting.push(client);
-        }
-        assert!(matches!(look(&path), There::Taken(_)));
     }
 }

@@ -2,7 +2,6 @@
 //! the threads when it is dropped.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use mio::{Poll, Waker};
@@ -18,6 +17,7 @@ use crate::gateway::shard::Shard;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::web::Web;
 use crate::listener::supervisor::Report;
+use crate::net::address::BoundAddress;
 
 /// The shards of one `serve`.
 pub struct Engine {
@@ -76,7 +76,7 @@ impl Engine {
     pub fn add(
         &self,
         settings: Arc<GatewaySettings>,
-        bound: SocketAddr,
+        bound: BoundAddress,
         metrics: Arc<Metrics>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Arc<Shared> {
@@ -161,9 +161,9 @@ mod tests {
     fn a_late_message_does_not_reach_the_next_gateway_in_the_same_place() {
         let engine = Engine::with_shards(2).unwrap();
         let settings = || Arc::new(GatewaySettings::default());
-        let bound = "127.0.0.1:1".parse().unwrap();
+        let bound = BoundAddress::Tcp("127.0.0.1:1".parse().unwrap());
         let (reports, _hears) = mpsc::unbounded_channel();
-        let add = || engine.add(settings(), bound, Arc::default(), reports.clone());
+        let add = || engine.add(settings(), bound.clone(), Arc::default(), reports.clone());
         let first = add();
         engine.remove(&first);
         let second = add();

@@ -1,12 +1,11 @@
 //! What threads tell a shard.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::gateway::io::socket::ClientSocket;
 use crate::gateway::io::transport::Transport;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::listener::connection::{Closed, ConnInfo, ConnectionRow};
@@ -15,6 +14,8 @@ use crate::listener::membership::LeaveReason;
 use crate::listener::op::Op;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
+use crate::net::address::Peer;
+use crate::net::bind::BoundSocket;
 use crate::text::position::Position;
 use crate::ws::payload::Payload;
 
@@ -43,9 +44,9 @@ pub enum HubMsg {
     /// Tell when all that was posted before this has been handled.
     Sync(oneshot::Sender<()>),
     /// Accept on this socket (primary only); `None` stops accepting.
-    Accept(Option<std::net::TcpListener>),
+    Accept(Option<BoundSocket>),
     /// A new client.
-    Socket(TcpStream, SocketAddr, ConnId),
+    Socket(ClientSocket, Peer, ConnId),
     /// A client that was served files, and asks for something else now.
     Returned(Box<Returned>),
     /// The answer to a handshake that was asked about.

@@ -1,7 +1,6 @@
 //! One gateway, as its shards and the control runtime share it: atomics, and settings behind locks
 //! that are held for a look or a swap alone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +18,7 @@ use crate::gateway::occupancy::Occupancy;
 use crate::gateway::posts::Posts;
 use crate::gateway::pressure::Pressure;
 use crate::listener::supervisor::Report;
+use crate::net::address::BoundAddress;
 
 /// Where a gateway stands in the tables of the engine and its shards.
 ///
@@ -50,7 +50,7 @@ pub struct Shared {
     /// Its counters.
     pub metrics: Arc<Metrics>,
     /// The address that was bound.
-    pub bound: SocketAddr,
+    pub bound: BoundAddress,
     /// Backpressure between clients and listener.
     pub(crate) pressure: Pressure,
     /// Its connections, counted.
@@ -82,7 +82,7 @@ impl Shared {
         slot: GatewaySlot,
         shards: usize,
         settings: Arc<GatewaySettings>,
-        bound: SocketAddr,
+        bound: BoundAddress,
         metrics: Arc<Metrics>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Shared {

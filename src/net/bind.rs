@@ -2,13 +2,51 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::net::address::BoundAddress;
 use crate::net::host;
 
 /// Connections that the kernel keeps for us until they are accepted: a storm of clients fits.
 pub(crate) const BACKLOG: i32 = 4096;
+
+/// A socket that listens and does not block.
+#[derive(Debug)]
+pub enum BoundSocket {
+    /// On a TCP port.
+    Tcp(TcpListener),
+    /// On a unix socket.
+    Unix(UnixListener),
+}
+
+impl BoundSocket {
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn try_clone(&self) -> io::Result<BoundSocket> {
+        Ok(match self {
+            BoundSocket::Tcp(socket) => BoundSocket::Tcp(socket.try_clone()?),
+            BoundSocket::Unix(socket) => BoundSocket::Unix(socket.try_clone()?),
+        })
+    }
+
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// The system's, or the unix socket has no path.
+    pub fn address(&self) -> io::Result<BoundAddress> {
+        match self {
+            BoundSocket::Tcp(socket) => socket.local_addr().map(BoundAddress::Tcp),
+            BoundSocket::Unix(socket) => match socket.local_addr()?.as_pathname() {
+                Some(path) => Ok(BoundAddress::Unix(path.to_path_buf())),
+                None => Err(io::Error::other("the unix socket has no path")),
+            },
+        }
+    }
+}
 
 /// Binds and listens. `host` is a name or a literal address; of a name with several addresses the
 /// first that this machine has is bound, IPv4 before IPv6, for that is where clients of `localhost`

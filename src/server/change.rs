@@ -3,14 +3,13 @@
 //! The new parts are started before the old ones stop, where that is possible. If they do not
 //! start, the old ones stay.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::api::GatewayState;
-use crate::config::settings::{GatewaySettings, Startup};
+use crate::config::settings::{GatewaySettings, ListenHost, Startup};
 use crate::gateway::msg::HubMsg;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor;
@@ -72,6 +71,9 @@ impl Gateway {
         if old.needs_restart(&new) {
             return self.replace_with(&running, &old, &new).await;
         }
+        if (old.mode, &old.group) != (new.mode, &new.group) {
+            self.change_socket_file(&new).await.map_err(failed)?;
+        }
         // The files may hold another certificate under the same names.
         let tls = tls_of(&new).map_err(failed)?;
         check_static(&new).map_err(failed)?;
@@ -98,10 +100,14 @@ impl Gateway {
         old: &GatewaySettings,
         new: &Arc<GatewaySettings>,
     ) -> Result<(), StartError> {
-        let same_port = old.port == new.port && new.port != 0;
-        let same_address = old.port == new.port && old.host == new.host;
+        // Two spellings of one address: 127.0.0.1 and 0.0.0.0, or paths.
+        let may_overlap = match (&old.host, &new.host) {
+            (ListenHost::Name(_), ListenHost::Name(_)) => old.port == new.port && new.port != 0,
+            (ListenHost::Unix(_), ListenHost::Unix(_)) => true,
+            _ => false,
+        };
         // On the same address both use one socket, so that no client is refused in between.
-        let shared: Option<TcpListener> = if same_address { self.acceptor() } else { None };
+        let shared = if old.has_address_of(new) { self.acceptor() } else { None };
         match self.bring_up(new, shared).await {
             Ok(next) => {
                 self.state().phase = GatewayState::Stopping;
@@ -110,8 +116,8 @@ impl Gateway {
                 self.go_live(next, new);
                 Ok(())
             }
-            // The addresses overlap (127.0.0.1 and 0.0.0.0): the old one has to stop first.
-            Err(error) if error.taken && same_port => {
+            // The addresses overlap: the old one has to stop first.
+            Err(error) if error.taken && may_overlap => {
                 let old = Arc::clone(&self.state().settings);
                 self.stop_locked(false).await;
                 self.state().settings = Arc::clone(new);
@@ -130,6 +136,17 @@ impl Gateway {
                 error.text = remark(&error.text, "it goes on as it was");
                 Err(error)
             }
+        }
+    }
+
+    /// Sets mode and group of the unix socket, if it has one that is ours.
+    async fn change_socket_file(&self, new: &GatewaySettings) -> Result<(), String> {
+        let Some(file) = self.state().socket_file.clone() else { return Ok(()) };
+        let (mode, group) = (new.mode, new.group.clone());
+        let changed = move || file.set_access(mode, group.as_deref());
+        match tokio::task::spawn_blocking(changed).await {
+            Ok(changed) => changed.map_err(|why| format!("the unix socket: {why}")),
+            Err(error) => Err(error.to_string()),
         }
     }
 

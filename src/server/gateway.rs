@@ -4,7 +4,6 @@
 //! The verbs of one gateway run one at a time, under the lock `verb`. The state that they change is
 //! behind the lock `state`, which is never held across an await.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
@@ -14,6 +13,9 @@ use crate::gateway::kept::History;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Supervisor};
+use crate::net::address::BoundAddress;
+use crate::net::bind::BoundSocket;
+use crate::net::unix::SocketFile;
 use crate::server::Host;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -22,8 +24,6 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) struct Running {
     /// Its part of the engine.
     pub(crate) shared: Arc<Shared>,
-    /// Where it is bound.
-    pub(crate) bound: SocketAddr,
     /// Its listener.
     pub(crate) supervisor: Option<Arc<Supervisor>>,
     /// Where it keeps messages from the moment on at which it goes live.
@@ -54,7 +54,18 @@ pub(crate) struct State {
     /// What exists while it runs.
     pub(crate) running: Option<Running>,
     /// A copy of the socket that it accepts on, for a successor on the same address.
-    pub(super) acceptor: Option<TcpListener>,
+    pub(super) acceptor: Option<BoundSocket>,
+    /// The file of that socket, if we made one; it goes with it.
+    pub(super) socket_file: Option<Arc<SocketFile>>,
+}
+
+/// What a gateway accepts clients on.
+pub(super) struct Acceptor {
+    // Dropped first: while the socket is open, no other file can get its number.
+    pub(super) file: Option<Arc<SocketFile>>,
+    pub(super) socket: BoundSocket,
+    /// A unix socket was bound under another name than it has now, so this is not the socket's.
+    pub(super) address: BoundAddress,
 }
 
 /// Why something could not be done.
@@ -101,6 +112,7 @@ impl Gateway {
                 by_hand: false,
                 running: None,
                 acceptor: None,
+                socket_file: None,
             }),
             keeping: Mutex::new(None),
             verb: tokio::sync::Mutex::new(()),
@@ -130,9 +142,12 @@ impl Gateway {
         })
     }
 
-    /// A copy of the socket that it accepts on.
-    pub(crate) fn acceptor(&self) -> Option<TcpListener> {
-        self.state().acceptor.as_ref()?.try_clone().ok()
+    /// A copy of what it accepts on.
+    pub(super) fn acceptor(&self) -> Option<Acceptor> {
+        let state = self.state();
+        let socket = state.acceptor.as_ref()?.try_clone().ok()?;
+        let address = state.running.as_ref()?.shared.bound.clone();
+        Some(Acceptor { file: state.socket_file.clone(), socket, address })
     }
 
     /// A failure as the control port tells it.
@@ -166,7 +181,7 @@ impl Gateway {
             .into(),
             // A failed one takes no clients, though its last ones may still be leaving.
             address: (state.phase != GatewayState::Failed)
-                .then(|| state.running.as_ref().map(|r| url(r.bound, tls)))
+                .then(|| state.running.as_ref().map(|r| r.shared.bound.url(tls)))
                 .flatten(),
             connections: self.metrics.connections.get(),
             messages_in: self.metrics.messages_in.get(),
@@ -223,9 +238,4 @@ impl Gateway {
         let text = format!("gateway {:?} is {}{more}", self.id, state.phase.name());
         ApiError::new(ErrorCode::NotRunning, text)
     }
-}
-
-/// The URL of a bound gateway.
-pub(super) fn url(bound: SocketAddr, tls: bool) -> String {
-    format!("{}://{bound}", if tls { "wss" } else { "ws" })
 }

@@ -7,6 +7,7 @@
 //! await; whatever runs in the shards is asked by messages.
 
 mod backend;
+mod binding;
 mod change;
 mod channels;
 mod connections;

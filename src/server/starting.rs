@@ -4,8 +4,6 @@
 //! to the caller until `go_live` makes it part of the gateway; a start that fails leaves nothing
 //! behind.
 
-use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +16,8 @@ use crate::gateway::msg::HubMsg;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Report, Supervisor};
 use crate::net::tls::server_config;
-use crate::net::{bind, host};
-use crate::server::gateway::{Gateway, Running, StartError, url};
+use crate::server::binding::acceptor_of;
+use crate::server::gateway::{Acceptor, Gateway, Running, StartError};
 use crate::ws::close;
 
 impl Gateway {
@@ -75,34 +73,28 @@ impl Gateway {
     ///
     /// # Errors
     /// Why it does not come up; nothing is left of it.
-    pub(crate) async fn bring_up(
+    pub(super) async fn bring_up(
         self: &Arc<Self>,
         settings: &Arc<GatewaySettings>,
-        acceptor: Option<TcpListener>,
-    ) -> Result<(Running, TcpListener), StartError> {
+        acceptor: Option<Acceptor>,
+    ) -> Result<(Running, Acceptor), StartError> {
         let tls = tls_of(settings).map_err(StartError::new)?;
         check_static(settings).map_err(StartError::new)?;
         let host = self.host()?;
-        let handed_over = || host.inherited.socket_of(settings);
-        let acceptor = match acceptor.map(Ok).or_else(handed_over) {
+        let acceptor = match acceptor {
             Some(acceptor) => acceptor,
-            None => bind::bind(&settings.host, settings.port).await,
+            None => acceptor_of(settings, &host.inherited).await?,
         };
-        let bound = acceptor.and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)));
-        let (bound, acceptor) = bound.map_err(|e| StartError {
-            code: ErrorCode::Failed,
-            taken: e.kind() == io::ErrorKind::AddrInUse,
-            text: bind_error(&e, settings),
-        })?;
         let keeping = self.history_for(settings).await.map_err(StartError::new)?;
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
         let metrics = Arc::clone(&self.metrics);
+        let bound = acceptor.address.clone();
         let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
         shared.set_tls(tls);
         // The listener may say something before there is a client.
         let history = keeping.as_ref().map(|keeping| Arc::clone(&keeping.history));
         host.engine.core().set_history(&shared, history);
-        let mut running = Running { shared, bound, supervisor: None, keeping };
+        let mut running = Running { shared, supervisor: None, keeping };
         if settings.listener.is_some() {
             let context = host.supervisor_context(&running.shared);
             let supervisor = Supervisor::start(context, reports, None);
@@ -125,24 +117,26 @@ impl Gateway {
     }
 
     /// Accepts: it runs.
-    pub(crate) fn go_live(
+    pub(super) fn go_live(
         self: &Arc<Self>,
-        (running, acceptor): (Running, TcpListener),
+        (running, acceptor): (Running, Acceptor),
         settings: &GatewaySettings,
     ) {
         let Ok(host) = self.host() else { return };
         let shared = &running.shared;
-        let copy = acceptor.try_clone().ok();
+        let Acceptor { file, socket, address } = acceptor;
+        let copy = socket.try_clone().ok();
         // A predecessor may have kept messages there until now.
         self.keep_in(running.keeping.clone(), Some((shared, &host)));
-        host.engine.core().post_hub(shared.primary, shared, HubMsg::Accept(Some(acceptor)));
-        let address = url(running.bound, settings.tls_cert.is_some());
+        host.engine.core().post_hub(shared.primary, shared, HubMsg::Accept(Some(socket)));
+        let address = address.url(settings.tls_cert.is_some());
         if let Some(supervisor) = &running.supervisor {
             self.watch_listener(supervisor.life(), Arc::clone(shared));
         }
         let mut state = self.state();
         state.running = Some(running);
         state.acceptor = copy;
+        state.socket_file = file;
         state.phase = GatewayState::Running;
         state.error = None;
         drop(state);
@@ -204,27 +198,6 @@ pub(crate) fn check_static(settings: &GatewaySettings) -> Result<(), String> {
              change the key static"
         )
     })
-}
-
-fn bind_error(error: &io::Error, settings: &GatewaySettings) -> String {
-    let GatewaySettings { id, port, .. } = settings;
-    let host = host::bracketed(&settings.host);
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "port {port} on {host} is taken (gateway {id}): stop what uses it, or pick another with \
-             --port (0 takes a free one)"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {port} on {host} may not be bound (gateway {id}): {error}; ports below 1024 need \
-             privileges, --port picks another"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("{host} is not an address of this machine (gateway {id}): --host picks another")
-        }
-        _ => {
-            format!("{host}:{port} cannot be bound (gateway {id}): {error}; see --host and --port")
-        }
-    }
 }
 
 /// A reason with a listener's last words, each on a line of its own, for the log.

@@ -76,7 +76,11 @@ impl Gateway {
         let cut = &host.cut;
         let shared = &running.shared;
         shared.refuse_clients();
-        self.state().acceptor = None;
+        {
+            let mut state = self.state();
+            state.socket_file = None;
+            state.acceptor = None;
+        }
         core.post_hub(shared.primary, shared, HubMsg::Accept(None));
         self.close_by_and_by(&host, shared, closing, spread).await;
         shared.begin_stop();

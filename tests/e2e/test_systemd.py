@@ -157,13 +157,16 @@ def test_sockets_of_another_process_are_left_alone(serve, acceptor):
 
 
 def test_what_nobody_uses_is_said(serve, acceptor, tmp_path):
-    with socket.socket(socket.AF_UNIX) as other:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, \
+            socket.socket(socket.AF_UNIX) as unix:
         other.bind(str(tmp_path / "other"))
-        other.listen()
-        server = serve(**handed_over(acceptor, other, names="spare:other"))
+        unix.bind(str(tmp_path / "unix"))
+        unix.listen()
+        server = serve(**handed_over(acceptor, other, unix, names="spare:other:more"))
     err = server.err()
     assert re.search(rf"WARN .*127\.0\.0\.1:{acceptor.getsockname()[1]}.*spare", err)
     assert re.search(r"WARN .*descriptor 4 .*other", err)
+    assert re.search(rf"WARN .*{tmp_path}/unix .*more", err)
     server.connect()
 
 

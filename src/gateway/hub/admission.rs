@@ -14,6 +14,7 @@ use crate::gateway::wire::{Form, Wire};
 use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::event::{self, Subprotocol};
 use crate::listener::protocol::json;
+use crate::net::address::Peer;
 use crate::net::host::literal;
 use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
@@ -57,7 +58,7 @@ pub struct Admitted {
     pub head_len: usize,
     /// The client's address: that of its socket, or what a trusted proxy says.
     pub ip: IpAddr,
-    /// The same as text; with the port where it is the socket's.
+    /// The same as text: with the port where it is the socket's, `unix` for a unix socket.
     pub remote: String,
     /// The subprotocols that the client offers, in its order.
     pub offers: Vec<String>,
@@ -160,7 +161,7 @@ pub fn decide(
     bytes: &[u8],
     seen: usize,
     settings: &GatewaySettings,
-    peer: SocketAddr,
+    peer: Peer,
     bound: IpAddr,
 ) -> Decision {
     let request = match Request::read(bytes, seen) {
@@ -205,7 +206,7 @@ fn answer(response: Response) -> Decision {
 struct Asker<'a> {
     request: &'a Request<'a>,
     settings: &'a GatewaySettings,
-    peer: SocketAddr,
+    peer: Peer,
     bound: IpAddr,
 }
 
@@ -321,11 +322,7 @@ impl Asker<'_> {
             .and_then(|list| last_untrusted(&list, settings));
         let (ip, remote) = match forwarded {
             Some(ip) => (ip, ip.to_string()),
-            // An IPv4 client of an IPv6 socket is shown as what it is.
-            None => {
-                let ip = peer.ip().to_canonical();
-                (ip, SocketAddr::new(ip, peer.port()).to_string())
-            }
+            None => (peer.ip(), peer.to_string()),
         };
         let wishes = wishes::of(path, query, settings)?;
         // A stream has none, whatever its request says.

@@ -4,7 +4,6 @@
 //! methods on [`Connection`] that are lent what they need ([`Lent`]) and say whether it stays.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use crate::gateway::web::request::FileRequest;
 use crate::gateway::wire::Wire;
 use crate::listener::connection::ConnInfo;
 use crate::listener::protocol::connid::ConnId;
+use crate::net::address::Peer;
 use crate::ws::decoder::Fragments;
 
 /// Where a connection stands in its life, with what belongs to that part of it alone.
@@ -49,8 +49,8 @@ pub(crate) enum State {
 /// The request is coming in.
 #[derive(Debug)]
 pub(crate) struct Opening {
-    /// The socket's address.
-    pub peer: SocketAddr,
+    /// Its other end.
+    pub peer: Peer,
     /// Bytes of the head that were looked at.
     pub seen: usize,
     /// Whether it is not the first one on this connection.
@@ -69,8 +69,8 @@ impl Opening {
 /// The listener is asked.
 #[derive(Debug)]
 pub(crate) struct Asking {
-    /// The socket's address.
-    pub peer: SocketAddr,
+    /// Its other end.
+    pub peer: Peer,
     /// The request.
     pub admitted: Arc<Admitted>,
     /// Whether it is put off only until this shard has handled what its client has seen already.
@@ -190,7 +190,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A new client.
-    pub(super) fn new(stream: Transport, id: ConnId, peer: SocketAddr, now: Millis) -> Connection {
+    pub(super) fn new(stream: Transport, id: ConnId, peer: Peer, now: Millis) -> Connection {
         Connection {
             stream,
             id,

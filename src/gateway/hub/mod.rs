@@ -226,7 +226,7 @@ impl Hub {
         match removal {
             // SO_LINGER 0: the close sends RST, and the kernel's buffer is free at once.
             Removal::Reset => {
-                let socket = socket2::SockRef::from(&*conn.stream.tcp());
+                let socket = socket2::SockRef::from(&*conn.stream.socket_mut());
                 // It fails only where the client has reset the connection already.
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }

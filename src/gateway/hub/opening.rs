@@ -1,12 +1,11 @@
 //! Connections on their way in: from the accepted socket to `onClientOpen`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use mio::Interest;
-use mio::net::TcpStream;
 
 use crate::config::hooks::Hook;
 use crate::gateway::context::{Context, Kind, token};
@@ -15,6 +14,7 @@ use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::{Allowance, Asking, Connection, State};
 use crate::gateway::hub::flow::{Flow, Removal, stay};
 use crate::gateway::hub::{Hub, Lent};
+use crate::gateway::io::socket::ClientSocket;
 use crate::gateway::io::transport::Transport;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::gateway::occupancy::AddressBlock;
@@ -23,6 +23,7 @@ use crate::listener::connection::ConnInfo;
 use crate::listener::exchange::HandshakeDecision;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
+use crate::net::address::{Peer, ip_of};
 use crate::text::escape::escape;
 use crate::text::position::Since;
 use crate::ws::close;
@@ -35,8 +36,8 @@ impl Hub {
     /// A new client.
     pub(super) fn socket(
         &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: ClientSocket,
+        peer: Peer,
         id: ConnId,
         ctx: &mut Context,
     ) {
@@ -59,7 +60,9 @@ impl Hub {
         let token = token(self.shared.slot.index, Kind::Connection, slot);
         self.with(slot, ctx, |conn, lent| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = lent.ctx.registry.register(conn.stream.tcp(), token, interest) {
+            if let Err(error) =
+                lent.ctx.registry.register(conn.stream.socket_mut(), token, interest)
+            {
                 tracing::error!(gateway = %lent.shared.id, %error, "a client cannot be watched");
                 return Flow::Break(Removal::Close);
             }
@@ -79,8 +82,7 @@ impl Hub {
             else {
                 continue;
             };
-            let socket = info.remote.parse::<SocketAddr>().map(|address| address.ip());
-            if let Ok(ip) = socket.or_else(|_| info.remote.parse()) {
+            if let Some(ip) = ip_of(&info.remote) {
                 let block = AddressBlock::of(ip);
                 self.shared.occupancy.count(block);
                 conn.rare().counted_ip = Some(block);
@@ -132,7 +134,7 @@ impl Connection {
     }
 
     /// A good request: the limits and the listener have their say.
-    fn upgrade(&mut self, peer: SocketAddr, admitted: Box<Admitted>, lent: &mut Lent<'_>) -> Flow {
+    fn upgrade(&mut self, peer: Peer, admitted: Box<Admitted>, lent: &mut Lent<'_>) -> Flow {
         let settings = lent.settings;
         if lent.shared.is_refusing() {
             return self.refuse_stopping(&admitted, lent);
@@ -207,7 +209,7 @@ impl Connection {
     /// Opens it once this shard has handled what it was handed so far.
     fn put_off(
         &mut self,
-        peer: SocketAddr,
+        peer: Peer,
         admitted: Arc<Admitted>,
         decision: HandshakeDecision,
         lent: &mut Lent<'_>,

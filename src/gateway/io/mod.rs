@@ -4,6 +4,7 @@
 pub(crate) mod memory;
 pub(crate) mod outbox;
 pub(crate) mod send_queue;
+pub(crate) mod socket;
 pub(crate) mod timers;
 pub(crate) mod transport;
 #[cfg_attr(not(target_os = "linux"), path = "no_uring.rs")]

@@ -5,12 +5,12 @@
 //! taken, so backpressure works as it does without TLS.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use mio::net::TcpStream;
 use rustls::{ServerConfig, ServerConnection};
+
+use crate::gateway::io::socket::ClientSocket;
 
 /// Reads of a TLS socket in a row that may bring no data, because records can be empty. After them
 /// other connections have their turn.
@@ -19,7 +19,7 @@ const EMPTY_READS: usize = 16;
 /// One client's socket.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    tcp: TcpStream,
+    socket: ClientSocket,
     tls: Option<Box<Tls>>,
 }
 
@@ -37,7 +37,10 @@ impl Transport {
     ///
     /// # Errors
     /// The TLS session cannot be set up.
-    pub(crate) fn new(tcp: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Transport> {
+    pub(crate) fn new(
+        socket: ClientSocket,
+        tls: Option<&Arc<ServerConfig>>,
+    ) -> io::Result<Transport> {
         let tls = match tls {
             None => None,
             Some(config) => {
@@ -46,17 +49,17 @@ impl Transport {
                 Some(Box::new(Tls { session, closing: false, failed: None }))
             }
         };
-        Ok(Transport { tcp, tls })
+        Ok(Transport { socket, tls })
     }
 
-    /// The TCP socket, for registration.
-    pub(crate) fn tcp(&mut self) -> &mut TcpStream {
-        &mut self.tcp
+    /// The socket, for registration.
+    pub(crate) fn socket_mut(&mut self) -> &mut ClientSocket {
+        &mut self.socket
     }
 
-    /// The TCP socket, for queries.
+    /// The socket, for queries.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.tcp.as_fd()
+        self.socket.as_fd()
     }
 
     /// Whether frames are written to the socket as they are, without TLS.
@@ -82,7 +85,7 @@ impl Transport {
     pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return Ok(true) };
         while tls.session.wants_write() {
-            match tls.session.write_tls(&mut self.tcp) {
+            match tls.session.write_tls(&mut self.socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -92,7 +95,7 @@ impl Transport {
         }
         if tls.closing {
             tls.closing = false;
-            self.tcp.shutdown(Shutdown::Write)?;
+            self.socket.shut_down_write()?;
         }
         Ok(true)
     }
@@ -114,7 +117,7 @@ impl Transport {
     /// The socket failed; the connection has ended.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         match &mut self.tls {
-            None => self.tcp.shutdown(Shutdown::Write),
+            None => self.socket.shut_down_write(),
             Some(tls) => {
                 tls.session.send_close_notify();
                 tls.closing = true;
@@ -132,7 +135,7 @@ impl AsFd for Transport {
 
 impl AsRawFd for Transport {
     fn as_raw_fd(&self) -> RawFd {
-        self.tcp.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
@@ -141,7 +144,7 @@ impl Read for Transport {
     /// their turn.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         for _ in 0..EMPTY_READS {
-            let Some(tls) = &mut self.tls else { return self.tcp.read(buffer) };
+            let Some(tls) = &mut self.tls else { return self.socket.read(buffer) };
             match tls.session.reader().read(buffer) {
                 // A client that closes the socket without a close_notify has left too.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
@@ -151,7 +154,7 @@ impl Read for Transport {
             if let Some(error) = tls.failed.take() {
                 return Err(error);
             }
-            if tls.session.read_tls(&mut self.tcp)? == 0 {
+            if tls.session.read_tls(&mut self.socket)? == 0 {
                 return Ok(0);
             }
             let failed = tls.session.process_new_packets().map_err(io::Error::other).err();
@@ -171,14 +174,14 @@ impl Read for Transport {
 impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.tls.is_none() {
-            return self.tcp.write(bytes);
+            return self.socket.write(bytes);
         }
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.tls.is_none() {
-            return self.tcp.write_vectored(slices);
+            return self.socket.write_vectored(slices);
         }
         if !self.flush_tls()? {
             return Err(io::ErrorKind::WouldBlock.into());

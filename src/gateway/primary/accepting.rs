@@ -4,16 +4,17 @@
 //! life.
 
 use std::io;
-use std::net::SocketAddr;
 
 use mio::Interest;
-use mio::net::{TcpListener, TcpStream};
 
 use crate::gateway::context::{Context, Kind, token};
+use crate::gateway::io::socket::{Acceptor, ClientSocket};
 use crate::gateway::msg::HubMsg;
 use crate::gateway::shared::Shared;
 use crate::gateway::time::Millis;
 use crate::listener::protocol::connid::ConnId;
+use crate::net::address::Peer;
+use crate::net::bind::BoundSocket;
 
 /// Clients accepted in one turn.
 const ACCEPTS: usize = 64;
@@ -27,21 +28,21 @@ const COMPLAIN: u64 = 10_000;
 /// The acceptor of one gateway.
 #[derive(Default)]
 pub(super) struct Accepting {
-    acceptor: Option<TcpListener>,
+    acceptor: Option<Acceptor>,
     /// Whether clients may wait to be accepted.
     ready: bool,
     /// Not before then.
     rests_until: Option<Millis>,
     complained: Option<Millis>,
     /// Clients for this shard.
-    accepted: Vec<(TcpStream, SocketAddr, ConnId)>,
+    accepted: Vec<(ClientSocket, Peer, ConnId)>,
 }
 
 impl Accepting {
     /// Starts or stops accepting.
     pub(super) fn accept_on(
         &mut self,
-        acceptor: Option<std::net::TcpListener>,
+        acceptor: Option<BoundSocket>,
         shared: &Shared,
         ctx: &Context,
     ) {
@@ -50,7 +51,7 @@ impl Accepting {
             let _ = ctx.registry.deregister(&mut old);
         }
         self.acceptor = acceptor.and_then(|acceptor| {
-            let mut acceptor = TcpListener::from_std(acceptor);
+            let mut acceptor = Acceptor::new(acceptor);
             let token = token(shared.slot.index, Kind::Acceptor, 0);
             match ctx.registry.register(&mut acceptor, token, Interest::READABLE) {
                 Ok(()) => Some(acceptor),
@@ -80,7 +81,7 @@ impl Accepting {
     }
 
     /// Clients for this shard.
-    pub(super) fn take(&mut self) -> Vec<(TcpStream, SocketAddr, ConnId)> {
+    pub(super) fn take(&mut self) -> Vec<(ClientSocket, Peer, ConnId)> {
         std::mem::take(&mut self.accepted)
     }
 

@@ -9,16 +9,15 @@
 mod accepting;
 mod pipes;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::Route;
 use crate::gateway::context::{Context, Kind};
+use crate::gateway::io::socket::ClientSocket;
 use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
 use crate::gateway::primary::accepting::Accepting;
 use crate::gateway::primary::pipes::Pipes;
@@ -29,6 +28,8 @@ use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::route_recipients;
 use crate::listener::supervisor::Report;
+use crate::net::address::Peer;
+use crate::net::bind::BoundSocket;
 use crate::ws::close;
 
 /// Entries that tables keep room for when a crowd has left.
@@ -167,7 +168,7 @@ impl Primary {
     /// Starts or stops accepting.
     pub(super) fn accept_on(
         &mut self,
-        acceptor: Option<std::net::TcpListener>,
+        acceptor: Option<BoundSocket>,
         shared: &Shared,
         ctx: &Context,
     ) {
@@ -338,7 +339,7 @@ impl Primary {
     }
 
     /// Clients that came in, for this shard.
-    pub(super) fn take_accepted(&mut self) -> Vec<(TcpStream, SocketAddr, ConnId)> {
+    pub(super) fn take_accepted(&mut self) -> Vec<(ClientSocket, Peer, ConnId)> {
         self.accepting.take()
     }
 
