@@ -48,7 +48,7 @@ packages=()
 need() { command -v "$1" >/dev/null || packages+=("$2"); }
 need jq jq; need curl curl; need zsh zsh; need fish fish; need nginx nginx; need openssl openssl
 need node nodejs; need npm npm; need chromium chromium; need vmstat procps; need cc build-essential
-need caddy caddy; need systemd-analyze systemd; need dash dash; need awk mawk; need stdbuf coreutils
+need caddy caddy; need haproxy haproxy; need systemd-analyze systemd; need dash dash; need awk mawk; need stdbuf coreutils
 need unshare util-linux; need ip iproute2; need script bsdutils; need sqlite3 sqlite3
 need tinyproxy tinyproxy; need microsocks microsocks
 need python3 python3; python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)

@@ -9,6 +9,7 @@ use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
 use wsgw::net::address::Peer;
 use wsgw::net::host::{is_loopback, split_host};
+use wsgw::net::proxy_protocol::{MAX_HEADER, parse};
 use wsgw::text::glob::glob;
 use wsgw::ws::origin::{Origin, may_connect};
 use wsgw::ws::request::MAX_HEAD;
@@ -224,4 +225,15 @@ fn slow_glob(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     row[text.len()]
+}
+
+/// The PROXY protocol's header: what is there of one says nothing until all of it is there, and what
+/// follows it does not matter.
+pub fn proxy_header(data: &[u8]) {
+    let Ok(Some(header)) = parse(data) else { return };
+    assert!(header.size <= data.len() && header.size <= MAX_HEADER);
+    assert_eq!(parse(&data[..header.size]), Ok(Some(header)));
+    for end in 0..header.size {
+        assert_eq!(parse(&data[..end]), Ok(None), "{end} of {}", header.size);
+    }
 }

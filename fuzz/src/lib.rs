@@ -33,6 +33,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("escape", protocol::escape),
     ("handshake", gateway::handshake),
     ("origin", gateway::origin),
+    ("proxy_header", gateway::proxy_header),
     ("exchange", exchange::exchange),
     ("config", config::config),
     ("units", config::units),

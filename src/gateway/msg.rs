@@ -73,7 +73,7 @@ pub struct Returned {
     /// Its socket.
     pub(crate) stream: Transport,
     /// The socket's other end.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Its name.
     pub(crate) id: ConnId,
     /// What it has said, and nobody has answered.

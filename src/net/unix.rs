@@ -128,7 +128,12 @@ impl SocketFile {
 
     /// Whether the file at the path is still that of the socket.
     pub(crate) fn is_ours(&self) -> bool {
-        fs::symlink_metadata(&self.place.path).is_ok_and(|m| Identity::of(&m) == self.identity)
+        self.stands_at(&self.place.path)
+    }
+
+    /// Whether this path leads to the file.
+    pub(crate) fn stands_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|m| Identity::of(&m) == self.identity)
     }
 
     /// Gives it another mode and group.

@@ -100,10 +100,12 @@ impl Gateway {
         old: &GatewaySettings,
         new: &Arc<GatewaySettings>,
     ) -> Result<(), StartError> {
-        // Two spellings of one address: 127.0.0.1 and 0.0.0.0, or paths.
+        // 127.0.0.1 and 0.0.0.0, or two spellings of one path.
         let may_overlap = match (&old.host, &new.host) {
             (ListenHost::Name(_), ListenHost::Name(_)) => old.port == new.port && new.port != 0,
-            (ListenHost::Unix(_), ListenHost::Unix(_)) => true,
+            (_, ListenHost::Unix(path)) => {
+                self.state().socket_file.as_ref().is_some_and(|file| file.stands_at(path))
+            }
             _ => false,
         };
         // On the same address both use one socket, so that no client is refused in between.

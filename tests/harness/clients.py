@@ -44,8 +44,9 @@ class Client:
         return self.inner.subprotocol
 
 
-def ws_client(url, **options):
-    from websockets.sync.client import connect
+def ws_client(url, target="/", **options):
+    """A client of a URL; for `ws+unix://PATH`, `target` is what it asks for there."""
+    from websockets.sync.client import connect, unix_connect
 
     options.setdefault("compression", None)
     options.setdefault("proxy", None)
@@ -55,22 +56,29 @@ def ws_client(url, **options):
     options.setdefault("ping_interval", None)
     # Unread messages must not keep it from seeing a Close.
     options.setdefault("max_queue", None)
-    return Client(connect(url, **options).__enter__())
+    if url.startswith("ws+unix://"):
+        scheme = "wss" if "ssl" in options else "ws"
+        link = unix_connect(url.removeprefix("ws+unix://"), f"{scheme}://localhost{target}", **options)
+    else:
+        link = connect(url, **options)
+    return Client(link.__enter__())
 
 
 class Raw:
-    """A client that writes bytes as they are; `tls` is an `ssl.SSLContext`.
+    """A client that writes bytes as they are; `tls` is an `ssl.SSLContext`. It connects to a port of
+    this machine, or to the path of a unix socket.
 
     `receive_buffer` is that of its socket, small for a client that takes little at a time.
     """
 
     def __init__(self, port, tls=None, receive_buffer=None):
-        self.sock = socket.socket()
+        is_tcp = isinstance(port, int)
+        self.sock = socket.socket(socket.AF_INET if is_tcp else socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.connect(("127.0.0.1", port))
-        self.port = port
+        self.sock.connect(("127.0.0.1", port) if is_tcp else str(port))
+        self.port = port if is_tcp else 80
         self.buffer = b""
         if tls:
             self.sock = tls.wrap_socket(self.sock, server_hostname="127.0.0.1")

@@ -57,12 +57,14 @@ pub(crate) struct Opening {
     pub again: bool,
     /// Set when its client leaves the shard to be served a file.
     pub file: Option<(Box<FileRequest>, Place)>,
+    /// Whether the header of the PROXY protocol has to come first.
+    pub header_due: bool,
 }
 
 impl Opening {
     /// Nothing of the request is there.
-    pub(super) fn new(peer: SocketAddr, again: bool) -> Opening {
-        Opening { peer, seen: 0, again, file: None }
+    pub(super) fn new(peer: Peer, again: bool) -> Opening {
+        Opening { peer, seen: 0, again, file: None, header_due: false }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::gateway::hub::Lent;
 use crate::gateway::hub::closing::{Ending, LINGER};
 use crate::gateway::hub::connection::{Connection, State};
 use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
+use crate::gateway::hub::proxied::TOO_LATE;
 use crate::gateway::io::timers::Due;
 use crate::gateway::time::Millis;
 use crate::ws::response::Response;
@@ -95,6 +96,9 @@ impl Connection {
             && now < self.last_message.after(LINGER_MOST);
         let cut = self.cuts() || lent.shared.is_stopping();
         match &self.state {
+            State::Handshake(_) if self.awaits_header() => {
+                return self.refuse_header(TOO_LATE, lent);
+            }
             State::Handshake(_) if self.is_between_requests() && self.all_out() => {
                 return remove(Removal::Close);
             }

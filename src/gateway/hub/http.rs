@@ -1,7 +1,6 @@
 //! HTTP beyond the first request: answers after which a connection stays for the next one, and clients
 //! that leave their shard to be served a file.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,16 +13,12 @@ use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::msg::Returned;
 use crate::gateway::web::Away;
 use crate::gateway::web::request::FileRequest;
+use crate::net::address::Peer;
 use crate::ws::response::Response;
 
 impl Connection {
     /// Answers, and waits for the next request for as long as for the first one.
-    pub(super) fn answer(
-        &mut self,
-        response: Response,
-        peer: SocketAddr,
-        lent: &mut Lent<'_>,
-    ) -> Flow {
+    pub(super) fn answer(&mut self, response: Response, peer: Peer, lent: &mut Lent<'_>) -> Flow {
         self.state = State::Handshake(Box::new(Opening::new(peer, true)));
         let time = (lent.settings.handshake_timeout.as_millis() as u64).max(1);
         self.state_deadline = Some(lent.ctx.now.after(time));
@@ -64,7 +59,7 @@ impl Hub {
         let Connection { mut stream, id, state, partial, .. } = conn;
         let State::Handshake(opening) = state else { return ctx.core.give_socket() };
         let Some((asked, place)) = opening.file else { return ctx.core.give_socket() };
-        if let Err(error) = ctx.registry.deregister(stream.tcp()) {
+        if let Err(error) = ctx.registry.deregister(stream.socket_mut()) {
             tracing::error!(gateway = %self.shared.id, %error, "a client cannot be handed over");
             return ctx.core.give_socket();
         }

@@ -23,6 +23,7 @@ mod http;
 mod joining;
 mod listing;
 mod opening;
+mod proxied;
 mod read;
 mod rooms;
 mod settings;

@@ -13,6 +13,7 @@ use crate::gateway::hub::admission::{self, Admitted, Decision};
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::{Allowance, Asking, Connection, State};
 use crate::gateway::hub::flow::{Flow, Removal, stay};
+use crate::gateway::hub::proxied::{NOT_TRUSTED, note_refusal};
 use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::io::socket::ClientSocket;
 use crate::gateway::io::transport::Transport;
@@ -42,14 +43,25 @@ impl Hub {
         ctx: &mut Context,
     ) {
         ctx.hurry();
-        let stream = match Transport::new(stream, self.shared.tls().as_ref()) {
+        let by_proxy = self.settings.proxy_protocol;
+        if by_proxy && !self.settings.trusts(peer.ip()) {
+            note_refusal(&self.shared, peer, NOT_TRUSTED);
+            return ctx.core.give_socket();
+        }
+        // The header comes before TLS.
+        let tls = if by_proxy { None } else { self.shared.tls() };
+        let stream = match Transport::new(stream, tls.as_ref()) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::error!(gateway = %self.shared.id, %error, "TLS cannot be set up");
                 return ctx.core.give_socket();
             }
         };
-        self.take_in(Connection::new(stream, id, peer, ctx.now), ctx);
+        let mut conn = Connection::new(stream, id, peer, ctx.now);
+        if by_proxy {
+            conn.expect_header();
+        }
+        self.take_in(conn, ctx);
     }
 
     /// Watches a client whose request comes in.

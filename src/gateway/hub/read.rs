@@ -102,6 +102,11 @@ impl Connection {
         let mut reads = 0;
         loop {
             match self.state {
+                State::Handshake(_) if self.awaits_header() => {
+                    if !self.take_header(lent)? {
+                        return stay();
+                    }
+                }
                 State::Handshake(_) if self.outbox.is_some() => return stay(),
                 State::Handshake(_) if self.has_next_request() => self.request(lent)?,
                 State::Handshake(_) => {}

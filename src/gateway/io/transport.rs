@@ -41,15 +41,40 @@ impl Transport {
         socket: ClientSocket,
         tls: Option<&Arc<ServerConfig>>,
     ) -> io::Result<Transport> {
-        let tls = match tls {
-            None => None,
-            Some(config) => {
-                let session =
-                    ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-                Some(Box::new(Tls { session, closing: false, failed: None }))
-            }
-        };
-        Ok(Transport { socket, tls })
+        let mut transport = Transport { socket, tls: None };
+        if let Some(config) = tls {
+            transport.start_tls(config)?;
+        }
+        Ok(transport)
+    }
+
+    /// Begins TLS on a plain socket.
+    ///
+    /// # Errors
+    /// The TLS session cannot be set up.
+    pub(crate) fn start_tls(&mut self, config: &Arc<ServerConfig>) -> io::Result<()> {
+        let session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+        self.tls = Some(Box::new(Tls { session, closing: false, failed: None }));
+        Ok(())
+    }
+
+    /// Copies the bytes that wait in the socket, as many as there is room for, and leaves them there.
+    ///
+    /// # Errors
+    /// None wait, or the socket failed.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = rustix::net::RecvFlags::PEEK;
+        let peeked =
+            rustix::io::retry_on_intr(|| rustix::net::recv(&self.socket, &mut *buffer, flags));
+        peeked.map(|(copied, _)| copied).map_err(io::Error::from)
+    }
+
+    /// Takes so many bytes out of the socket, which wait there.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub(crate) fn skip(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.socket.read_exact(bytes)
     }
 
     /// The socket, for registration.

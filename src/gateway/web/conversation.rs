@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::gateway::shared::Shared;
 use crate::gateway::web::answer::{Answer, answer};
 use crate::gateway::web::request::FileRequest;
 use crate::listener::protocol::connid::ConnId;
+use crate::net::address::Peer;
 
 /// Bytes of a file that are read and written at a time. Others have their turn in between.
 const CHUNK: usize = 128 * 1024;
@@ -44,7 +44,7 @@ pub(crate) struct Away {
     /// Its socket, which no shard watches any more.
     pub stream: Transport,
     /// The socket's other end.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Its name.
     pub id: ConnId,
     /// What it asks for.
@@ -109,7 +109,7 @@ pub(crate) async fn converse(away: Away, core: Arc<Core>) {
 /// True if the shard is to have it back, with the bytes that it has not been told.
 async fn talk(
     stream: &mut AsyncFd<Transport>,
-    peer: SocketAddr,
+    peer: Peer,
     mut asked: Box<FileRequest>,
     bytes: &mut Vec<u8>,
     shared: &Shared,
@@ -199,7 +199,7 @@ fn some(stream: &mut Transport, answer: &mut Answer) -> io::Result<bool> {
 /// Waits for the next request, for as long as a client may take for its first.
 async fn next(
     stream: &mut AsyncFd<Transport>,
-    peer: SocketAddr,
+    peer: Peer,
     bytes: &mut Vec<u8>,
     shared: &Shared,
 ) -> io::Result<Next> {
