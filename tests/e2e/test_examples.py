@@ -7,12 +7,13 @@ import signal
 import subprocess
 
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from harness import (
     ROOT,
     WSGW,
+    caddy,
     free_port,
+    nginx,
     private_env,
     run_cli,
     tool,
@@ -213,18 +214,9 @@ def test_the_config_file_with_all_keys(serve):
 # Proxies.
 
 
-def proxied(server, port, lives=lambda: True):
+def proxied(server, port):
     """A client through the proxy: messages both ways, the address, a close code."""
-    url = f"ws://127.0.0.1:{port}/room?x=1"
-
-    def up():
-        assert lives(), "the proxy ended"
-        try:
-            return ws_client(url)
-        except (OSError, InvalidStatus):
-            return None
-
-    client = wait_until(up, "the proxy")
+    client = ws_client(f"ws://127.0.0.1:{port}/room?x=1")
     client.send("through")
     assert client.recv() == "through"
     client.send(b"\x00" * 100_000)
@@ -239,48 +231,26 @@ def proxied(server, port, lives=lambda: True):
 
 
 def test_caddy(scripted, tmp_path):
-    caddy = tool("caddy")
     server = scripted("--trusted-proxies", "127.0.0.1")
     port = free_port()
     text = (EXAMPLES / "Caddyfile").read_text()
-    text = text.replace("chat.example.org", f"http://127.0.0.1:{port}")
+    text = text.replace("chat.example.org {", f"http://127.0.0.1:{port} {{")
     text = text.replace("127.0.0.1:10125", f"127.0.0.1:{server.port()}")
-    config = tmp_path / "Caddyfile"
-    config.write_text("{\n\tadmin off\n}\n" + text)
-    env = {**private_env(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
-    log = open(tmp_path / "caddy.log", "w")
-    with subprocess.Popen([caddy, "run", "--config", config, "--adapter", "caddyfile"], env=env,
-                          stderr=log, stdout=log) as proxy:
-        try:
-            wait_until(lambda: proxy.poll() is not None or "serving initial configuration" in
-                       (tmp_path / "caddy.log").read_text(), "Caddy")
-            assert proxy.poll() is None, (tmp_path / "caddy.log").read_text()
-            proxied(server, port)
-        finally:
-            proxy.terminate()
-            log.close()
+    with caddy(tmp_path, text, port):
+        proxied(server, port)
 
 
 def test_nginx(scripted, tmp_path):
-    nginx = tool("nginx")
     server = scripted("--trusted-proxies", "127.0.0.1")
     port = free_port()
     site = (EXAMPLES / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
     site = site.replace("127.0.0.1:10125", f"127.0.0.1:{server.port()}")
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
-    config = tmp_path / "nginx.conf"
-    config.write_text(f"pid {tmp_path}/pid;\ndaemon off;\nerror_log {tmp_path}/error.log;\n"
-                      f"events {{}}\nhttp {{\naccess_log off;\n{paths}{site}\n}}\n")
-    with subprocess.Popen([nginx, "-p", tmp_path, "-c", config], stderr=subprocess.DEVNULL) as proxy:
-        try:
-            proxied(server, port, lambda: proxy.poll() is None)
-            # From another address than the proxy's.
-            client = ws_client(f"ws://127.0.0.1:{port}/x", source_address=("127.0.0.2", 0))
-            client.send("through")
-            assert client.recv() == "through"
-            (row,) = server.await_connections(1)
-            assert (row["remote"], row["path"]) == ("127.0.0.2", "/x")
-            client.close()
-        finally:
-            proxy.terminate()
+    with nginx(tmp_path, site, port):
+        proxied(server, port)
+        # From another address than the proxy's.
+        client = ws_client(f"ws://127.0.0.1:{port}/x", source_address=("127.0.0.2", 0))
+        client.send("through")
+        assert client.recv() == "through"
+        (row,) = server.await_connections(1)
+        assert (row["remote"], row["path"]) == ("127.0.0.2", "/x")
+        client.close()

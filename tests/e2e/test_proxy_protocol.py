@@ -6,11 +6,10 @@ import re
 import socket
 import ssl
 import struct
-import subprocess
 
 import pytest
 
-from harness import Raw, certificate, free_port, tool, wait_until, ws_client
+from harness import Raw, certificate, free_port, haproxy, ws_client
 
 TRUSTS = '[gateways.default]\nport = 0\nproxy-protocol = true\ntrusted-proxies = "127.0.0.1"\n'
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -268,40 +267,21 @@ def test_tls_without_a_header_is_refused(serve, tmp_path):
 
 
 @pytest.fixture
-def haproxy(tmp_path):
-    """Runs HAProxy in TCP mode in front of an address, with these words behind its server line."""
-    programs = []
+def behind(tmp_path):
+    """Starts HAProxy in front of an address, with these words behind its server line: its port."""
+    with contextlib.ExitStack() as stack:
+        def start(address, words, **options):
+            port = free_port()
+            stack.enter_context(haproxy(tmp_path, port, address, words, **options))
+            return port
 
-    def start(address, words, mode="tcp"):
-        port = free_port()
-        config = tmp_path / f"haproxy-{len(programs)}.cfg"
-        config.write_text(
-            f"global\n  log stderr local0\ndefaults\n  mode {mode}\n  timeout connect 5s\n"
-            "  timeout client 60s\n  timeout server 60s\n  timeout tunnel 60s\n"
-            f"frontend f\n  bind 127.0.0.1:{port}\n  bind [::1]:{port}\n  default_backend b\n"
-            f"backend b\n  server s {address} {words}\n")
-        log = open(tmp_path / "haproxy.log", "a")
-        program = subprocess.Popen([tool("haproxy"), "-db", "-f", config], stdout=log, stderr=log)
-        programs.append(program)
-
-        def is_up():
-            assert program.poll() is None, (tmp_path / "haproxy.log").read_text()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return True
-
-        wait_until(is_up, "HAProxy")
-        return port
-
-    yield start
-    for program in programs:
-        program.terminate()
-        program.wait()
+        yield start
 
 
 @pytest.mark.parametrize("words", ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl"])
-def test_behind_haproxy(serve, haproxy, words):
+def test_behind_haproxy(serve, behind, words):
     server = serve(config=TRUSTS)
-    port = haproxy(f"127.0.0.1:{server.port()}", words)
+    port = behind(f"127.0.0.1:{server.port()}", words)
     client = ws_client(f"ws://127.0.0.1:{port}/x", source_address=("127.0.0.2", 0))
     client.send("through")
     assert client.recv() == "through"
@@ -316,12 +296,12 @@ def test_behind_haproxy(serve, haproxy, words):
 
 
 @pytest.mark.parametrize("words", ["send-proxy", "send-proxy-v2"])
-def test_haproxys_checks_are_not_clients(serve, haproxy, words):
+def test_haproxys_checks_are_not_clients(serve, behind, words):
     server = serve(config=TRUSTS)
     address = f"127.0.0.1:{server.port()}"
-    port = haproxy(address, f"{words} check inter 50ms check-send-proxy")
+    port = behind(address, f"{words} check inter 50ms check-send-proxy")
     # HTTP checks, which ask for OPTIONS, of which each has an answer.
-    http = haproxy(address, f"{words} check inter 50ms check-send-proxy", mode="http")
+    http = behind(address, f"{words} check inter 50ms check-send-proxy", mode="http")
     for each in (port, http):
         client = ws_client(f"ws://127.0.0.1:{each}/")
         client.send("x")
@@ -331,10 +311,10 @@ def test_haproxys_checks_are_not_clients(serve, haproxy, words):
     assert "reason=proxy_protocol" not in server.log()
 
 
-def test_behind_haproxy_by_a_unix_socket(serve, haproxy, tmp_path):
+def test_behind_haproxy_by_a_unix_socket(serve, behind, tmp_path):
     path = tmp_path / "g.sock"
     server = serve(config=TRUSTS.replace("port = 0", f'host = "unix:{path}"'))
-    port = haproxy(f"unix@{path}", "send-proxy-v2")
+    port = behind(f"unix@{path}", "send-proxy-v2")
     client = ws_client(f"ws://127.0.0.1:{port}/x")
     client.send("through")
     assert client.recv() == "through"
@@ -343,10 +323,10 @@ def test_behind_haproxy_by_a_unix_socket(serve, haproxy, tmp_path):
     client.close()
 
 
-def test_behind_haproxy_with_tls_that_is_ours(serve, haproxy, tmp_path):
+def test_behind_haproxy_with_tls_that_is_ours(serve, behind, tmp_path):
     cert, key = certificate(tmp_path)
     server = serve(config=f'{TRUSTS}tls-cert = "{cert}"\ntls-key = "{key}"\n')
-    port = haproxy(f"127.0.0.1:{server.port()}", "send-proxy-v2")
+    port = behind(f"127.0.0.1:{server.port()}", "send-proxy-v2")
     client = ws_client(f"wss://localhost:{port}/", ssl=ssl.create_default_context(cafile=cert))
     client.send("through")
     assert client.recv() == "through"
@@ -355,9 +335,9 @@ def test_behind_haproxy_with_tls_that_is_ours(serve, haproxy, tmp_path):
     client.close()
 
 
-def test_haproxy_without_send_proxy_is_refused(serve, haproxy):
+def test_haproxy_without_send_proxy_is_refused(serve, behind):
     server = serve(config=TRUSTS)
-    port = haproxy(f"127.0.0.1:{server.port()}", "")
+    port = behind(f"127.0.0.1:{server.port()}", "")
     link = Raw(port).request()
     with contextlib.suppress(ConnectionResetError):
         assert link.sock.recv(100) == b""

@@ -10,6 +10,7 @@ from .process import (
     FAKE, HERE, PATIENCE, ROOT, WSGW, ServeProcess, alive, children, free_port, group_members,
     handed_over, private_env, rss_kib, run_cli, run_connect, tool, wait_until,
 )
+from .proxies import caddy, haproxy, nginx
 from .record import Record
 from .serve import Serve
 from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
@@ -18,8 +19,8 @@ from .terminal import Terminal
 
 __all__ = [
     "Client", "Event", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
-    "Serve", "ServeProcess", "Stream", "Terminal", "WSGW", "alive", "certificate", "children",
+    "Serve", "ServeProcess", "Stream", "Terminal", "WSGW", "alive", "caddy", "certificate", "children",
     "close_and_wait", "close_payload", "echo", "encode_frame", "free_port", "group_members",
-    "handed_over", "private_env", "read_length", "rss_kib", "run_cli", "run_connect", "tool",
-    "wait_until", "ws_client", "ws_server",
+    "handed_over", "haproxy", "nginx", "private_env", "read_length", "rss_kib", "run_cli", "run_connect",
+    "tool", "wait_until", "ws_client", "ws_server",
 ]
