@@ -32,7 +32,7 @@ impl Located for Host {
             Some((_, Some(_))) => "; the port is a setting of its own",
             _ => "",
         };
-        Err(format!("{text:?} is not a host name, an address, or unix:PATH{hint}"))
+        Err(format!("{text:?} is neither a host name, an address nor unix:PATH{hint}"))
     }
 }
 

@@ -86,20 +86,21 @@ fn every_key_means_the_same_as_a_flag_and_in_the_file() {
     for (key, flag, file) in VALUES {
         // Some go in pairs.
         let other = match key {
-            "tls-cert" => ("--tls-key", "tls-key"),
-            "tls-key" => ("--tls-cert", "tls-cert"),
-            "channels" => ("--allow-channels", "allow-channels"),
-            _ => ("", ""),
+            "tls-cert" => ("--tls-key", "tls-key", "/b"),
+            "tls-key" => ("--tls-cert", "tls-cert", "/b"),
+            "channels" => ("--allow-channels", "allow-channels", "/b"),
+            "proxy-protocol" => ("--trusted-proxies", "trusted-proxies", "::1"),
+            _ => ("", "", ""),
         };
         let flag = format!("{}={flag}", flag_of(key));
         let mut args = vec![flag.as_str(), "--id", "g"];
         if !other.0.is_empty() {
-            args.extend([other.0, "/b"]);
+            args.extend([other.0, other.2]);
         }
         let mut by_flag = load(&serve(&args)).unwrap().gateways;
         let mut toml = format!("[gateways.g]\n{key} = {file}\n");
         if !other.1.is_empty() {
-            toml.push_str(&format!("{} = \"/b\"\n", other.1));
+            toml.push_str(&format!("{} = \"{}\"\n", other.1, other.2));
         }
         let mut by_file = load_text(&toml, &[]).unwrap().gateways;
         for gateway in by_flag.iter_mut().chain(&mut by_file) {
@@ -326,7 +327,12 @@ fn a_value_of_another_type_is_an_error_for_every_key() {
                     | "ping-interval" => what == "float",
                     _ => false,
                 };
-                let toml = format!("[{table}]\n{} = {value}\n", key.name);
+                // What goes with it.
+                let more = match key.name {
+                    "proxy-protocol" => "trusted-proxies = \"::1\"\n",
+                    _ => "",
+                };
+                let toml = format!("[{table}]\n{} = {value}\n{more}", key.name);
                 let read = load_text(&toml, &[]);
                 assert_eq!(read.is_ok(), taken, "{toml}: {read:?}");
                 if let Err(failure) = read {
