@@ -354,6 +354,33 @@ def test_without_allow_origin_a_page_of_the_requests_host_may_connect(unix, path
     link.close()
 
 
+@pytest.mark.parametrize("keys, status", [("", 200), ("console = false\n", 426)])
+def test_the_console_is_there_unless_it_is_switched_off(unix, path, keys, status):
+    unix(keys)
+    link = Raw(path).request("/.wsgw/console.js", upgrade=False)
+    assert link.response()[0] == status
+    link.close()
+
+
+def test_static_files_and_streams(serve, path, tmp_path):
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "a.txt").write_text("file")
+    server = serve(config=f'{GATEWAY}streams = true\nstatic = "{tmp_path}/www"\n', name="s")
+    link = Raw(path).request("/a.txt", upgrade=False)
+    assert link.response()[2] == "file"
+    # The same connection, which comes back to its shard.
+    link.upgrade()
+    (row,) = server.await_connections(1)
+    assert row["remote"] == "unix"
+    link.close()
+    server.await_connections(0)
+    stream = Raw(path).request("/x?stream=raw", upgrade=False)
+    assert stream.response()[0] == 200
+    server.push(message="hello")
+    assert stream.read_exactly(6) == b"hello\n"
+    stream.close()
+
+
 # The service manager.
 
 

@@ -256,7 +256,8 @@ impl Asker<'_> {
         if settings.streams && path == "/wsgw.js" {
             return Some(answer(assets::module(request)));
         }
-        let console = settings.console.unwrap_or(self.bound.is_loopback());
+        let is_local = settings.unix_path().is_some() || self.bound.is_loopback();
+        let console = settings.console.unwrap_or(is_local);
         if console && let Some(response) = assets::console_part(request, path) {
             return Some(answer(response));
         }
