@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use wsgw::config::settings::GatewaySettings;
 use wsgw::gateway::admission::{Admitted, Decision, decide};
+use wsgw::net::address::Peer;
 use wsgw::text::position::Since;
 use wsgw::ws::origin::may_connect;
 
@@ -90,7 +91,8 @@ pub fn stream(data: &[u8]) {
     let said: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = |method: &str| {
         let text = format!("{method} /{query} HTTP/1.1\r\nHost: localhost\r\n{said}\r\n");
-        decide(text.as_bytes(), 0, &settings, SocketAddr::new(LOOPBACK, 5151), LOOPBACK)
+        let peer = Peer::Ip(SocketAddr::new(LOOPBACK, 5151));
+        decide(text.as_bytes(), 0, &settings, peer, LOOPBACK)
     };
     let asked = Asked { headers };
     match request("GET") {

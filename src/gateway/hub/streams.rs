@@ -212,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::hub::admission::{Decision, decide};
+    use crate::net::address::Peer;
 
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const OWN: &str = "http://localhost:3000";
@@ -233,7 +234,7 @@ mod tests {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("\r\n");
-        let peer = SocketAddr::new(LOOPBACK, 5151);
+        let peer = Peer::Ip(SocketAddr::new(LOOPBACK, 5151));
         match decide(text.as_bytes(), 0, &settings(None), peer, LOOPBACK) {
             Decision::Admit(admitted) => {
                 let since = match admitted.since {
