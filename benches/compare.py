@@ -369,6 +369,7 @@ parser.add_argument("--growth", metavar="FILE.svg")
 parser.add_argument("--listeners", action="store_true")
 parser.add_argument("--channels", action="store_true")
 parser.add_argument("--streams", action="store_true")
+parser.add_argument("--files", action="store_true")
 parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                     default=["fanout:1000:128:1", "fanout:1000:1024:1", "fanout:1000:128:16", "fanout:5000:128:1",
                              "echo:1", "echo:100", "idle:5000"])
@@ -384,6 +385,9 @@ if options.listeners:
 elif options.channels:
     import channels
     channels.run(sys.modules[__name__], options.rounds)
+elif options.files:
+    import files
+    files.run(sys.modules[__name__], options.rounds)
 elif options.streams:
     import streams
     streams.run(sys.modules[__name__], options.rounds)

@@ -12,6 +12,7 @@
 #                                                    from 32 bytes to 64 KiB, as a table and a plot
 #   benches/compare.sh --channels                    wsgw alone: channels and history beside the same without
 #   benches/compare.sh --streams                     wsgw alone: clients of streams beside WebSocket clients
+#   benches/compare.sh --files                       wsgw beside nginx: static files (needs nginx and wrk)
 #   benches/compare.sh --listeners                   100 clients that send as fast as they may, through
 #                                                    listeners in several languages
 set -euo pipefail
