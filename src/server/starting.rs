@@ -191,8 +191,9 @@ pub(crate) fn tls_of(settings: &GatewaySettings) -> Result<Option<Arc<ServerConf
 /// What is wrong with it.
 pub(crate) fn check_static(settings: &GatewaySettings) -> Result<(), String> {
     let Some(directory) = &settings.static_files else { return Ok(()) };
-    let found = std::fs::read_dir(directory).map(drop);
-    found.map_err(|error| {
+    // What is asked of it is what serving asks: that it is a directory, and may be entered.
+    let found = std::fs::metadata(directory.join("."));
+    found.map(drop).map_err(|error| {
         format!(
             "the directory of static files {directory:?} cannot be served: {error}; create it, or \
              change the key static"

@@ -19,14 +19,17 @@ pub(crate) struct Answer {
     pub part: Option<Part>,
 }
 
-/// The answer to a request for a file below a directory. It may wait for a disk.
-pub(crate) fn answer(directory: &Path, asked: &FileRequest) -> Answer {
+/// The answer to a request for a file below a directory; `None` if files were switched off since. It
+/// may wait for a disk.
+pub(crate) fn answer(directory: Option<&Path>, asked: &FileRequest) -> Answer {
+    let otherwise = || {
+        let otherwise = asked.otherwise.clone().keep_alive(asked.keeps_alive);
+        Answer { bytes: otherwise.encode(SystemTime::now()), part: None }
+    };
+    let Some(directory) = directory else { return otherwise() };
     let (response, part) = look_up(directory, &asked.request);
     match response.status() {
-        StatusCode::NOT_FOUND => {
-            let otherwise = asked.otherwise.clone().keep_alive(asked.keeps_alive);
-            Answer { bytes: otherwise.encode(SystemTime::now()), part: None }
-        }
+        StatusCode::NOT_FOUND => otherwise(),
         StatusCode::INTERNAL_SERVER_ERROR => {
             tracing::warn!(path = asked.request.uri().path(), "a static file cannot be read");
             Answer { bytes: head(&response, asked.keeps_alive), part: None }

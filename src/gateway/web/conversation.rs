@@ -115,10 +115,8 @@ async fn talk(
     shared: &Shared,
 ) -> io::Result<bool> {
     loop {
-        // It may have been switched off since.
-        let Some(directory) = shared.settings().static_files.clone() else { return Ok(false) };
         let keeps_alive = asked.keeps_alive;
-        let answer = answer(&directory, &asked);
+        let answer = answer(shared.settings().static_files.as_deref(), &asked);
         tracing::debug!(
             gateway = %shared.id, remote = %peer, path = asked.request.uri().path(),
             file = answer.part.is_some(), "asked for a file"
