@@ -3,10 +3,12 @@
 They use the default ports, so each `serve` runs in a network of its own.
 """
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -90,11 +92,18 @@ def test_the_commands_work_as_they_are_printed(tmp_path, page, server, commands)
     env["PATH"] = f"{Path(WSGW).resolve().parent}:{stand_ins(tmp_path / 'bin')}:{env['PATH']}"
     # Root needs no user namespace, which some machines do not allow.
     namespaces = "-n" if os.geteuid() == 0 else "-rn"
-    done = subprocess.run(["unshare", namespaces, "bash", "-c", "\n".join(script)], env=env, cwd=tmp_path,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    run = subprocess.Popen(["unshare", namespaces, "bash", "-c", "\n".join(script)], env=env, cwd=tmp_path,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, start_new_session=True)
+    try:
+        _, err = run.communicate(timeout=120)
+    finally:
+        # What fails half-way leaves no `serve` behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
     log = tmp_path / "serve"
-    assert done.returncode == 0, (
-        done.returncode, done.stderr, log.exists() and log.read_text())
+    assert run.returncode == 0, (
+        run.returncode, err, log.exists() and log.read_text())
     assert " WARN " not in log.read_text()
     for line, out, text in expected:
         assert text in out.read_text(), (line, out.read_text())

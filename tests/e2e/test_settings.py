@@ -339,7 +339,7 @@ def test_help_names_every_default_that_the_documents_name(tmp_path):
     assert len(rows) > 30
     for key, default in rows:
         flag = "protocol" if key == "protocols" else key
-        found = re.search(rf"--{flag}(?: |\[=)<[^>]+>\]? (.*?)(?= --[a-z]|$)", shown)
+        found = re.search(rf"--{flag}(?: <[^>]+>|\[=<[^>]+>\]) (.*?)(?= --[a-z]|$)", shown)
         named = found and re.search(r"\[default: ([^\]]+)\]", found[1])
         assert found and (named[1] if named else "none") == default.strip("`"), key
 
