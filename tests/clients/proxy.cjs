@@ -1,4 +1,4 @@
-// A proxy as bad as those that some users are behind. It can refuse upgrades or leave them without an
+// A proxy like the bad ones that some users are behind. It can refuse upgrades or leave them without an
 // answer, hold answers back, cut connections at random, and be down. It also keeps the heads of what
 // it was asked, and the status of the answer.
 "use strict";

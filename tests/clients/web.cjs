@@ -6,11 +6,13 @@ const { spawn } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 const { Proxy } = require("./proxy.cjs");
-const { ROOT, WSGW, Serve, until } = require("./harness.cjs");
+const { ROOT, WSGW, Serve, until: untilSoon } = require("./harness.cjs");
 
 const SOURCE = path.join(ROOT, "src/gateway/web/wsgw.js");
 /** The module as a URL that `import()` takes everywhere. */
 const MODULE = `data:text/javascript;base64,${fs.readFileSync(SOURCE).toString("base64")}`;
+/** As in the harness, but it waits longer: many scenes run side by side. */
+const until = (check, what) => untilSoon(check, what, 60_000);
 /** Reconnects at once: a test does not wait. */
 const FAST = { minDelay: 10, maxDelay: 40 };
 const EVENTS = ["open", "message", "error", "close", "recovered", "joined", "join", "leave"];
@@ -61,8 +63,8 @@ async function scene({ args = ["--history", "1000"], listener = [], proxy: bad =
   const serve = await Serve.start(["--streams", ...args], listener);
   const proxy = await Proxy.start(serve.url, bad);
   const clients = [];
-  // What is held back never comes: that need not be waited for.
-  const timeout = bad.hold ? 500 : 10_000;
+  // What is held back never comes: that need not be waited for long.
+  const timeout = bad.hold ? 1_000 : 20_000;
   const open = (url = proxy.url + where, more = {}) => {
     const seen = observe(new Gateway(url, { ...FAST, timeout, ...options, ...more }));
     clients.push(seen);
@@ -86,4 +88,4 @@ const BEHIND = {
   poll: { upgrades: "refuse", hold: 65_536 },
 };
 
-module.exports = { SOURCE, MODULE, FAST, BEHIND, observe, brief, Sender, scene };
+module.exports = { SOURCE, MODULE, FAST, BEHIND, until, observe, brief, Sender, scene };
