@@ -105,6 +105,9 @@ class Chaos:
         return client
 
     async def say(self, client, rng, mode=None, size=None):
+        # Two may speak for one client: from here to its write, nobody comes between.
+        while not client.may_write.is_set():
+            await client.may_write.wait()
         label, number = client.label, self.sent[client.label]
         mode = mode or rng.choice(MODES)
         if mode in IN_ROOMS:
