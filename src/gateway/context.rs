@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use mio::{Registry, Token};
 
+use crate::gateway::codec::Codec;
 use crate::gateway::core::Core;
 use crate::gateway::io::outbox::Outbox;
 use crate::gateway::io::timers::Timers;
@@ -79,6 +80,8 @@ pub(crate) struct Context {
     pub registry: Registry,
     /// What sockets are read into; empty while it is in use.
     pub buffer: Vec<u8>,
+    /// What compresses and inflates messages.
+    pub codec: Codec,
     /// Deadlines of connections.
     pub timers: Timers,
     /// The time of this turn.
@@ -104,6 +107,7 @@ impl Context {
             web,
             registry,
             buffer: vec![0; READ_BUFFER],
+            codec: Codec::default(),
             timers: Timers::default(),
             now: Millis::FIRST,
             instant: Instant::now(),
@@ -116,8 +120,9 @@ impl Context {
         this
     }
 
-    /// Looks at the clock.
+    /// Looks at the clock: a turn begins, or the events behind it.
     pub(super) fn tick(&mut self) {
+        self.codec.begin_turn();
         self.instant = Instant::now();
         let since = self.instant.duration_since(self.core.start);
         self.now = Millis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));

@@ -19,7 +19,7 @@ metrics::metrics! {
         pub closed: CloseCodes = "wsgw_connections_closed_total" by "code",
         /// Messages from clients.
         pub messages_in: Counter = "wsgw_messages_received_total",
-        /// Payload bytes from clients.
+        /// Payload bytes from clients, as they came.
         pub bytes_in: Counter = "wsgw_received_bytes_total",
         /// Messages pushed through the control port.
         pub pushes: Counter = "wsgw_pushes_total",
@@ -27,6 +27,10 @@ metrics::metrics! {
         pub messages_out: Counter = "wsgw_deliveries_total",
         /// Frame bytes to clients.
         pub bytes_out: Counter = "wsgw_delivered_bytes_total",
+        /// Payload bytes that were compressed, each message once for each encoding, window and CPU.
+        pub compression_in: Counter = "wsgw_compression_input_bytes_total",
+        /// Bytes that these became.
+        pub compression_out: Counter = "wsgw_compression_output_bytes_total",
         /// Deliveries refused by a connection's full queue.
         pub deliveries_dropped: Counter = "wsgw_deliveries_dropped_total",
         /// Connections closed as slow consumers.

@@ -11,6 +11,7 @@
 use std::sync::atomic;
 
 pub mod channels;
+pub(crate) mod codec;
 pub(crate) mod context;
 pub(crate) mod core;
 pub mod engine;

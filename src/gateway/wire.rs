@@ -11,10 +11,11 @@ use crate::listener::protocol::frame::push_position;
 use crate::listener::protocol::json::{push_str, push_u64};
 use crate::text::position::Position;
 use crate::ws::close;
+use crate::ws::deflate::compress::Compressors;
 use crate::ws::payload::Payload;
 
 /// How a connection is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub(crate) enum Form {
     /// WebSocket frames with bare bodies.
@@ -31,12 +32,19 @@ pub(crate) enum Form {
 }
 
 /// The bytes that a connection gets of a message: all with the same get the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Wire {
     /// How it is spoken to.
     pub(crate) form: Form,
-    /// The window of its compression in bits (RFC 7692), 0 without compression.
+    /// The window of its compression in bits (RFC 7692), 9 to 15; 0 without compression.
     pub(crate) deflate: u8,
+}
+
+impl Wire {
+    /// The same without compression.
+    pub(crate) fn plain(self) -> Wire {
+        Wire { deflate: 0, ..self }
+    }
 }
 
 impl Form {
@@ -193,7 +201,20 @@ impl<K: PartialEq> Made<K> {
     }
 }
 
-/// How many open connections get other bytes than bare bodies, by what they get.
+impl Made<Wire> {
+    /// What recipients of this wire get, where those without compression get what `make` makes.
+    pub(crate) fn compressed(
+        &mut self,
+        wire: Wire,
+        make: impl FnOnce() -> Bytes,
+        compressors: &mut Compressors,
+    ) -> &Bytes {
+        let plain = self.get(wire.plain(), make).clone();
+        self.get(wire, || compressors.frame(wire.deflate, &plain).unwrap_or(plain))
+    }
+}
+
+/// How many open connections get other bytes than bare bodies, by what they get, sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Wires(Vec<(Wire, usize)>);
 
@@ -203,9 +224,9 @@ impl Wires {
         if wire == Wire::default() {
             return;
         }
-        match self.0.iter_mut().find(|(known, _)| *known == wire) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((wire, 1)),
+        match self.0.binary_search_by_key(&wire, |(known, _)| *known) {
+            Ok(place) => self.0[place].1 += 1,
+            Err(place) => self.0.insert(place, (wire, 1)),
         }
     }
 
@@ -214,14 +235,19 @@ impl Wires {
         if let Some(place) = self.0.iter().position(|(known, _)| *known == wire) {
             self.0[place].1 -= 1;
             if self.0[place].1 == 0 {
-                self.0.swap_remove(place);
+                self.0.remove(place);
             }
         }
     }
 
-    /// What some connection gets, bare bodies aside.
+    /// What some connection gets, bare bodies aside; sorted.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = Wire> {
         self.0.iter().map(|(wire, _)| *wire)
+    }
+
+    /// How many connections these are.
+    pub(crate) fn connections(&self) -> usize {
+        self.0.iter().map(|(_, count)| count).sum()
     }
 }
 

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
+use crate::ws::deflate::offer::Answer;
 use crate::ws::request::Request;
 pub(crate) use crate::ws::request::is_token;
 use crate::ws::response::{Refusal, Response, bad_request};
@@ -80,8 +81,13 @@ pub(crate) fn check_upgrade(request: &Request<'_>) -> Result<String, Refusal> {
     key.map(|key| key.into_owned()).ok_or_else(missing)
 }
 
-/// The 101 for a client's key, with the subprotocol that was chosen.
-pub(crate) fn switching_protocols(key: &str, protocol: Option<&str>) -> Vec<u8> {
+/// The 101 for a client's key, with the subprotocol that was chosen, and what is said to an offer of
+/// compression.
+pub(crate) fn switching_protocols(
+    key: &str,
+    protocol: Option<&str>,
+    deflate: Option<Answer>,
+) -> Vec<u8> {
     let mut out = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",
@@ -90,6 +96,11 @@ pub(crate) fn switching_protocols(key: &str, protocol: Option<&str>) -> Vec<u8> 
     if let Some(protocol) = protocol {
         out.push_str("Sec-WebSocket-Protocol: ");
         out.push_str(protocol);
+        out.push_str("\r\n");
+    }
+    if let Some(answer) = deflate {
+        out.push_str("Sec-WebSocket-Extensions: ");
+        out.push_str(&answer.header());
         out.push_str("\r\n");
     }
     out.push_str("\r\n");

@@ -5,7 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::settings::{GatewaySettings, HeaderRule};
+use crate::config::settings::{Compression, GatewaySettings};
+use crate::gateway::hub::headers::{kept_headers, last_untrusted};
 use crate::gateway::hub::streams::{self, Asked};
 use crate::gateway::hub::wishes;
 use crate::gateway::web::assets;
@@ -15,10 +16,11 @@ use crate::listener::protocol::channel::{Channel, push_names};
 use crate::listener::protocol::event::{self, Subprotocol};
 use crate::listener::protocol::json;
 use crate::net::address::Peer;
-use crate::net::host::literal;
 use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
 use crate::text::position::Since;
+use crate::ws::deflate;
+use crate::ws::deflate::offer::Answer;
 use crate::ws::handshake::{self, FRAMES};
 use crate::ws::origin::may_connect;
 use crate::ws::request::Request;
@@ -72,6 +74,8 @@ pub struct Admitted {
     query: String,
     headers: Vec<(String, String)>,
     kind: Kind,
+    /// What is said to the client's offers of compression.
+    deflate: Option<Answer>,
     /// Whether the listener is told of the transport.
     tells_transport: bool,
     /// What any answer to it tells browsers.
@@ -124,13 +128,13 @@ impl Admitted {
             Kind::WebSocket(_) => Form::Bare,
             Kind::Stream(form, _) => form,
         };
-        Wire { form, deflate: 0 }
+        Wire { form, deflate: self.deflate.map_or(0, Answer::window_bits) }
     }
 
     /// What the answer begins with: the 101 with this subprotocol, or a stream's head.
     pub fn opening(&self, protocol: Option<&str>) -> Vec<u8> {
         match &self.kind {
-            Kind::WebSocket(key) => handshake::switching_protocols(key, protocol),
+            Kind::WebSocket(key) => handshake::switching_protocols(key, protocol, self.deflate),
             Kind::Stream(form, pad) => {
                 let mut out = streams::head(*form, &self.cors);
                 out.extend_from_slice(&streams::comment(*pad));
@@ -331,6 +335,10 @@ impl Asker<'_> {
             Kind::WebSocket(_) => request.tokens("sec-websocket-protocol"),
             Kind::Stream(..) => Vec::new(),
         };
+        let compresses =
+            settings.compression == Compression::Shared && matches!(kind, Kind::WebSocket(_));
+        let extensions = || request.values("sec-websocket-extensions");
+        let deflate = compresses.then(|| deflate::offer::answer(extensions())).flatten();
         let chosen = match &settings.protocols {
             None => offers.first().cloned(),
             Some(list) => offers.iter().find(|offer| list.contains(offer)).cloned(),
@@ -346,6 +354,7 @@ impl Asker<'_> {
             query: query.to_owned(),
             headers: kept_headers(&request.headers, &settings.headers),
             kind,
+            deflate,
             tells_transport: settings.streams,
             cors: self.cors(),
             offers,
@@ -381,47 +390,4 @@ fn check_origin(
         excerpt(&origin, ORIGIN_SHOWN)
     );
     Err(Refusal { response: Response::text(403, text), reason: "origin" })
-}
-
-/// The last address of an `X-Forwarded-For` that does not belong to a trusted proxy. A malformed
-/// header counts as absent.
-fn last_untrusted(list: &str, settings: &GatewaySettings) -> Option<IpAddr> {
-    let mut addresses: Vec<IpAddr> =
-        list.split(',').map(|a| forwarded_address(a.trim())).collect::<Option<_>>()?;
-    while let Some(address) = addresses.pop() {
-        if !settings.trusts(address) {
-            return Some(address.to_canonical());
-        }
-    }
-    None
-}
-
-/// One address of an `X-Forwarded-For`: some proxies add the port, and brackets to IPv6.
-fn forwarded_address(text: &str) -> Option<IpAddr> {
-    literal(text).or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
-}
-
-/// The headers that are told, each name once, in the order of the request.
-fn kept_headers(headers: &[httparse::Header<'_>], rules: &[HeaderRule]) -> Vec<(String, String)> {
-    let mut kept: Vec<(String, String)> = Vec::new();
-    for header in headers {
-        let name = header.name.to_ascii_lowercase();
-        let wanted = rules.iter().any(|rule| match rule {
-            HeaderRule::All => true,
-            HeaderRule::Prefix(prefix) => name.starts_with(prefix.as_str()),
-            HeaderRule::Name(rule) => *rule == name,
-        });
-        if !wanted {
-            continue;
-        }
-        let value = String::from_utf8_lossy(header.value);
-        match kept.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, before)) => {
-                before.push_str(if name == "cookie" { "; " } else { ", " });
-                before.push_str(&value);
-            }
-            None => kept.push((name, value.into_owned())),
-        }
-    }
-    kept
 }

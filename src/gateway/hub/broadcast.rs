@@ -16,23 +16,33 @@ use crate::listener::recipients::Recipients;
 
 impl Hub {
     /// A message for several connections, with those behind it that go to the same.
-    pub(super) fn form_burst(&mut self, number: u64, delivery: Delivery) -> Burst {
+    pub(super) fn form_burst(
+        &mut self,
+        number: u64,
+        delivery: Delivery,
+        ctx: &mut Context,
+    ) -> Burst {
         let passes = self.passes(&delivery.to);
         let for_members = matches!(delivery.to, Recipients::Members(_));
         let alike = delivery.to.clone();
         let fanout = &mut self.fanout;
         let mut burst =
             Burst::form(number, delivery, passes, |room| fanout.next_alike(&alike, room));
+        self.next_pass(&mut burst, ctx);
         // Without an idle time-out nobody asks when a member got its last message.
         let no_clock = for_members && self.settings.idle_timeout.is_zero();
         burst.skips_clock = no_clock || !for_members && burst.is_for_all();
         burst
     }
 
-    /// The passes that a message takes, the last one first.
+    /// The passes that a message takes, the last one first. Those that differ in compression alone
+    /// stand together, so that what they share is made once.
     fn passes(&self, to: &Recipients) -> Vec<Pass> {
         let Recipients::Members(target) = to else {
-            let wires = std::iter::once(Wire::default()).chain(self.wires.in_use());
+            // Without a connection that gets bare bodies there is no pass for them.
+            let bare = self.conns.len() > self.wires.connections();
+            let bare = bare.then(Wire::default);
+            let wires = bare.into_iter().chain(self.wires.in_use());
             let pass = |wire| {
                 let encoding = Encoding { wire, channel: None };
                 Pass { encoding, targets: Targets::All { wire } }
@@ -68,7 +78,12 @@ impl Hub {
                 }
             }
         }
-        passes.push((Encoding { wire: Wire::default(), channel: None }, bare));
+        if !bare.is_empty() || passes.is_empty() {
+            passes.push((Encoding { wire: Wire::default(), channel: None }, bare));
+        }
+        if passes.iter().any(|(encoding, _)| encoding.wire.deflate > 0) {
+            passes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        }
         let pass = |(encoding, slots)| Pass { encoding, targets: Targets::Slots(slots) };
         passes.into_iter().map(pass).collect()
     }
@@ -76,6 +91,13 @@ impl Hub {
     fn is_among(&self, slot: u32, conns: &[ConnId]) -> bool {
         !conns.is_empty()
             && self.conns.get(slot).is_some_and(|conn| conns.binary_search(&conn.id).is_ok())
+    }
+
+    /// Begins the next pass of a burst; false if there is none.
+    fn next_pass(&self, burst: &mut Burst, ctx: &mut Context) -> bool {
+        let more = burst.next_pass(&mut ctx.codec.compressors);
+        self.count_compression(ctx);
+        more
     }
 
     /// Takes a burst on through the connections.
@@ -90,7 +112,7 @@ impl Hub {
             if !done {
                 return self.fanout.put_off(burst);
             }
-            if !burst.next_pass() {
+            if !self.next_pass(&mut burst, ctx) {
                 return self.burst_sent(burst, ctx);
             }
         }

@@ -19,6 +19,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::DeliveryReport;
 use crate::text::position::Position;
+use crate::ws::deflate::compress::Compressors;
 use crate::ws::payload::Payload;
 
 /// Bytes that a burst joins at most; a larger single message is a burst of its own.
@@ -68,12 +69,62 @@ impl Entry {
 }
 
 /// What the recipients of a pass get.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Encoding {
-    /// The bytes of a message.
-    pub wire: Wire,
     /// The channel that frames name.
     pub channel: Option<Channel>,
+    /// The bytes of a message.
+    pub wire: Wire,
+}
+
+impl Encoding {
+    /// Whether both are the same but for compression.
+    fn is_alike(&self, other: &Encoding) -> bool {
+        self.wire.form == other.wire.form && self.channel == other.channel
+    }
+}
+
+/// The frames of a burst without compression.
+struct Plain {
+    encoding: Encoding,
+    frames: Vec<Bytes>,
+    /// All of them, back to back, once a pass has needed it.
+    joined: Option<Bytes>,
+}
+
+impl Plain {
+    fn new(encoding: Encoding, entries: &[Entry]) -> Plain {
+        let Encoding { wire, channel } = &encoding;
+        let frame = |entry: &Entry| wire.form.message(&entry.payload, channel.as_ref(), entry.at);
+        Plain { frames: entries.iter().map(frame).collect(), encoding, joined: None }
+    }
+
+    fn joined(&mut self) -> Bytes {
+        self.joined.get_or_insert_with(|| join(&self.frames)).clone()
+    }
+
+    /// The frames with those compressed that get smaller; `None` if none of them does.
+    fn compressed(&self, bits: u8, compressors: &mut Compressors) -> Option<(Vec<Bytes>, Bytes)> {
+        let made: Vec<Option<Bytes>> =
+            self.frames.iter().map(|frame| compressors.frame(bits, frame)).collect();
+        if made.iter().all(Option::is_none) {
+            return None;
+        }
+        let both = self.frames.iter().zip(made);
+        let frames: Vec<Bytes> =
+            both.map(|(plain, made)| made.unwrap_or_else(|| plain.clone())).collect();
+        let joined = join(&frames);
+        Some((frames, joined))
+    }
+}
+
+fn join(frames: &[Bytes]) -> Bytes {
+    if let [frame] = frames {
+        return frame.clone();
+    }
+    let mut all = Vec::with_capacity(frames.iter().map(Bytes::len).sum());
+    frames.iter().for_each(|frame| all.extend_from_slice(frame));
+    Bytes::from(all)
 }
 
 /// Whom a pass goes to.
@@ -119,6 +170,8 @@ pub(crate) struct Burst {
     frames: Vec<Bytes>,
     /// All of them, back to back.
     pub(super) bytes: Bytes,
+    /// The same without compression, where a pass before had it and this one or the next may.
+    plain: Option<Box<Plain>>,
     /// Whom this pass goes to.
     pub(super) targets: Targets,
     /// The next slot, or the next of the slots.
@@ -135,7 +188,7 @@ impl Burst {
     /// Joins a message for several connections with those behind it that have the same recipients.
     ///
     /// `next` gives the next one, if it is such a message and has so many bytes at most. `passes` are
-    /// gone through from the last to the first.
+    /// gone through from the last to the first, once [`Burst::next_pass`] has begun the first one.
     pub(super) fn form(
         number: u64,
         delivery: Delivery,
@@ -154,39 +207,46 @@ impl Burst {
         let mut special: Vec<ConnId> = excepted.flatten().copied().collect();
         special.sort_unstable();
         special.dedup();
-        let mut burst = Burst {
+        Burst {
             entries,
             special,
             passes,
             frames: Vec::new(),
             bytes: Bytes::new(),
+            plain: None,
             targets: Targets::Slots(Vec::new()),
             cursor: 0,
             whole: 0,
             bytes_out: 0,
             skips_clock: false,
-        };
-        burst.next_pass();
-        burst
+        }
     }
 
     /// Begins the next pass; false if there is none.
-    pub(super) fn next_pass(&mut self) -> bool {
+    pub(super) fn next_pass(&mut self, compressors: &mut Compressors) -> bool {
         let Some(Pass { encoding, targets }) = self.passes.pop() else { return false };
         self.targets = targets;
         self.cursor = 0;
-        let Encoding { wire, channel } = encoding;
-        let frame = |entry: &Entry| wire.form.message(&entry.payload, channel.as_ref(), entry.at);
-        self.frames = self.entries.iter().map(frame).collect();
-        self.bytes = match &self.frames[..] {
-            [frame] => frame.clone(),
-            frames => {
-                let size = frames.iter().map(Bytes::len).sum();
-                let mut all = Vec::with_capacity(size);
-                frames.iter().for_each(|frame| all.extend_from_slice(frame));
-                Bytes::from(all)
+        let bits = encoding.wire.deflate;
+        let mut plain = match self.plain.take() {
+            Some(plain) if plain.encoding.is_alike(&encoding) => *plain,
+            _ => Plain::new(encoding, &self.entries),
+        };
+        let made = (bits > 0).then(|| plain.compressed(bits, compressors)).flatten();
+        let next = self.passes.last();
+        let shared = next.is_some_and(|next| next.encoding.is_alike(&plain.encoding));
+        (self.frames, self.bytes) = match made {
+            Some(made) => made,
+            None => {
+                let joined = plain.joined();
+                let frames = match shared {
+                    true => plain.frames.clone(),
+                    false => std::mem::take(&mut plain.frames),
+                };
+                (frames, joined)
             }
         };
+        self.plain = shared.then(|| Box::new(plain));
         true
     }
 

@@ -17,13 +17,11 @@ use crate::gateway::context::Context;
 use crate::gateway::hub::burst::Burst;
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::Connection;
-use crate::gateway::hub::flow::{Flow, Removal, stay};
-use crate::gateway::hub::hot::Takes;
+use crate::gateway::hub::flow::{Removal, stay};
 use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::io::uring::{BATCH, Target};
 use crate::gateway::shared::Shared;
 use crate::gateway::time::Millis;
-use crate::gateway::wire::{Made, Wire};
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
@@ -50,7 +48,7 @@ pub(crate) struct Fanout {
     /// Connections that are cut, whatever else is to be done.
     cutting: VecDeque<(u32, ConnId)>,
     /// Connections whose outbox has to be flushed at the end of the turn.
-    dirty: Vec<(u32, ConnId)>,
+    pub(super) dirty: Vec<(u32, ConnId)>,
     /// Until when a burst is put off.
     linger_until: Option<Instant>,
     /// Messages of the last burst.
@@ -176,7 +174,7 @@ impl Fanout {
     }
 
     /// Whether the next operation is a message for exactly these: both go with one write then.
-    fn more_for(&self, to: &[ConnId]) -> bool {
+    pub(super) fn more_for(&self, to: &[ConnId]) -> bool {
         matches!(
             self.ops.front(),
             Some((_, Op::Deliver(Delivery { to: Recipients::Only(next), .. }))) if **next == *to
@@ -194,13 +192,6 @@ impl Fanout {
         self.last_burst = burst.messages();
         self.work = Some(Work::Burst(burst));
     }
-}
-
-/// What became of a message for some connections.
-#[derive(Default)]
-pub(super) struct Counts {
-    delivered: u64,
-    dropped: u64,
 }
 
 impl Hub {
@@ -242,7 +233,7 @@ impl Hub {
                     }
                     Recipients::All | Recipients::AllBut(_) | Recipients::Members(_) => {
                         self.flush_dirty(ctx);
-                        let burst = self.form_burst(number, delivery);
+                        let burst = self.form_burst(number, delivery, ctx);
                         self.fanout.put_off(burst);
                     }
                 },
@@ -342,63 +333,6 @@ impl Hub {
         self.fanout.dirty = dirty;
     }
 
-    /// A message for some connections.
-    fn send_to(&mut self, to: &[ConnId], delivery: &Delivery, ctx: &mut Context) {
-        let frame = delivery.payload.websocket();
-        let more = self.fanout.more_for(to);
-        let mut counts = Counts::default();
-        let batched = !more && ctx.batches(to.len(), frame);
-        let mut made = Made::default();
-        for &id in to {
-            if ctx.core.shard_of(id) != ctx.index {
-                continue;
-            }
-            let slot = self.conns.slot(id);
-            let hot = slot.map(|slot| (slot, self.conns.hot()[slot as usize]));
-            let Some((slot, hot)) = hot.filter(|(_, hot)| hot.takes != Takes::Nothing) else {
-                self.shared.metrics.listener.gone.inc();
-                if let Some(report) = &delivery.report {
-                    report.gone(id);
-                }
-                continue;
-            };
-            if hot.wire != Wire::default() {
-                let make = || hot.wire.form.message(&delivery.payload, None, delivery.at);
-                let frame = made.get(hot.wire, make);
-                self.with(slot, ctx, |conn, lent| conn.send_frame(frame, more, &mut counts, lent));
-                continue;
-            }
-            if batched && hot.takes == Takes::Socket {
-                if self.fanout.batch(Target { slot, fd: hot.fd }) {
-                    self.send_to_batch(frame, &mut counts, ctx);
-                }
-                continue;
-            }
-            self.with(slot, ctx, |conn, lent| conn.send_frame(frame, more, &mut counts, lent));
-        }
-        self.send_to_batch(frame, &mut counts, ctx);
-        let Counts { delivered, dropped } = counts;
-        let metrics = &self.shared.metrics;
-        metrics.messages_out.add(delivered);
-        metrics.bytes_out.add(delivered * frame.len() as u64);
-        metrics.deliveries_dropped.add(dropped);
-        // Whoever is told what became of a push finds it in the counters.
-        if let Some(report) = &delivery.report {
-            report.add(delivered, dropped);
-            report.finish();
-        }
-    }
-
-    /// Sends a message for some connections to those of the batch.
-    fn send_to_batch(&mut self, frame: &Bytes, counts: &mut Counts, ctx: &mut Context) {
-        self.send_batch(frame, ctx, |hub, slot, took, ctx| {
-            hub.with(slot, ctx, |conn, lent| match took {
-                Ok(n) => conn.sent_part(frame, n, counts, lent),
-                Err(()) => conn.write_failed(lent),
-            });
-        });
-    }
-
     /// A message that no listener was asked about is sent: its sender may be read on.
     pub(super) fn release_sender(&mut self, delivery: &Delivery, ctx: &mut Context) {
         self.release(delivery.from, delivery.payload.cost(), ctx);
@@ -422,48 +356,6 @@ impl Hub {
 }
 
 impl Connection {
-    /// Sends a frame; `more` says that another one follows at once, so that both go with one write.
-    pub(super) fn send_frame(
-        &mut self,
-        frame: &Bytes,
-        more: bool,
-        counts: &mut Counts,
-        lent: &mut Lent<'_>,
-    ) -> Flow {
-        let waits = self.outbox.is_some();
-        if waits || more {
-            self.sent_part(frame, 0, counts, lent)?;
-            if !waits {
-                lent.fanout.dirty.push((lent.slot, self.id));
-            }
-            return stay();
-        }
-        match lent.ctx.write(&mut self.stream, frame) {
-            Ok(n) => self.sent_part(frame, n, counts, lent),
-            Err(_) => self.write_failed(lent),
-        }
-    }
-
-    /// The socket took `sent` bytes of a frame: the rest, if any, goes to the outbox.
-    fn sent_part(
-        &mut self,
-        frame: &Bytes,
-        sent: usize,
-        counts: &mut Counts,
-        lent: &mut Lent<'_>,
-    ) -> Flow {
-        if sent == frame.len() {
-            self.last_message = lent.ctx.now;
-            counts.delivered += 1;
-        } else if self.queue(frame, sent, lent)? {
-            counts.delivered += 1;
-        } else {
-            counts.dropped += 1;
-            return self.slow_consumer(lent);
-        }
-        stay()
-    }
-
     /// Puts a frame into the outbox, `sent` bytes of which are out; false if there is no room.
     pub(super) fn queue(
         &mut self,

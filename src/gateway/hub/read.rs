@@ -17,7 +17,9 @@ use crate::gateway::msg::PrimaryMsg;
 use crate::listener::op::Delivery;
 use crate::listener::recipients::{Recipients, route_recipients};
 use crate::text::escape::escape;
+use crate::ws::close::Closing;
 use crate::ws::decoder::{self, Item, Step};
+use crate::ws::deflate::inflate::Inflater;
 use crate::ws::payload::Payload;
 use crate::ws::{close, frame};
 
@@ -243,7 +245,8 @@ impl Connection {
             }
             match self.state {
                 State::Open(_) if !stopping => {
-                    if self.pauses(*budget > 0, lent) {
+                    let spent = self.wire.deflate > 0 && lent.ctx.codec.is_spent();
+                    if self.pauses(*budget > 0 && !spent, lent) {
                         return handled(Progress::Paused(at));
                     }
                 }
@@ -251,7 +254,13 @@ impl Connection {
                 _ => return handled(Progress::Over),
             }
             let max = lent.settings.max_message;
-            match decoder::next(&mut bytes[at..], &mut self.fragments, max, None) {
+            // Nobody needs to see what is thrown away below.
+            let mut blind = Inflater::blind();
+            let inflater = match self.state {
+                State::Open(_) if !stopping => lent.ctx.codec.inflater(self.wire.deflate > 0),
+                _ => (self.wire.deflate > 0).then_some(&mut blind),
+            };
+            match decoder::next(&mut bytes[at..], &mut self.fragments, max, inflater) {
                 Step::Need(_) => return handled(Progress::More(at)),
                 Step::Frame(n, item) => {
                     at += n;
@@ -259,6 +268,9 @@ impl Connection {
                         Item::Nothing => {}
                         Item::Message(message, length) if self.is_open() && !stopping => {
                             *budget -= 1;
+                            if self.wire.deflate > 0 {
+                                lent.ctx.codec.inflated(message.bytes().len());
+                            }
                             self.message(message, length, lent)?;
                         }
                         Item::Message(..) => {}
@@ -277,18 +289,23 @@ impl Connection {
                         }
                     }
                 }
-                Step::Violation((code, reason)) => {
-                    if self.is_open() {
-                        tracing::info!(
-                            gateway = %lent.shared.id, conn = %self.id, code,
-                            "the client broke the protocol: {reason}"
-                        );
-                    }
-                    self.client_ends(None, (Some(code), reason.to_owned()), lent)?;
+                Step::Violation(closing) => {
+                    self.violated(closing, lent)?;
                     return handled(Progress::Over);
                 }
             }
         }
+    }
+
+    /// The client broke a rule.
+    fn violated(&mut self, (code, reason): Closing, lent: &mut Lent<'_>) -> Flow {
+        if self.is_open() {
+            tracing::info!(
+                gateway = %lent.shared.id, conn = %self.id, code,
+                "the client broke the protocol: {reason}"
+            );
+        }
+        self.client_ends(None, (Some(code), reason.to_owned()), lent)
     }
 
     /// Pauses it if it may not be read now; `turn` says whether its turn goes on.
@@ -314,7 +331,7 @@ impl Connection {
         true
     }
 
-    /// A whole message; `length` is what it had on the wire.
+    /// A whole message; `length` is what its payload had on the wire.
     fn message(&mut self, message: Payload, length: usize, lent: &mut Lent<'_>) -> Flow {
         if !self.allows_one_more(lent) {
             let (code, reason) = close::RATE;

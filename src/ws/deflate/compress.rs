@@ -27,6 +27,16 @@ const KEPT: usize = 256 * 1024;
 pub struct Compressors {
     by_bits: [Option<Box<Compress>>; (MOST_BITS - LEAST_BITS) as usize],
     buffer: Vec<u8>,
+    totals: Totals,
+}
+
+/// Bytes of payloads that became smaller.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Totals {
+    /// What they were.
+    pub before: u64,
+    /// What they became.
+    pub after: u64,
 }
 
 impl fmt::Debug for Compressors {
@@ -45,8 +55,15 @@ impl Compressors {
         if payload.len() < WORTH_IT || opcode.is_control() {
             return None;
         }
-        let body = self.payload(window_bits, payload)?;
-        Some(frame::compressed(opcode, body))
+        let frame = frame::compressed(opcode, self.payload(window_bits, payload)?);
+        self.totals.before += payload.len() as u64;
+        self.totals.after += (frame.len() - frame::header_len(&frame)) as u64;
+        Some(frame)
+    }
+
+    /// What became of frames since this was last asked.
+    pub fn take_totals(&mut self) -> Totals {
+        std::mem::take(&mut self.totals)
     }
 
     /// The payload of a message, compressed; `None` if it does not get smaller. `window_bits` is
