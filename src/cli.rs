@@ -160,6 +160,9 @@ pub struct ConnectArgs {
     /// Connect through this proxy: http://, https:// or socks5h://, with USER:PASSWORD@ before the host; '' uses none; loopback needs none [env: https_proxy, http_proxy, all_proxy, no_proxy]
     #[arg(long, value_name = "URL")]
     pub proxy: Option<String>,
+    /// Offer compression (permessage-deflate)
+    #[arg(long)]
+    pub compress: bool,
     /// Send a ping at this interval
     #[arg(long, value_name = "SECONDS")]
     pub ping: Option<String>,

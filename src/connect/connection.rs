@@ -12,9 +12,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use crate::connect::compression::Deflater;
 use crate::connect::dial::Socket;
 use crate::connect::editor::Typed;
 use crate::connect::exit;
+use crate::connect::inflating::Violation;
 use crate::connect::options::Wait;
 use crate::connect::resume::Received;
 use crate::connect::session::{End, HURRY, Session};
@@ -102,6 +104,7 @@ impl Session<'_> {
     pub(super) async fn connection(
         &mut self,
         socket: Socket,
+        deflater: Option<Deflater>,
         headers: &str,
         signals: &mut Signals,
     ) -> End {
@@ -119,6 +122,7 @@ impl Session<'_> {
         let counts = std::mem::take(&mut self.counts);
         let writer = Writer {
             sink,
+            deflater,
             urgent: urgent_in,
             bulk: &mut bulk,
             rest: &mut rest,
@@ -425,7 +429,10 @@ async fn failed(error: Error, link: &Link<'_>, stream: &mut SplitStream<Socket>)
             return closed_without_close();
         }
         Error::ConnectionClosed | Error::AlreadyClosed => return End::Closed(1005, String::new()),
-        Error::Io(e) => return End::Lost(e.to_string()),
+        Error::Io(e) => match e.downcast::<Violation>() {
+            Ok(Violation { code, why }) => (code.into(), why),
+            Err(e) => return End::Lost(e.to_string()),
+        },
         Error::Utf8(e) => (CloseCode::Invalid, format!("text that is not UTF-8 ({e})")),
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             (CloseCode::Size, format!("a message of {size} bytes, over {max_size}"))

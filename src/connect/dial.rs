@@ -9,6 +9,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::connect::compression::{Deflater, Inflating};
 use crate::connect::handshake;
 use crate::connect::handshake::{Answer, Outcome, cut, header_lines};
 use crate::connect::options::Options;
@@ -20,6 +21,7 @@ use crate::connect::target::Target;
 use crate::connect::{exit, tls, tunnel};
 use crate::error::{Failure, complain};
 use crate::text::escape::escape;
+use crate::ws::deflate::offer::Agreed;
 
 /// The largest message that is taken in: a test client must not fill the memory.
 const MAX_MESSAGE: usize = 1 << 30;
@@ -36,6 +38,8 @@ pub(super) struct Opened {
     pub(super) socket: Socket,
     /// The server's 101.
     pub(super) answer: Answer,
+    /// Compresses what is sent, where that was agreed on.
+    pub(super) deflater: Option<Deflater>,
     /// Where it was opened: the target of the options, or where redirects led.
     pub(super) target: Target,
 }
@@ -95,10 +99,11 @@ async fn follow(
         let outcome =
             handshake::shake(&mut stream, &target.url, &request, options.location).await?;
         let (answer, location) = match outcome {
-            Outcome::Open { answer, early } => {
+            Outcome::Open { answer, compression, early } => {
                 show(&answer, verbose).await;
-                let socket = web_socket(options, stream, early).await;
-                return Ok(Opened { socket, answer, target });
+                let socket = web_socket(options, stream, compression, early).await;
+                let deflater = compression.map(Deflater::new);
+                return Ok(Opened { socket, answer, deflater, target });
             }
             Outcome::Redirect(answer, location) => (answer, location),
         };
@@ -173,13 +178,22 @@ async fn open(
     Ok(Box::new(stream))
 }
 
-async fn web_socket(options: &Options, stream: Box<dyn Stream>, early: Vec<u8>) -> Socket {
+async fn web_socket(
+    options: &Options,
+    stream: Box<dyn Stream>,
+    compression: Option<Agreed>,
+    early: Vec<u8>,
+) -> Socket {
     let largest = if options.resume { LARGEST_FRAME } else { MAX_MESSAGE };
     let config = WebSocketConfig::default()
         .max_message_size(Some(largest))
         .max_frame_size(Some(largest))
         .read_buffer_size(64 * 1024)
         .write_buffer_size(64 * 1024);
+    let (stream, early): (Box<dyn Stream>, _) = match compression {
+        Some(agreed) => (Box::new(Inflating::new(stream, early, agreed, largest)), Vec::new()),
+        None => (stream, early),
+    };
     WebSocketStream::from_partially_read(stream, early, Role::Client, Some(config)).await
 }
 

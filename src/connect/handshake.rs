@@ -13,6 +13,8 @@ use tokio_tungstenite::tungstenite::http::header::{HeaderMap, HeaderName, Header
 use crate::connect::exit;
 use crate::error::Failure;
 use crate::text::escape::escape;
+use crate::ws::deflate::offer;
+use crate::ws::deflate::offer::{Agreed, BadAnswer, NAME};
 use crate::ws::handshake::accept_key;
 
 /// The largest head of an answer, and the most headers in it.
@@ -50,6 +52,8 @@ pub(super) enum Outcome {
     Open {
         /// The 101.
         answer: Answer,
+        /// What was agreed about compression.
+        compression: Option<Agreed>,
         /// What the server sent behind its answer.
         early: Vec<u8>,
     },
@@ -159,8 +163,8 @@ pub(super) async fn shake(
             let rest = read.split_off(head.size);
             match head.code {
                 101 => {
-                    check(request, &head).map_err(|why| wrong(&why))?;
-                    return Ok(Outcome::Open { answer: head.answer, early: rest });
+                    let compression = check(request, &head).map_err(|why| wrong(&why))?;
+                    return Ok(Outcome::Open { answer: head.answer, compression, early: rest });
                 }
                 // A word in between (RFC 9110 section 15.2): the answer follows.
                 100..200 => {
@@ -240,8 +244,8 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
     Ok(Some(Head { size, version, code, answer: Answer { status, headers } }))
 }
 
-/// Whether a 101 opens the WebSocket that was asked for.
-fn check(request: &Request, head: &Head) -> Result<(), String> {
+/// Whether a 101 opens the WebSocket that was asked for, and with which compression.
+fn check(request: &Request, head: &Head) -> Result<Option<Agreed>, String> {
     let headers = &head.answer.headers;
     let has = |name: &str, token: &str| {
         list(headers, name).iter().any(|item| item.eq_ignore_ascii_case(token))
@@ -280,16 +284,26 @@ fn check(request: &Request, head: &Head) -> Result<(), String> {
             cut(&name, 100)
         ));
     }
-    let token = |item: &String| item.split(';').next().unwrap_or("").trim().to_owned();
-    let offered = request.list("sec-websocket-extensions");
-    let names: Vec<String> = offered.iter().map(token).collect();
-    let used = list(headers, "sec-websocket-extensions");
-    match used.iter().map(token).find(|name| !names.contains(name)) {
-        Some(name) => {
-            Err(format!("it uses the extension {:?}, which was not offered", cut(&name, 100)))
-        }
-        None => Ok(()),
+    compression(
+        &request.list("sec-websocket-extensions"),
+        &list(headers, "sec-websocket-extensions"),
+    )
+}
+
+/// What the server chose of the extensions that were offered: compression, or none.
+fn compression(offered: &[String], chosen: &[String]) -> Result<Option<Agreed>, String> {
+    let name = |item: &str| item.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let offered: Vec<String> = offered.iter().map(|item| name(item)).collect();
+    if let Some(other) = chosen.iter().find(|item| !offered.contains(&name(item))) {
+        let other = other.split(';').next().unwrap_or("").trim();
+        return Err(format!("it uses the extension {:?}, which was not offered", cut(other, 100)));
     }
+    // What else the user offered with -H is the user's own affair.
+    let chosen: Vec<&String> = chosen.iter().filter(|item| name(item) == NAME).collect();
+    offer::agreed(&chosen).map_err(|BadAnswer| {
+        let chosen: Vec<&str> = chosen.into_iter().map(String::as_str).collect();
+        format!("its answer to permessage-deflate is {:?}", cut(&chosen.join(", "), 200))
+    })
 }
 
 /// A refusal: its status, its headers and the start of its body.
@@ -364,7 +378,7 @@ mod tests {
         headers.append("sec-websocket-key", HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         let request = Request::new("/", &headers);
         let text = format!("HTTP/1.1 101 X\r\n{}\r\n\r\n", lines.replace('\n', "\r\n"));
-        check(&request, &head(text.as_bytes()).unwrap().unwrap())
+        check(&request, &head(text.as_bytes()).unwrap().unwrap()).map(|_| ())
     }
 
     const GOOD: &str = "UPGRADE: WebSocket\nConnection: keep-alive, upgrade\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

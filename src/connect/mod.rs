@@ -4,6 +4,7 @@
 //! that neither a slow pipe nor a stopped terminal keeps pings from being answered.
 
 pub mod command;
+mod compression;
 mod connection;
 mod credentials;
 mod dial;
@@ -11,6 +12,7 @@ mod editor;
 pub mod frame;
 mod handshake;
 mod history;
+mod inflating;
 mod input;
 pub mod options;
 mod output;

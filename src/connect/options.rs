@@ -29,6 +29,8 @@ pub struct Options {
     pub(super) location: bool,
     /// `--proxy`.
     pub(super) proxy: Setting,
+    /// `--compress`.
+    pub(super) compress: bool,
     /// `-x`.
     pub(super) execute: Vec<String>,
     /// `-n`.
@@ -111,6 +113,7 @@ impl Options {
         Ok(Options {
             target: Target::parse(args)?,
             location: args.location,
+            compress: args.compress,
             proxy: Setting::parse(args.proxy.as_deref())?,
             execute: args.execute.clone(),
             count: args.count,

@@ -170,7 +170,7 @@ async fn connection<'a>(
         dialed = dialed => dialed,
         code = leaves(signals, idle) => return Ok(Some(code)),
     };
-    let Opened { mut socket, answer, target } = dialed?;
+    let Opened { mut socket, answer, deflater, target } = dialed?;
     if options.resume && !agrees(&answer) {
         // Only said for courtesy.
         let _ = timeout(HURRY, socket.close(None)).await;
@@ -189,10 +189,15 @@ async fn connection<'a>(
         .and_then(|p| p.to_str().ok())
         .map_or(String::new(), |p| format!(" (subprotocol {})", escape(p)));
     let url = escape(&target.url).into_owned();
-    session.output.chat(&format!("connected to {url}{protocol}")).await;
+    let compression = match (&deflater, options.compress) {
+        (Some(_), _) => " (compressed)",
+        (None, true) => " (not compressed: the server does not offer it)",
+        (None, false) => "",
+    };
+    session.output.chat(&format!("connected to {url}{protocol}{compression}")).await;
     let headers = header_lines(&answer.headers, "");
     let opened = Instant::now();
-    let end = session.connection(socket, &headers, signals).await;
+    let end = session.connection(socket, deflater, &headers, signals).await;
     if opened.elapsed() > GOOD {
         *pause = RECONNECT.0;
     }

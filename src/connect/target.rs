@@ -14,6 +14,7 @@ use crate::connect::place::Place;
 use crate::error::Failure;
 use crate::net::host::join;
 use crate::text::escape::escape;
+use crate::ws::deflate::offer::OFFER;
 use crate::ws::handshake::FRAMES;
 use crate::ws::request::is_token;
 
@@ -185,6 +186,9 @@ fn offers(args: &ConnectArgs) -> Result<HeaderMap, Failure> {
     }
     if !offers.is_empty() {
         headers.insert("sec-websocket-protocol", value("--subprotocol", &offers.join(", "))?);
+    }
+    if args.compress {
+        headers.insert("sec-websocket-extensions", HeaderValue::from_static(OFFER));
     }
     Ok(headers)
 }

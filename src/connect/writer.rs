@@ -8,6 +8,7 @@ use futures_util::stream::SplitSink;
 use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::connect::compression::Deflater;
 use crate::connect::dial::Socket;
 use crate::connect::input::Input;
 use crate::error::complain;
@@ -36,6 +37,8 @@ pub(super) fn add(cell: &Cell<u64>, n: usize) {
 pub(super) struct Writer<'a> {
     /// The socket.
     pub(super) sink: SplitSink<Socket, Message>,
+    /// Compresses what is sent, where that was agreed on.
+    pub(super) deflater: Option<Deflater>,
     /// What goes first: typed lines, echoes, pings, our Close.
     pub(super) urgent: mpsc::UnboundedReceiver<Message>,
     /// Piped input; gone at its end.
@@ -63,6 +66,10 @@ impl Writer<'_> {
             add(&self.counts.sent, 1);
             add(&self.counts.sent_bytes, message.len());
         }
+        let message = match &mut self.deflater {
+            Some(deflater) => deflater.frame(message),
+            None => message,
+        };
         self.sink.feed(message).await
     }
 

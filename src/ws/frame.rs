@@ -15,7 +15,7 @@ pub const MAX_HEADER: usize = 14;
 pub(crate) const MAX_CONTROL: usize = 125;
 
 /// FIN, the first byte's highest bit: the frame is the last one of its message.
-const FIN: u8 = 0x80;
+pub(crate) const FIN: u8 = 0x80;
 
 /// RSV1: the message is compressed; on the first frame of a message only (RFC 7692 section 6).
 pub const RSV1: u8 = 0x40;
@@ -149,14 +149,15 @@ fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
     }
 }
 
-fn encode_into(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+/// Appends an unmasked frame with this first byte.
+pub(crate) fn push_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     push_header(out, first, payload.len());
     out.extend_from_slice(payload);
 }
 
 fn encode_with(first: u8, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(payload.len() + 10);
-    encode_into(&mut out, first, payload);
+    push_frame(&mut out, first, payload);
     Bytes::from(out)
 }
 
@@ -186,7 +187,7 @@ pub(crate) fn ping(payload: &[u8]) -> Bytes {
 
 /// Appends a pong with the ping's payload.
 pub(crate) fn pong(out: &mut Vec<u8>, payload: &[u8]) {
-    encode_into(out, FIN | OpCode::Pong as u8, payload);
+    push_frame(out, FIN | OpCode::Pong as u8, payload);
 }
 
 /// A Close (section 5.5.1); without a code its payload is empty. The reason is cut at what fits.

@@ -5,7 +5,7 @@ use crate::ws::deflate::{LEAST_BITS, MOST_BITS};
 use crate::ws::request::is_token;
 
 /// The extension's name.
-const NAME: &str = "permessage-deflate";
+pub(crate) const NAME: &str = "permessage-deflate";
 
 /// What a server says to the first offer that it can accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,16 +45,15 @@ pub fn answer<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> Option<Answ
     })
 }
 
-/// What a client offers: no state on either side, and any window.
-pub const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits";
+/// What a client offers, as browsers do: any window.
+pub const OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 /// What a client has to do after a server's answer to [`OFFER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
     /// The window to compress with: 9 to 15, as [`Answer::window_bits`].
     pub window_bits: u8,
-    /// Whether messages from the server may refer to those before. A server that accepts the offer
-    /// must not do so (section 7.1.1.1), but one that does is understood.
+    /// Whether messages from the server may refer to those before.
     pub server_takeover: bool,
 }
 
