@@ -153,6 +153,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--binary', '--binary', [CompletionResultType]::ParameterName, 'Send lines as binary messages, and write received messages raw, without a newline')
             [CompletionResult]::new('-L', '-L ', [CompletionResultType]::ParameterName, 'Follow up to five redirects; -H, user and password and --cert go to the same host only')
             [CompletionResult]::new('--location', '--location', [CompletionResultType]::ParameterName, 'Follow up to five redirects; -H, user and password and --cert go to the same host only')
+            [CompletionResult]::new('--compress', '--compress', [CompletionResultType]::ParameterName, 'Offer compression (permessage-deflate)')
             [CompletionResult]::new('--reconnect', '--reconnect', [CompletionResultType]::ParameterName, 'Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000')
             [CompletionResult]::new('--resume', '--resume', [CompletionResultType]::ParameterName, 'Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1')
             [CompletionResult]::new('--echo', '--echo', [CompletionResultType]::ParameterName, 'Send each received message back')

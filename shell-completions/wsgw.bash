@@ -195,7 +195,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__connect)
-            opts="-H -s -o -u -x -n -w -b -L -v -h -V --header --subprotocol --origin --user --user-file --execute --count --wait --binary --location --proxy --ping --timeout --reconnect --resume --echo --pretty --timestamps --color --insecure --cacert --cert --key --verbose --no-history --help --version"
+            opts="-H -s -o -u -x -n -w -b -L -v -h -V --header --subprotocol --origin --user --user-file --execute --count --wait --binary --location --proxy --compress --ping --timeout --reconnect --resume --echo --pretty --timestamps --color --insecure --cacert --cert --key --verbose --no-history --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

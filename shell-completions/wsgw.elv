@@ -147,6 +147,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --binary 'Send lines as binary messages, and write received messages raw, without a newline'
             cand -L 'Follow up to five redirects; -H, user and password and --cert go to the same host only'
             cand --location 'Follow up to five redirects; -H, user and password and --cert go to the same host only'
+            cand --compress 'Offer compression (permessage-deflate)'
             cand --reconnect 'Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000'
             cand --resume 'Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1'
             cand --echo 'Send each received message back'

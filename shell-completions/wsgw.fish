@@ -146,6 +146,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l cert -d 'Use this 
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l key -d 'Use this key for the client certificate (PEM)' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s b -l binary -d 'Send lines as binary messages, and write received messages raw, without a newline'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s L -l location -d 'Follow up to five redirects; -H, user and password and --cert go to the same host only'
+complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l compress -d 'Offer compression (permessage-deflate)'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l reconnect -d 'Reconnect, with growing delays, after a failure, a lost connection or a close code other than 1000'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l resume -d 'Reconnect in the same way, and get the messages that were missed; the server must speak wsgw.v1'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -l echo -d 'Send each received message back'

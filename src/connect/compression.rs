@@ -7,44 +7,74 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use flate2::{Compress, Compression, FlushCompress};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use crate::connect::inflating::Frames;
-use crate::ws::deflate::compress::Compressors;
 use crate::ws::deflate::offer::Agreed;
 
 /// Bytes that are read at a time.
 const READ: usize = 64 * 1024;
 
-/// Compresses what goes to the server. Each message is compressed for itself, which the server must
-/// understand whatever it chose, and only where that makes it smaller.
+/// What each message is sent without (RFC 7692, section 7.2.1), in bytes.
+const TAIL: usize = 4;
+
+/// Compresses what goes to the server.
 pub(super) struct Deflater {
-    compressors: Compressors,
-    window_bits: u8,
+    inner: Compress,
+    /// Whether a message may refer to those before.
+    takeover: bool,
 }
 
 impl Deflater {
     /// For a connection where this was agreed on.
     pub(super) fn new(agreed: Agreed) -> Deflater {
-        Deflater { compressors: Compressors::default(), window_bits: agreed.window_bits }
+        let bits = agreed.window_bits;
+        Deflater {
+            inner: Compress::new_with_window_bits(Compression::default(), false, bits),
+            takeover: agreed.client_takeover,
+        }
     }
 
-    /// The message as it is sent.
+    /// The message as it is sent. Each one is compressed, whether that makes it smaller or not: who
+    /// tests a server wants to see that it understands.
     pub(super) fn frame(&mut self, message: Message) -> Message {
-        let (kind, payload) = match &message {
-            Message::Text(text) => (Data::Text, text.as_bytes()),
-            Message::Binary(bytes) => (Data::Binary, &bytes[..]),
+        let kind = match &message {
+            Message::Text(_) => Data::Text,
+            Message::Binary(_) => Data::Binary,
             _ => return message,
         };
-        let Some(payload) = self.compressors.payload(self.window_bits, payload) else {
-            return message;
-        };
+        let payload = self.payload(&message.into_data());
         let header =
             FrameHeader { rsv1: true, opcode: OpCode::Data(kind), ..FrameHeader::default() };
-        Message::Frame(Frame::from_payload(header, payload.to_vec().into()))
+        Message::Frame(Frame::from_payload(header, payload.into()))
+    }
+
+    fn payload(&mut self, payload: &[u8]) -> Vec<u8> {
+        // What is empty cannot be flushed; an empty block stands for it (section 7.2.3.6).
+        if payload.is_empty() {
+            return vec![0];
+        }
+        let start = self.inner.total_in();
+        let mut out = Vec::with_capacity(payload.len() / 2 + 64);
+        loop {
+            // It took no more than the slice has.
+            let took = (self.inner.total_in() - start) as usize;
+            let status = self.inner.compress_vec(&payload[took..], &mut out, FlushCompress::Sync);
+            // With room to spare everything is out. It fails for no flush that is used here.
+            if status.is_err() || out.len() < out.capacity() {
+                break;
+            }
+            out.reserve(out.len());
+        }
+        if !self.takeover {
+            self.inner.reset();
+        }
+        out.truncate(out.len().saturating_sub(TAIL));
+        out
     }
 }
 
@@ -109,16 +139,53 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Inflating<S> {
 
 #[cfg(test)]
 mod tests {
+    use flate2::{Decompress, FlushDecompress};
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn only_what_gets_smaller_is_compressed() {
-        let mut deflater = Deflater::new(Agreed { window_bits: 9, server_takeover: true });
-        let Message::Frame(frame) = deflater.frame(Message::text("x".repeat(1000))) else {
+    fn sent(deflater: &mut Deflater, payload: &[u8]) -> Vec<u8> {
+        let Message::Frame(frame) = deflater.frame(Message::binary(payload.to_vec())) else {
             panic!("no frame")
         };
-        assert!(frame.header().rsv1 && frame.header().is_final && frame.payload().len() < 50);
-        assert!(deflater.frame(Message::text("x")).is_text());
+        let header = frame.header();
+        assert!(header.rsv1 && header.is_final && header.opcode == OpCode::Data(Data::Binary));
+        frame.payload().to_vec()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// A server understands what is sent, with a window of this size, and of the one agreed on.
+        #[test]
+        fn messages_come_back(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..5),
+            window_bits in 9u8..=15,
+            client_takeover: bool,
+        ) {
+            let agreed = Agreed { window_bits, client_takeover, server_takeover: true };
+            let mut deflater = Deflater::new(agreed);
+            let mut inflate = Decompress::new_with_window_bits(false, window_bits);
+            for message in messages.iter().chain(&messages) {
+                let body = [sent(&mut deflater, message), vec![0, 0, 0xff, 0xff]].concat();
+                let mut out = Vec::with_capacity(message.len() + 64);
+                inflate.decompress_vec(&body, &mut out, FlushDecompress::Sync).unwrap();
+                prop_assert_eq!(&out, message);
+                if !client_takeover {
+                    inflate.reset(false);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn control_frames_stay_as_they_are() {
+        let agreed = Agreed { window_bits: 9, client_takeover: true, server_takeover: true };
+        let mut deflater = Deflater::new(agreed);
         assert!(deflater.frame(Message::Ping("x".repeat(100).into())).is_ping());
+        assert!(deflater.frame(Message::Close(None)).is_close());
+        assert_eq!(sent(&mut deflater, b""), [0]);
+        let first = sent(&mut deflater, &b"word ".repeat(20));
+        assert!(sent(&mut deflater, &b"word ".repeat(20)).len() < first.len());
     }
 }
