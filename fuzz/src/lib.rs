@@ -22,7 +22,7 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),

@@ -3,7 +3,7 @@
 //! What RFC 6455 asks of an upgrade is [`handshake`]'s; here are the gateway's own rules (paths,
 //! origins, trusted proxies, subprotocols) and what its listener is told of a request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::config::settings::{Compression, GatewaySettings};
 use crate::gateway::hub::headers::{kept_headers, last_untrusted};
