@@ -116,6 +116,7 @@ pub fn wishes(data: &[u8]) {
     let expected = model(bits % 3, path, query, &settings);
     match decide(request.as_bytes(), 0, &settings, peer, address) {
         Decision::Incomplete => panic!("the head is whole"),
+        Decision::Post(_) | Decision::Poll(_) => panic!("there are no streams"),
         Decision::Answer { response, reason, .. } => {
             assert_eq!(expected, Err(response.status()), "{reason}: {target}");
         }

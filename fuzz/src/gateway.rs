@@ -11,6 +11,7 @@ use wsgw::net::address::Peer;
 use wsgw::net::host::{is_loopback, split_host};
 use wsgw::net::proxy_protocol::{MAX_HEADER, parse};
 use wsgw::text::glob::glob;
+use wsgw::ws::body::{Body, BodyError, Framing};
 use wsgw::ws::origin::{Origin, may_connect};
 use wsgw::ws::request::MAX_HEAD;
 
@@ -100,6 +101,7 @@ pub fn handshake(data: &[u8]) {
             let path = file.request.uri().path();
             assert!(path.starts_with('/') && !path.starts_with("//"), "{path}");
         }
+        Decision::Post(_) | Decision::Poll(_) => panic!("there are no streams"),
         Decision::Admit(upgrade) => {
             assert!(upgrade.head_len <= data.len().min(MAX_HEAD));
             if upgrade.transport() != "websocket" {
@@ -145,12 +147,78 @@ pub fn handshake(data: &[u8]) {
     }
 }
 
+/// A request for what is served beside the upgrade: a post, whose body is the same however it is
+/// cut, a poll, or a stream.
+pub fn post(data: &[u8]) {
+    let settings = gateway_with(&[
+        ("streams", "true"),
+        ("history", "{ broadcast = 5 }"),
+        ("channels", r#""query""#),
+        ("allow-channels", r#"["r*"]"#),
+    ])
+    .expect("good settings");
+    let peer = Peer::Ip(SocketAddr::new(LOOPBACK, 5151));
+    let decision = decide(data, 0, &settings, peer, LOOPBACK);
+    let (mut seen, mut so_far) = (0, Vec::new());
+    for piece in pieces(data, 3) {
+        so_far.extend_from_slice(piece);
+        let step = decide(&so_far, seen, &settings, peer, LOOPBACK);
+        seen = so_far.len();
+        if !matches!(step, Decision::Incomplete) {
+            assert_eq!(kind(&step), kind(&decision));
+            break;
+        }
+    }
+    match decision {
+        Decision::Incomplete => assert!(data.len() < MAX_HEAD),
+        Decision::Answer { response, next, .. } => {
+            assert!(next.is_none_or(|length| length <= data.len()));
+            response_of(&response.encode(SystemTime::UNIX_EPOCH));
+        }
+        Decision::Admit(admitted) => assert!(admitted.head_len <= data.len()),
+        Decision::File(file) => assert!(file.head_len <= data.len()),
+        Decision::Poll(ask) => {
+            assert!(ask.head_len <= data.len() && ask.channels.is_sorted_by(|a, b| a < b));
+        }
+        Decision::Post(head) => body(head.framing, &data[head.head_len..]),
+    }
+}
+
+/// A body: the same in one piece and in many, under its bound, and with nothing behind it.
+fn body(framing: Framing, wire: &[u8]) {
+    const MAX: usize = 64;
+    let read = |pieces: Vec<&[u8]>| {
+        let mut body = Body::new(framing, MAX)?;
+        let mut taken = 0;
+        for piece in pieces {
+            let some = body.take(piece)?;
+            assert!(some == piece.len() || body.is_whole());
+            taken += some;
+            if body.is_whole() {
+                break;
+            }
+        }
+        assert!(body.len() <= MAX);
+        let whole = body.is_whole();
+        Ok::<_, BodyError>((whole, taken, body.into_bytes()))
+    };
+    let whole = read(vec![wire]);
+    assert_eq!(read(pieces(wire, 5)), whole);
+    assert_eq!(read(wire.chunks(1).collect()), whole);
+    if let (Framing::Length(length), Ok((is_whole, taken, bytes))) = (framing, whole) {
+        assert_eq!(taken, wire.len().min(length as usize));
+        assert_eq!((is_whole, &bytes[..]), (taken as u64 == length, &wire[..taken]));
+    }
+}
+
 fn kind(decision: &Decision) -> String {
     match decision {
         Decision::Incomplete => "incomplete".to_owned(),
         Decision::Answer { response, reason, next } => format!("{reason} {next:?} {response:?}"),
         Decision::File(file) => format!("{file:?}"),
         Decision::Admit(upgrade) => format!("{upgrade:?}"),
+        Decision::Post(head) => format!("{head:?}"),
+        Decision::Poll(ask) => format!("{ask:?}"),
     }
 }
 

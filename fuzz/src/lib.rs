@@ -22,7 +22,7 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),
@@ -32,6 +32,7 @@ pub const TARGETS: [(&str, Target); 23] = [
     ("offer", deflate::offer),
     ("escape", protocol::escape),
     ("handshake", gateway::handshake),
+    ("post", gateway::post),
     ("origin", gateway::origin),
     ("proxy_header", gateway::proxy_header),
     ("exchange", exchange::exchange),

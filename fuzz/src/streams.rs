@@ -96,8 +96,14 @@ pub fn stream(data: &[u8]) {
     };
     let asked = Asked { headers };
     match request("GET") {
-        Decision::Incomplete | Decision::File(_) => {
+        Decision::Incomplete | Decision::File(_) | Decision::Post(_) => {
             panic!("the head is whole, and there are no files")
+        }
+        Decision::Poll(ask) => {
+            assert!(!asked.may_be_foreign(&settings) && settings.history.is_some());
+            assert!(ask.channels.is_empty());
+            let Decision::Answer { response, .. } = request("HEAD") else { panic!("HEAD") };
+            assert_eq!(response.status(), 200);
         }
         Decision::Admit(admitted) if admitted.transport() == "websocket" => {}
         Decision::Admit(admitted) => {

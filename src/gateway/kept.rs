@@ -79,6 +79,32 @@ impl History {
         log.replay(ask, now())
     }
 
+    /// What went to these channels and to all behind a position, up to `newest`, which is of the same
+    /// epoch: the oldest of it, about `max_bytes` of it at most, and the number up to which that is
+    /// everything. `None` if something is missing.
+    pub fn after(
+        &self,
+        channels: &[Channel],
+        position: Position,
+        newest: Position,
+        max_bytes: usize,
+    ) -> Option<(Vec<Kept>, u64)> {
+        let ask = Ask {
+            channels,
+            all: true,
+            since: None,
+            newest: newest.number,
+            fallback: None,
+            max_bytes,
+            max_messages: PIECE,
+        };
+        let mut log = self.log.lock();
+        if log.position().epoch != newest.epoch {
+            return None;
+        }
+        log.after(&ask, position, now())
+    }
+
     /// What somebody is shown who looks at the history of these channels (`None`: at everything), and
     /// its epoch: at most `limit` messages, the oldest behind a position, else the newest. `None` if
     /// something is missing behind the position.

@@ -43,6 +43,12 @@ metrics::metrics! {
         pub joins: Counter = "wsgw_channel_joins_total",
         /// Clients that came with a position, by result.
         pub resumes: Labelled = "wsgw_resumes_total" by "result",
+        /// Requests that sent messages for a stream, by status of the answer.
+        pub posts: Labelled = "wsgw_posts_total" by "status",
+        /// Polls, by status of the answer.
+        pub polls: Labelled = "wsgw_polls_total" by "status",
+        /// Polls that wait.
+        pub polls_waiting: Gauge = "wsgw_polls_waiting",
         /// Messages in the history.
         pub history_messages: Gauge = "wsgw_history_messages",
         /// Bytes of the messages in the history.

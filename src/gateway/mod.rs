@@ -23,7 +23,7 @@ pub mod kept;
 pub mod metrics;
 pub(crate) mod msg;
 pub(crate) mod occupancy;
-#[allow(dead_code)] // until streams have tokens
+pub(crate) mod post;
 pub(crate) mod posts;
 pub mod pressure;
 pub(crate) mod primary;

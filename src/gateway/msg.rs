@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::gateway::io::socket::ClientSocket;
 use crate::gateway::io::transport::Transport;
+use crate::gateway::post::{Outcome, Post};
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::listener::connection::{Closed, ConnInfo, ConnectionRow};
 use crate::listener::exchange::{HandshakeDecision, PushAsk};
@@ -56,6 +57,10 @@ pub enum HubMsg {
     Unasked(ConnId, Payload),
     /// Messages of these connections are settled, and the bytes of each.
     Settled(Vec<(ConnId, usize)>),
+    /// Messages for a stream, which came in a request of their own.
+    Post(Box<Post>),
+    /// What became of those that this connection's request sent.
+    Posted(ConnId, Outcome),
     /// The gate may be open: look at the connections that wait. Being awake is enough.
     GateOpen,
     /// For the primary.

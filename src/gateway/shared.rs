@@ -56,7 +56,6 @@ pub struct Shared {
     /// Its connections, counted.
     pub(crate) occupancy: Occupancy,
     /// The tokens of its streams.
-    #[allow(dead_code)] // until streams have tokens
     pub(crate) posts: Arc<Posts>,
     tls: RwLock<Option<Arc<ServerConfig>>>,
     settings: RwLock<Arc<GatewaySettings>>,

@@ -6,6 +6,12 @@ use std::num::NonZeroU64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Millis(NonZeroU64);
 
+impl Default for Millis {
+    fn default() -> Millis {
+        Millis::FIRST
+    }
+}
+
 impl Millis {
     /// The first point in time.
     pub(crate) const FIRST: Millis = Millis(NonZeroU64::MIN);

@@ -43,12 +43,21 @@ pub(crate) fn is_attempted(request: &Request<'_>) -> bool {
 /// # Errors
 /// 400.
 pub(crate) fn check_request(request: &Request<'_>) -> Result<(), Refusal> {
+    check_host(request)?;
+    if request.has("transfer-encoding") || request.values("content-length").any(|n| n != "0") {
+        return Err(bad_request("a request has no body here"));
+    }
+    Ok(())
+}
+
+/// Checks what every request must have (RFC 9112 section 3.2).
+///
+/// # Errors
+/// 400.
+pub(crate) fn check_host(request: &Request<'_>) -> Result<(), Refusal> {
     let hosts = request.values("host").count();
     if hosts > 1 || hosts == 0 && request.http_1_1 {
         return Err(bad_request("exactly one Host header is needed"));
-    }
-    if request.has("transfer-encoding") || request.values("content-length").any(|n| n != "0") {
-        return Err(bad_request("a request has no body here"));
     }
     Ok(())
 }

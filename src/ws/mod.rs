@@ -1,5 +1,6 @@
 //! RFC 6455, pure: bytes and values in, bytes and values out; no I/O, no clock, no settings.
 //!
+//! - [`body`]: the body of an HTTP request, RFC 9112 section 6;
 //! - [`frame`] and [`decoder`]: section 5, one header parser for both directions;
 //! - [`close`]: close codes and reasons, section 7.4;
 //! - [`request`], [`handshake`], [`response`]: the opening handshake, section 4, and HTTP as far as
@@ -19,6 +20,7 @@
 //!
 //! Nothing here imports `config`, `listener` or `gateway`.
 
+pub mod body;
 pub mod close;
 pub mod decoder;
 pub mod deflate;

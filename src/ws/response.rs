@@ -64,6 +64,16 @@ impl Response {
         Response { kind: None, keeps_alive: true, endless: true, ..Response::text(304, "") }
     }
 
+    /// Frames, a line each, with 200.
+    pub(crate) fn ndjson(body: String) -> Response {
+        Response { kind: Some("application/x-ndjson"), ..Response::text(200, body) }
+    }
+
+    /// 204: it is done, and there is nothing to say.
+    pub(crate) fn no_content() -> Response {
+        Response { kind: None, endless: true, ..Response::text(204, "") }
+    }
+
     /// The head of an answer that ends with the connection, with 200; for HEAD.
     pub(crate) fn endless(kind: &'static str) -> Response {
         Response { kind: Some(kind), endless: true, ..Response::text(200, "") }

@@ -76,6 +76,15 @@ struct Part<'a> {
     to: usize,
 }
 
+/// What is behind a position.
+struct Behind<'a> {
+    parts: Vec<Part<'a>>,
+    /// As [`Replay::from`].
+    from: Vec<u64>,
+    /// As [`Replay::from_all`].
+    from_all: u64,
+}
+
 /// The most of what may be sent.
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -101,6 +110,37 @@ impl Log {
 
     /// Everything behind a position; `None` if something is missing or it is too much.
     fn resume(&self, ask: &Ask<'_>, position: Position, now: u64) -> Option<Replay> {
+        let Behind { parts, from, from_all } = self.behind(ask, position, now)?;
+        let (messages, rest) = self.newest_of(&parts, bounds(ask));
+        rest.is_none().then_some(Replay {
+            recovered: Some(true),
+            before: position.number,
+            messages,
+            from,
+            from_all,
+        })
+    }
+
+    /// What is behind a position, for somebody who comes again: the oldest of it that fits, one message
+    /// at least, and the number up to which that is everything. `None` if something is missing.
+    pub fn after(
+        &mut self,
+        ask: &Ask<'_>,
+        position: Position,
+        now: u64,
+    ) -> Option<(Vec<Kept>, u64)> {
+        self.expire(now);
+        let Behind { parts, .. } = self.behind(ask, position, now)?;
+        let (mut messages, mut is_all) = self.oldest_of(&parts, bounds(ask));
+        if messages.is_empty() && !is_all {
+            (messages, is_all) = self.oldest_of(&parts, Bounds { messages: 1, bytes: usize::MAX });
+        }
+        let to = messages.last().filter(|_| !is_all).map_or(ask.newest, |last| last.number);
+        Some((messages, to))
+    }
+
+    /// The parts that are behind a position; `None` if something is missing.
+    fn behind(&self, ask: &Ask<'_>, position: Position, now: u64) -> Option<Behind<'_>> {
         let number = position.number;
         if position.epoch != self.epoch || number > ask.newest.min(self.newest) {
             return None;
@@ -127,14 +167,7 @@ impl Log {
             from_all = number;
             parts.push(self.part(&self.all, since, ask, now));
         }
-        let (messages, rest) = self.newest_of(&parts, bounds(ask));
-        rest.is_none().then_some(Replay {
-            recovered: Some(true),
-            before: number,
-            messages,
-            from,
-            from_all,
-        })
+        Some(Behind { parts, from, from_all })
     }
 
     /// What is asked for without a position: the newest of it that fits.
@@ -213,7 +246,7 @@ impl Log {
             }
         };
         Some(match position {
-            Some(_) => self.oldest_of(&parts, bounds(&ask)),
+            Some(_) => self.oldest_of(&parts, bounds(&ask)).0,
             None => self.newest_of(&parts, bounds(&ask)).0,
         })
     }
@@ -290,8 +323,8 @@ impl Log {
         (found, rest)
     }
 
-    /// The oldest messages of all parts that fit, in order.
-    fn oldest_of(&self, parts: &[Part<'_>], bounds: Bounds) -> Vec<Kept> {
+    /// The oldest messages of all parts that fit, in order, and whether that is all.
+    fn oldest_of(&self, parts: &[Part<'_>], bounds: Bounds) -> (Vec<Kept>, bool) {
         let kept = |part: &Part<'_>, at: usize| self.messages.get(part.ring.get(at));
         let mut next: Vec<usize> = parts.iter().map(|part| part.from).collect();
         let heads = parts.iter().enumerate().filter(|(_, part)| part.from < part.to);
@@ -305,7 +338,7 @@ impl Log {
             if found.last().is_none_or(|last| last.number != message.number) {
                 bytes += message.payload.cost();
                 if found.len() == bounds.messages || bytes > bounds.bytes {
-                    break;
+                    return (found, false);
                 }
                 found.push(message.clone());
             }
@@ -316,7 +349,7 @@ impl Log {
                 std::collections::binary_heap::PeekMut::pop(top);
             }
         }
-        found
+        (found, true)
     }
 }
 

@@ -5,8 +5,10 @@
 
 use std::net::IpAddr;
 
+use crate::config::hooks::Hook;
 use crate::config::settings::{Compression, GatewaySettings};
 use crate::gateway::hub::headers::{kept_headers, last_untrusted};
+use crate::gateway::hub::post_head::PostHead;
 use crate::gateway::hub::streams::{self, Asked};
 use crate::gateway::hub::wishes;
 use crate::gateway::web::assets;
@@ -41,6 +43,10 @@ pub enum Decision {
     Admit(Box<Admitted>),
     /// A request for a static file.
     File(Box<FileRequest>),
+    /// A message for a stream, the body of which is to come.
+    Post(Box<PostHead>),
+    /// A good request for what came since a position.
+    Poll(Box<PollAsk>),
     /// An HTTP answer. `reason` is the label of the refusal in the metrics; it is empty where nothing
     /// was refused.
     Answer {
@@ -51,6 +57,23 @@ pub enum Decision {
         /// The size of the request's head where the connection stays open for the next request.
         next: Option<usize>,
     },
+}
+
+/// A good request for what came since a position, before the limits have had their say.
+#[derive(Debug)]
+pub struct PollAsk {
+    /// The size of the request's head in bytes.
+    pub head_len: usize,
+    /// The client's address, as in [`Admitted`].
+    pub ip: IpAddr,
+    /// The channels that its URL asks for, sorted.
+    pub channels: Box<[Channel]>,
+    /// From where on; `None` to begin.
+    pub since: Option<Since>,
+    /// Whether the connection stays open.
+    pub(super) keep: bool,
+    /// What any answer to it tells browsers.
+    pub(super) cors: Headers,
 }
 
 /// A good request for a connection, before the limits and the listener have had their say.
@@ -184,6 +207,7 @@ pub fn decide(
             asker.upgrade().map(|admitted| Decision::Admit(Box::new(admitted)))
         }
         "GET" | "HEAD" | "OPTIONS" => asker.plain(),
+        "POST" if settings.streams => asker.post(),
         _ => {
             let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.\n");
             Err(Refusal { response, reason: "method" })
@@ -291,7 +315,7 @@ impl Asker<'_> {
         streams::check_site(request, settings, bound)?;
         let form = match asked {
             Asked::Stream(form) => form,
-            Asked::Poll => return Err(bad_request("polls are not served yet")),
+            Asked::Poll => return self.poll(path, query),
         };
         let pad = if form == Form::Sse { streams::pad(query)? } else { 0 };
         let mut admitted = self.admitted(path, query, Kind::Stream(form, pad))?;
@@ -302,6 +326,61 @@ impl Asker<'_> {
             admitted.since = streams::last_event_id(request).or(admitted.since);
         }
         Ok(Decision::Admit(Box::new(admitted)))
+    }
+
+    /// A request for what came since a position.
+    fn poll(&self, path: &str, query: &str) -> Result<Decision, Refusal> {
+        let Asker { request, settings, .. } = *self;
+        let refuse =
+            |status, text, reason| Err(Refusal { response: Response::text(status, text), reason });
+        if settings.asks(Hook::OnHandshake) {
+            let text = "This gateway asks its listener about each client (onHandshake), and a poll \
+                        cannot be asked about.\n";
+            return refuse(403, text, "poll");
+        }
+        if settings.history.is_none() {
+            return refuse(404, streams::NO_HISTORY, "poll");
+        }
+        let wishes = wishes::of(path, query, settings)?;
+        if request.method == "HEAD" {
+            return Ok(answer(streams::head_alone(Form::Lines)));
+        }
+        Ok(Decision::Poll(Box::new(PollAsk {
+            head_len: request.size,
+            ip: self.client().0,
+            channels: wishes.channels,
+            since: wishes.since,
+            keep: request.keeps_alive(),
+            cors: self.cors(),
+        })))
+    }
+
+    /// A message for a stream. What a foreign page may send without asking has no `X-Wsgw-Post`, and
+    /// a token of the stream it needs in any case.
+    fn post(&self) -> Result<Decision, Refusal> {
+        let Asker { request, settings, bound, .. } = *self;
+        handshake::check_host(request)?;
+        let (path, query) = target(request)?;
+        if !path_fits(path, settings) {
+            return Err(no_such_path());
+        }
+        check_origin(request, settings, bound)?;
+        Ok(Decision::Post(Box::new(PostHead::read(request, query, self.cors())?)))
+    }
+
+    /// The client's address: that of its socket, or what a trusted proxy says; and as text, with the
+    /// port where it is the socket's.
+    fn client(&self) -> (IpAddr, String) {
+        let Asker { request, settings, peer, .. } = *self;
+        let forwarded = settings
+            .trusts(peer.ip())
+            .then(|| request.joined("x-forwarded-for"))
+            .flatten()
+            .and_then(|list| last_untrusted(&list, settings));
+        match forwarded {
+            Some(ip) => (ip, ip.to_string()),
+            None => (peer.ip(), peer.to_string()),
+        }
     }
 
     /// An upgrade.
@@ -319,16 +398,8 @@ impl Asker<'_> {
 
     /// What is kept of a good request.
     fn admitted(&self, path: &str, query: &str, kind: Kind) -> Result<Admitted, Refusal> {
-        let Asker { request, settings, peer, .. } = *self;
-        let forwarded = settings
-            .trusts(peer.ip())
-            .then(|| request.joined("x-forwarded-for"))
-            .flatten()
-            .and_then(|list| last_untrusted(&list, settings));
-        let (ip, remote) = match forwarded {
-            Some(ip) => (ip, ip.to_string()),
-            None => (peer.ip(), peer.to_string()),
-        };
+        let Asker { request, settings, .. } = *self;
+        let (ip, remote) = self.client();
         let wishes = wishes::of(path, query, settings)?;
         // A stream has none, whatever its request says.
         let offers = match kind {

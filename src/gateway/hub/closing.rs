@@ -81,6 +81,9 @@ impl Connection {
             }
             State::Handshake(_)
             | State::Asking(_)
+            | State::Posting(_)
+            | State::Posted(_)
+            | State::Polling(_)
             | State::Closing(_)
             | State::Lingering { .. } => stay(),
         }
@@ -109,8 +112,11 @@ impl Connection {
                 return self.end_stream((code, reason), true, ending.reset, lent);
             }
             State::Open(info) => Arc::clone(info),
-            State::Handshake(_) if self.is_between_requests() => return self.lost(lent),
-            State::Handshake(_) | State::Asking(_) => {
+            _ if self.is_between_requests() => return remove(Removal::Close),
+            State::Polling(_) => return self.end_poll(lent),
+            // The shard of the stream answers.
+            State::Posted(_) => return stay(),
+            State::Handshake(_) | State::Asking(_) | State::Posting(_) => {
                 let response = Response::text(503, format!("{reason}\n"));
                 return self.refuse(response, "stopping", lent);
             }
@@ -226,7 +232,12 @@ impl Connection {
             State::Closing(closing) if client.is_none() => closing.ours.0,
             State::Closing(_) => None,
             State::Leaving(leaving) => Some(leaving.code),
-            State::Handshake(_) | State::Asking(_) | State::Lingering { .. } => return,
+            State::Handshake(_)
+            | State::Asking(_)
+            | State::Posting(_)
+            | State::Posted(_)
+            | State::Polling(_)
+            | State::Lingering { .. } => return,
         };
         let clean = both && client.is_some();
         let (code, reason) = client.unwrap_or((close::ABNORMAL, String::new()));
@@ -235,6 +246,7 @@ impl Connection {
 
     /// Carries out what an end is beside the socket. `counted` is the code that the metrics show.
     fn told_end(&mut self, closed: Closed, counted: u16, lent: &mut Lent<'_>) {
+        self.end_posts(lent);
         self.leave_all(lent);
         // From here on it has no request any more, so this happens once.
         self.state = State::Lingering { reset: false };
@@ -300,9 +312,8 @@ impl Connection {
         }
         if matches!(self.state, State::Lingering { .. }) && self.outbox.is_none() {
             self.half_close(lent);
-        } else if matches!(self.state, State::Handshake(_)) {
-            // The next request may be there already.
-            self.enter_read_queue(lent);
+        } else if matches!(self.state, State::Handshake(_)) && self.outbox.is_none() {
+            self.answered(lent);
         } else {
             self.enter_resume_queue(lent);
         }

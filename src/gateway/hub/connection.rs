@@ -14,6 +14,7 @@ use crate::gateway::hub::Lent;
 use crate::gateway::hub::admission::Admitted;
 use crate::gateway::hub::flow::{Flow, stay};
 use crate::gateway::hub::hot::{Hot, Takes};
+use crate::gateway::hub::requests::{Polling, Posted, Posting};
 use crate::gateway::io::outbox::{Flush, Outbox};
 use crate::gateway::io::transport::Transport;
 use crate::gateway::occupancy::AddressBlock;
@@ -34,6 +35,12 @@ pub(crate) enum State {
     Handshake(Box<Opening>),
     /// The listener is asked whether it may come in.
     Asking(Box<Asking>),
+    /// It sends a message for a stream, whose body is coming in.
+    Posting(Box<Posting>),
+    /// The shard of that stream has the message.
+    Posted(Box<Posted>),
+    /// It waits for something to come.
+    Polling(Box<Polling>),
     /// Open: it receives, and its messages count.
     Open(Arc<ConnInfo>),
     /// Its Close (or its violation) came: it still receives what its own messages are owed, then
@@ -224,7 +231,12 @@ impl Connection {
             State::Open(info) => Some(info),
             State::Closing(closing) => Some(&closing.info),
             State::Leaving(leaving) => Some(&leaving.info),
-            State::Handshake(_) | State::Asking(_) | State::Lingering { .. } => None,
+            State::Handshake(_)
+            | State::Asking(_)
+            | State::Posting(_)
+            | State::Posted(_)
+            | State::Polling(_)
+            | State::Lingering { .. } => None,
         }
     }
 

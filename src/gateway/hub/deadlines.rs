@@ -6,6 +6,7 @@ use crate::gateway::hub::connection::{Connection, State};
 use crate::gateway::hub::flow::{Flow, Removal, remove, stay};
 use crate::gateway::hub::proxied::TOO_LATE;
 use crate::gateway::io::timers::Due;
+use crate::gateway::post::Verdict;
 use crate::gateway::time::Millis;
 use crate::ws::response::Response;
 use crate::ws::{close, frame};
@@ -99,9 +100,14 @@ impl Connection {
             State::Handshake(_) if self.awaits_header() => {
                 return self.refuse_header(TOO_LATE, lent);
             }
-            State::Handshake(_) if self.is_between_requests() && self.all_out() => {
-                return remove(Removal::Close);
+            // The answer to its last request is not out yet.
+            State::Handshake(_) if taking && !cut => {
+                self.state_deadline = Some(now.after(LINGER));
             }
+            State::Handshake(_) if !self.all_out() => return remove(Removal::Reset),
+            State::Handshake(_) if self.is_between_requests() => return remove(Removal::Close),
+            State::Posting(_) => return self.body_is_late(lent),
+            State::Polling(_) => return self.look_again(true, lent),
             State::Handshake(_) => {
                 let response = Response::text(408, "The request did not arrive in time.\n");
                 return self.refuse(response, "timeout", lent);
@@ -119,7 +125,8 @@ impl Connection {
                 let removal = if self.all_out() { Removal::Close } else { Removal::Reset };
                 return remove(removal);
             }
-            State::Asking(_) | State::Open(_) => {}
+            State::Open(_) => self.refuse_posts(Verdict::Behind, lent),
+            State::Asking(_) | State::Posted(_) => {}
         }
         stay()
     }

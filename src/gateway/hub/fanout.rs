@@ -18,6 +18,7 @@ use crate::gateway::hub::burst::Burst;
 use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::Connection;
 use crate::gateway::hub::flow::{Removal, stay};
+use crate::gateway::hub::polls::Wakes;
 use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::io::uring::{BATCH, Target};
 use crate::gateway::shared::Shared;
@@ -39,6 +40,7 @@ const LINGER: Duration = Duration::from_nanos(60);
 const LINGER_MAX: Duration = Duration::from_millis(1);
 
 /// What a shard still has to do for a gateway's connections, in order.
+#[derive(Default)]
 pub(crate) struct Fanout {
     /// Each with the number of the first message that is not in front of it.
     ops: VecDeque<(u64, Op)>,
@@ -59,6 +61,8 @@ pub(crate) struct Fanout {
     last_broadcast: Millis,
     /// The position of the newest kept message among the operations that came so far.
     newest: Option<Position>,
+    /// Whom kept messages went to, for polls.
+    wakes: Wakes,
 }
 
 /// What was begun and goes on in the next turn.
@@ -67,30 +71,15 @@ enum Work {
     CloseAll(Closing, VecDeque<(u32, ConnId)>),
 }
 
-impl Default for Fanout {
-    fn default() -> Fanout {
-        Fanout {
-            ops: VecDeque::new(),
-            next_frame: 0,
-            work: None,
-            cutting: VecDeque::new(),
-            dirty: Vec::new(),
-            linger_until: None,
-            last_burst: 0,
-            batch: Vec::new(),
-            results: Vec::new(),
-            last_broadcast: Millis::FIRST,
-            newest: None,
-        }
-    }
-}
-
 impl Fanout {
     /// Appends an operation, which has its place in the gateway's order.
     pub(super) fn push(&mut self, mut op: Op) {
         let number = self.next_frame;
         match &mut op {
-            Op::Deliver(Delivery { at: Some(at), .. }) => self.newest = Some(*at),
+            Op::Deliver(Delivery { at: Some(at), to, .. }) => {
+                self.newest = Some(*at);
+                self.wakes.note(to);
+            }
             Op::Membership(change) => change.newest = self.newest,
             _ => {}
         }
@@ -127,6 +116,12 @@ impl Fanout {
             (Some(old), Some(new)) if old.epoch == new.epoch => Some(old.max(new)),
             _ => newest,
         };
+        self.wakes.note_all();
+    }
+
+    /// Whom kept messages went to.
+    pub(super) fn wakes(&mut self) -> &mut Wakes {
+        &mut self.wakes
     }
 
     /// Cuts these connections, in front of everything else.

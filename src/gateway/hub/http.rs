@@ -1,10 +1,6 @@
-//! HTTP beyond the first request: answers after which a connection stays for the next one, and clients
-//! that leave their shard to be served a file.
+//! Clients that leave their shard to be served a file, and come back.
 
 use std::sync::Arc;
-use std::time::SystemTime;
-
-use bytes::Bytes;
 
 use crate::gateway::context::Context;
 use crate::gateway::hub::connection::{Connection, Opening, State};
@@ -13,29 +9,9 @@ use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::msg::Returned;
 use crate::gateway::web::Away;
 use crate::gateway::web::request::FileRequest;
-use crate::net::address::Peer;
 use crate::ws::response::Response;
 
 impl Connection {
-    /// Answers, and waits for the next request for as long as for the first one.
-    pub(super) fn answer(&mut self, response: Response, peer: Peer, lent: &mut Lent<'_>) -> Flow {
-        self.state = State::Handshake(Box::new(Opening::new(peer, true)));
-        let time = (lent.settings.handshake_timeout.as_millis() as u64).max(1);
-        self.state_deadline = Some(lent.ctx.now.after(time));
-        self.arm(lent);
-        self.send_always(Bytes::from(response.encode(SystemTime::now())), lent)
-    }
-
-    /// Whether bytes of another request came while its client had not taken the answer to the last.
-    pub(super) fn has_next_request(&self) -> bool {
-        matches!(&self.state, State::Handshake(opening) if opening.seen < self.partial.len())
-    }
-
-    /// Whether it waits for a request, and nothing of that is there: it can end without a word.
-    pub(super) fn is_between_requests(&self) -> bool {
-        matches!(&self.state, State::Handshake(opening) if opening.again) && self.partial.is_empty()
-    }
-
     /// Leaves the shard to be served a file.
     pub(super) fn leave_for_file(&mut self, asked: Box<FileRequest>, lent: &mut Lent<'_>) -> Flow {
         let State::Handshake(opening) = &mut self.state else { return stay() };

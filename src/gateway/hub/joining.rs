@@ -33,12 +33,23 @@ const FRAMES_GROW: usize = 8;
 
 /// What a connection is sent when it enters, behind the head of the answer.
 pub(super) struct Welcome {
-    replay: Option<Replay>,
-    messages: Vec<u8>,
-    newest: Option<Position>,
+    pub replay: Option<Replay>,
+    /// What is replayed, as it is sent.
+    pub messages: Vec<u8>,
+    /// The newest kept message that this shard was handed; `None` without a history.
+    pub newest: Option<Position>,
     recovered: Option<bool>,
     /// Whether it gave a position that cannot be served and would not see that.
     pub lost: bool,
+}
+
+impl Welcome {
+    /// Where the client is before what it is sent.
+    pub(super) fn at(&self) -> Option<Position> {
+        let newest = self.newest?;
+        let number = self.replay.as_ref().map_or(newest.number, |replay| replay.before);
+        Some(Position { number, ..newest })
+    }
 }
 
 impl Connection {
@@ -52,6 +63,7 @@ impl Connection {
         lent: &mut Lent<'_>,
     ) {
         self.first_frame = lent.fanout.next_frame();
+        let at = welcome.at();
         let Welcome { replay, mut messages, newest, recovered, lost } = welcome;
         for (index, channel) in channels.iter().enumerate() {
             let from = replay.as_ref().and_then(|replay| replay.from.get(index).copied());
@@ -66,10 +78,6 @@ impl Connection {
             return;
         }
         if self.wire.form.has_frames() {
-            let at = newest.map(|newest| match &replay {
-                Some(replay) => Position { number: replay.before, ..newest },
-                None => newest,
-            });
             let post = self.wire.form.is_stream().then(|| lent.shared.posts.issue(self.id));
             let post = post.flatten();
             if post.is_some() {
@@ -283,7 +291,7 @@ impl Lent<'_> {
     }
 
     /// Counts what is replayed.
-    fn count_replay(&self, replay: Option<&Replay>, bytes: usize) {
+    pub(super) fn count_replay(&self, replay: Option<&Replay>, bytes: usize) {
         let messages = replay.map_or(0, |replay| replay.messages.len());
         self.shared.metrics.messages_out.add(messages as u64);
         self.shared.metrics.bytes_out.add(bytes as u64);

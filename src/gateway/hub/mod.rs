@@ -10,12 +10,14 @@
 //! says whether it stays.
 
 pub mod admission;
+mod answering;
 mod broadcast;
 mod burst;
 mod closing;
 mod connection;
 mod connections;
 mod deadlines;
+mod effects;
 mod fanout;
 mod flow;
 mod headers;
@@ -24,13 +26,19 @@ mod http;
 mod joining;
 mod listing;
 mod opening;
+mod polling;
+mod polls;
+mod post_head;
+mod posting;
 mod proxied;
 mod read;
+mod requests;
 mod rooms;
 mod sending;
 mod settings;
 mod slow_readers;
 mod streams;
+mod taking;
 mod wishes;
 
 use std::collections::VecDeque;
@@ -47,8 +55,10 @@ use crate::gateway::hub::connections::Connections;
 use crate::gateway::hub::deadlines::PingSpread;
 use crate::gateway::hub::fanout::Fanout;
 use crate::gateway::hub::flow::{Flow, Removal, stay};
+use crate::gateway::hub::polls::Polls;
 use crate::gateway::hub::rooms::Rooms;
 use crate::gateway::hub::slow_readers::SlowReaders;
+use crate::gateway::hub::taking::Taking;
 use crate::gateway::io::timers::Due;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::gateway::pressure::Gate;
@@ -56,7 +66,6 @@ use crate::gateway::primary::Primary;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::time::Millis;
 use crate::gateway::wire::Wires;
-use crate::listener::exchange::Effect;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::connid::ConnId;
 
@@ -76,6 +85,10 @@ pub(crate) struct Hub {
     fanout: Fanout,
     slow_readers: SlowReaders,
     rooms: Rooms,
+    /// Polls that wait.
+    polls: Polls,
+    /// Bodies for streams that may not be read.
+    taking: Taking,
     /// What open connections get, bare bodies aside.
     wires: Wires,
     /// Acceptor and listener, on the gateway's primary.
@@ -103,6 +116,8 @@ pub(crate) struct Lent<'a> {
     fanout: &'a mut Fanout,
     slow_readers: &'a mut SlowReaders,
     rooms: &'a mut Rooms,
+    polls: &'a mut Polls,
+    taking: &'a mut Taking,
     wires: &'a mut Wires,
     primary: Option<&'a mut Primary>,
     pings: &'a mut PingSpread,
@@ -162,6 +177,8 @@ impl Hub {
             fanout: Fanout::default(),
             slow_readers: SlowReaders::default(),
             rooms: Rooms::default(),
+            polls: Polls::default(),
+            taking: Taking::default(),
             wires: Wires::default(),
             primary,
             pings: PingSpread::default(),
@@ -191,6 +208,8 @@ impl Hub {
             fanout: &mut self.fanout,
             slow_readers: &mut self.slow_readers,
             rooms: &mut self.rooms,
+            polls: &mut self.polls,
+            taking: &mut self.taking,
             wires: &mut self.wires,
             primary: self.primary.as_deref_mut(),
             pings: &mut self.pings,
@@ -216,6 +235,8 @@ impl Hub {
     /// Closes the socket and forgets the connection.
     fn remove(&mut self, slot: u32, removal: Removal, ctx: &mut Context) {
         let Some(mut conn) = self.conns.remove(slot) else { return };
+        self.polls.remove(slot, self.fanout.wakes());
+        self.end_posts(slot, ctx);
         if let Some(rare) = conn.rare.take() {
             if let Some(block) = rare.counted_ip {
                 self.shared.occupancy.uncount(block);
@@ -320,6 +341,10 @@ impl Hub {
                     self.with_id(conn, ctx, |conn, lent| conn.settled(bytes, lent));
                 }
             }
+            HubMsg::Post(post) => self.take_post(post, ctx),
+            HubMsg::Posted(conn, outcome) => {
+                self.with_id(conn, ctx, |conn, lent| conn.posted(outcome, lent));
+            }
             // Being awake is enough: the turn looks at what waits.
             HubMsg::GateOpen => {}
             HubMsg::Primary(msg) => {
@@ -377,6 +402,7 @@ impl Hub {
             more |= self.primary_turn(ctx);
             more |= self.fan_out(&mut budget, ctx);
         }
+        more |= self.wake_polls(ctx);
         more |= self.read_on(ctx);
         // Last of all: reading on may have parked a connection, and a shard that sleeps with one has
         // to have asked to be woken.
@@ -385,89 +411,6 @@ impl Hub {
         more |= self.primary.as_ref().is_some_and(|p| p.wants_turn()) || !self.fanout.is_idle();
         self.note_slow_readers(ctx);
         more
-    }
-
-    /// Lets the primary act and carries out what it decided; true if it has to come back at once.
-    fn primary_turn(&mut self, ctx: &mut Context) -> bool {
-        let Some(primary) = &mut self.primary else { return false };
-        if !primary.is_due(ctx) {
-            return false;
-        }
-        // Effects may bring more; a listener and its clients must not keep the shard for good.
-        for _ in 0..4 {
-            let Some(primary) = &mut self.primary else { return false };
-            primary.step(&self.shared, ctx);
-            for (stream, peer, id) in primary.take_accepted() {
-                self.socket(stream, peer, id, ctx);
-            }
-            self.carry_out(ctx);
-            if !self.primary.as_ref().is_some_and(|primary| primary.has_news()) {
-                break;
-            }
-        }
-        let Some(primary) = &mut self.primary else { return false };
-        primary.publish(&self.shared);
-        let again = primary.wants_turn();
-        self.open_gate(ctx);
-        again
-    }
-
-    /// Carries out what the exchange decided: what concerns a connection on another shard goes
-    /// there, in the order of the decisions.
-    fn carry_out(&mut self, ctx: &mut Context) {
-        let Some(primary) = &mut self.primary else { return };
-        let mut effects = primary.take_effects();
-        let shards = ctx.core.shards();
-        let mut settled: Vec<Vec<(ConnId, usize)>> = Vec::new();
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Op(op) => self.fanout.submit(op, &self.shared, ctx),
-                Effect::Handshake { conn, decision } => {
-                    // With several shards through the inbox, behind the messages decided before:
-                    // a connection that comes in now must not get those.
-                    let msg = HubMsg::Handshake(conn, decision);
-                    let shard = ctx.core.shard_of(conn);
-                    let Some(msg) = ctx.core.put_behind_writes(&self.shared, shard, msg) else {
-                        continue;
-                    };
-                    if shards == 1 {
-                        self.msg(msg, ctx);
-                    } else {
-                        ctx.core.post_hub(shard, &self.shared, msg);
-                    }
-                }
-                Effect::Settled { conn, bytes } => {
-                    if settled.is_empty() {
-                        settled.resize_with(shards, Vec::new);
-                    }
-                    settled[ctx.core.shard_of(conn)].push((conn, bytes));
-                }
-            }
-        }
-        // Behind the deliveries: a connection that waits for its last answer ends after it.
-        for (shard, settled) in settled.into_iter().enumerate() {
-            if settled.is_empty() {
-                continue;
-            }
-            if shards == 1 {
-                self.msg(HubMsg::Settled(settled), ctx);
-            } else {
-                ctx.core.post_hub(shard, &self.shared, HubMsg::Settled(settled));
-            }
-        }
-        if let Some(primary) = &mut self.primary {
-            primary.give_back_effects(effects);
-        }
-    }
-
-    /// Wakes the shards whose clients wait for the gate, if it is open.
-    fn open_gate(&self, ctx: &Context) {
-        let shared = &self.shared;
-        if shared.pressure.wake_waiters(gate(&self.settings)) {
-            for shard in (0..ctx.core.shards()).filter(|shard| *shard != ctx.index) {
-                ctx.core.post_hub(shard, shared, HubMsg::GateOpen);
-            }
-        }
     }
 
     /// How long the shard may sleep as far as this gateway goes; `None` for ever.

@@ -104,44 +104,32 @@ impl Hub {
 }
 
 impl Connection {
-    /// More bytes of a request are there, or of several.
+    /// More bytes of a request are there.
     pub(super) fn request(&mut self, lent: &mut Lent<'_>) -> Flow {
-        let mut bytes = std::mem::take(&mut self.partial);
-        let mut at = 0;
-        loop {
-            let State::Handshake(opening) = &mut self.state else { return stay() };
-            // Whoever does not take an answer gets no other one.
-            if at == bytes.len() || self.outbox.is_some() {
-                self.partial = bytes.split_off(at);
-                return stay();
+        let State::Handshake(opening) = &mut self.state else { return stay() };
+        let seen = std::mem::replace(&mut opening.seen, self.partial.len());
+        let peer = opening.peer;
+        if opening.again && seen == 0 {
+            // It begins.
+            self.await_request(lent);
+        }
+        let bound = lent.shared.bound.ip();
+        match admission::decide(&self.partial, seen, lent.settings, peer, bound) {
+            Decision::Incomplete => stay(),
+            Decision::Answer { response, next: Some(head_len), .. } => {
+                self.partial = self.partial.split_off(head_len);
+                self.answer(response, lent)
             }
-            let seen = std::mem::replace(&mut opening.seen, bytes.len() - at);
-            let peer = opening.peer;
-            let bound = lent.shared.bound.ip();
-            let decision = admission::decide(&bytes[at..], seen, lent.settings, peer, bound);
-            match decision {
-                Decision::Answer { response, next: Some(head_len), .. } => {
-                    at += head_len;
-                    self.answer(response, peer, lent)?;
-                    continue;
-                }
-                Decision::Answer { response, reason, next: None } => {
-                    return self.refuse(response, reason, lent);
-                }
-                _ => {}
+            Decision::Answer { response, reason, next: None } => {
+                self.refuse(response, reason, lent)
             }
-            if at > 0 {
-                bytes.drain(..at);
+            Decision::File(asked) => self.leave_for_file(asked, lent),
+            Decision::Post(head) => self.post(peer, *head, lent),
+            Decision::Poll(ask) => self.poll(peer, *ask, lent),
+            Decision::Admit(admitted) => {
+                self.partial = self.partial.split_off(admitted.head_len);
+                self.upgrade(peer, admitted, lent)
             }
-            self.partial = bytes;
-            return match decision {
-                Decision::File(asked) => self.leave_for_file(asked, lent),
-                Decision::Admit(admitted) => {
-                    self.partial = self.partial.split_off(admitted.head_len);
-                    self.upgrade(peer, admitted, lent)
-                }
-                Decision::Incomplete | Decision::Answer { .. } => stay(),
-            };
         }
     }
 
@@ -304,12 +292,7 @@ impl Connection {
     ) -> Flow {
         if !reason.is_empty() {
             lent.shared.metrics.refused.add(reason, 1);
-            let peer = match &self.state {
-                State::Handshake(opening) => Some(opening.peer),
-                State::Asking(asking) => Some(asking.peer),
-                _ => None,
-            };
-            if let Some(remote) = peer {
+            if let Some(remote) = self.peer() {
                 let gateway = &lent.shared.id;
                 let told = escape(response.body().trim_end());
                 // A browser does not show its page the answer: here is where it can be found.

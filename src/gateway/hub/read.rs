@@ -93,7 +93,8 @@ impl Hub {
 impl Connection {
     /// The socket may have bytes.
     pub(super) fn readable(&mut self, lent: &mut Lent<'_>) -> Flow {
-        if self.reading.paused.is_some() && self.is_open() {
+        // What the client of a stream sends on its connection is thrown away, whatever the pressure.
+        if self.reading.paused.is_some() && self.is_open() && !self.wire.form.is_stream() {
             return stay();
         }
         self.take(usize::MAX, lent)
@@ -109,11 +110,21 @@ impl Connection {
                         return stay();
                     }
                 }
+                // The next request waits until the answer to the last one is out.
                 State::Handshake(_) if self.outbox.is_some() => return stay(),
-                State::Handshake(_) if self.has_next_request() => self.request(lent)?,
-                State::Handshake(_) => {}
-                State::Asking(_) if self.reading.peer_closed => return self.lost(lent),
-                State::Asking(_) => return stay(),
+                State::Handshake(_) if self.has_request() && reads < READS => {
+                    reads += 1;
+                    self.request(lent)?;
+                    continue;
+                }
+                State::Handshake(_) | State::Posting(_) => {}
+                State::Asking(_) | State::Polling(_) if self.reading.peer_closed => {
+                    return self.lost(lent);
+                }
+                State::Asking(_) | State::Polling(_) | State::Posted(_) => return stay(),
+                State::Open(_) if self.wire.form.is_stream() => {
+                    self.take_posts(&mut budget, lent)?;
+                }
                 State::Open(_) | State::Leaving(_) => {
                     if !self.partial.is_empty() {
                         let mut bytes = std::mem::take(&mut self.partial);
@@ -125,11 +136,11 @@ impl Connection {
                 }
                 State::Closing(_) | State::Lingering { .. } => {}
             }
-            if !self.reading.readable {
+            if reads == READS && (self.reading.readable || self.has_request()) {
+                self.enter_read_queue(lent);
                 return stay();
             }
-            if reads == READS {
-                self.enter_read_queue(lent);
+            if !self.reading.readable {
                 return stay();
             }
             reads += 1;
@@ -196,8 +207,11 @@ impl Connection {
                 self.partial.extend_from_slice(bytes);
                 return self.request(lent);
             }
-            // Kept for when it is open; nothing is read meanwhile.
-            State::Asking(_) => self.partial.extend_from_slice(bytes),
+            State::Posting(_) => return self.body(bytes, lent),
+            // Kept for later; nothing is read meanwhile.
+            State::Asking(_) | State::Posted(_) | State::Polling(_) => {
+                self.partial.extend_from_slice(bytes);
+            }
             State::Closing(_) | State::Lingering { .. } => {}
         }
         stay()
@@ -309,7 +323,7 @@ impl Connection {
     }
 
     /// Pauses it if it may not be read now; `turn` says whether its turn goes on.
-    fn pauses(&mut self, turn: bool, lent: &mut Lent<'_>) -> bool {
+    pub(super) fn pauses(&mut self, turn: bool, lent: &mut Lent<'_>) -> bool {
         let settings = lent.settings;
         let half = settings.max_queue / 2;
         let queue = self.queue_cost();
@@ -338,6 +352,12 @@ impl Connection {
             tracing::info!(gateway = %lent.shared.id, conn = %self.id, "over max-rate: closed");
             return self.client_ends(None, (Some(code), reason.to_owned()), lent);
         }
+        self.accept(message, length, lent);
+        stay()
+    }
+
+    /// The same within its `max-rate`: it is on its way.
+    pub(super) fn accept(&mut self, message: Payload, length: usize, lent: &mut Lent<'_>) {
         self.last_message = lent.ctx.now;
         let metrics = &lent.shared.metrics;
         metrics.messages_in.inc();
@@ -351,13 +371,12 @@ impl Connection {
             self.unanswered_bytes += message.cost();
             lent.shared.pressure.message_posted();
             lent.tell_primary(PrimaryMsg::Message(self.id, message));
-            return stay();
+            return;
         }
         if let Some(delivery) = self.routed(message, lent) {
             self.unanswered_bytes += delivery.payload.cost();
             lent.deliver(Delivery { from: Some(self.id), ..delivery });
         }
-        stay()
     }
 
     /// Sends a message on that no listener is asked about any more.
@@ -379,7 +398,7 @@ impl Connection {
     }
 
     /// Counts a message against `max-rate`; false if it is one too many.
-    fn allows_one_more(&mut self, lent: &Lent<'_>) -> bool {
+    pub(super) fn allows_one_more(&mut self, lent: &Lent<'_>) -> bool {
         let rate = lent.settings.max_rate as f32;
         if rate == 0.0 {
             return true;

@@ -22,6 +22,10 @@ use crate::ws::response::{Headers, Refusal, Response, bad_request};
 /// The most bytes of comment that `pad` asks for.
 const PAD_MAX: usize = 8192;
 
+/// What a poll is told where nothing is kept.
+pub(super) const NO_HISTORY: &str =
+    "no_history: this gateway keeps no messages (its table history says which are kept).\n";
+
 /// Bytes of a value that a refusal shows.
 const SHOWN: usize = 64;
 

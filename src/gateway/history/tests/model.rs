@@ -8,7 +8,7 @@ use super::super::*;
 use super::{channel, limits};
 use crate::listener::protocol::channel::Channel;
 use crate::text::glob::glob;
-use crate::text::position::{Epoch, Since};
+use crate::text::position::{Epoch, Position, Since};
 use crate::ws::payload::Payload;
 
 const NAMES: [&str; 6] = ["a", "a.1", "a.2", "b", "b.1", "c"];
@@ -228,6 +228,30 @@ impl Model {
             }
             assert!(*from <= newest.max(self.newest));
         }
+    }
+
+    /// Whoever goes on from the number that it was given misses nothing and gets nothing twice.
+    fn check_after(
+        &self,
+        ask: &Ask<'_>,
+        position: Position,
+        found: Option<(Vec<Kept>, u64)>,
+        now: u64,
+    ) {
+        let mut keys: Vec<Option<Channel>> = ask.channels.iter().cloned().map(Some).collect();
+        keys.extend(ask.all.then_some(None));
+        keys.retain(|key| limit(&self.limits, key) > 0);
+        let good = position.epoch == self.epoch
+            && position.number <= ask.newest
+            && keys.iter().all(|key| self.is_complete(key, position.number));
+        assert_eq!(found.is_some(), good, "{ask:?}");
+        let Some((found, to)) = found else { return };
+        let wanted = self.wanted(&keys, Since::After(position), ask.newest, now);
+        let most = (ask.max_messages, ask.max_bytes);
+        let fit = self.fit(wanted.iter().copied(), most).max(wanted.len().min(1));
+        let found: Vec<u64> = found.iter().map(|kept| kept.number).collect();
+        assert_eq!(found, wanted[..fit], "{ask:?}");
+        assert_eq!(to, if fit < wanted.len() { found[fit - 1] } else { ask.newest });
     }
 
     fn check_query(&self, query: &Query<'_>, found: Option<Vec<Kept>>, now: u64) {

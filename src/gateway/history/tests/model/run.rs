@@ -14,7 +14,6 @@ use crate::gateway::history::limits::SavedLimits;
 use crate::gateway::history::restore::{Restoring, Saved};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::{ChannelTarget, Recipients};
-use crate::text::position::Position;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -213,6 +212,16 @@ impl Run {
         assert_eq!(at, self.model.publish(&channels, &payload, self.now));
     }
 
+    /// Somebody comes, with a position most likely.
+    fn replay(&mut self, ask: &Ask<'_>) {
+        let replay = self.log.replay(ask, self.now);
+        self.model.check_replay(ask, &replay, self.now);
+        if let Some(Since::After(position)) = ask.since {
+            let found = self.log.after(ask, position, self.now);
+            self.model.check_after(ask, position, found, self.now);
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         let Run { log, model, now, .. } = self;
         let pick =
@@ -247,8 +256,7 @@ impl Run {
                     max_bytes,
                     max_messages,
                 };
-                let replay = self.log.replay(&ask, self.now);
-                self.model.check_replay(&ask, &replay, self.now);
+                self.replay(&ask);
             }
             Step::Query { channels, since, most } => {
                 let channels = channels.as_ref().map(|channels| pick(channels));
