@@ -120,10 +120,10 @@ def memory(pid):
     return sum(int(line.split()[1]) for r in rollups for line in r.splitlines() if line.startswith("Pss:"))
 
 
-def connect(port, path="/"):
+def connect(port, path="/", headers=""):
     s = socket.create_connection(("127.0.0.1", port), 10)
     s.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+              f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n".encode())
     head = b""
     while b"\r\n\r\n" not in head:
         head += s.recv(1000)
@@ -174,9 +174,9 @@ class Server:
         for s in self.clients:
             s.close()
 
-    def connect(self, count, path="/"):
+    def connect(self, count, path="/", headers=""):
         """So many clients more; they last as long as the server."""
-        new = [connect(self.port, path) for _ in range(count)]
+        new = [connect(self.port, path, headers) for _ in range(count)]
         self.clients += new
         return new
 
@@ -370,6 +370,7 @@ parser.add_argument("--listeners", action="store_true")
 parser.add_argument("--channels", action="store_true")
 parser.add_argument("--streams", action="store_true")
 parser.add_argument("--files", action="store_true")
+parser.add_argument("--compression", action="store_true")
 parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                     default=["fanout:1000:128:1", "fanout:1000:1024:1", "fanout:1000:128:16", "fanout:5000:128:1",
                              "echo:1", "echo:100", "idle:5000"])
@@ -391,6 +392,9 @@ elif options.files:
 elif options.streams:
     import streams
     streams.run(sys.modules[__name__], options.rounds)
+elif options.compression:
+    import compression
+    compression.run(sys.modules[__name__], options.rounds)
 elif options.growth:
     growth(options.growth, options.rounds)
 else:

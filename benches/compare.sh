@@ -13,6 +13,7 @@
 #   benches/compare.sh --channels                    wsgw alone: channels and history beside the same without
 #   benches/compare.sh --streams                     wsgw alone: clients of streams beside WebSocket clients
 #   benches/compare.sh --files                       wsgw beside nginx: static files (needs nginx and wrk)
+#   benches/compare.sh --compression                 a message of JSON to 1,000 clients, compressed and not
 #   benches/compare.sh --listeners                   100 clients that send as fast as they may, through
 #                                                    listeners in several languages
 set -euo pipefail

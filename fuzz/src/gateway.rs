@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
-use wsgw::config::settings::GatewaySettings;
+use wsgw::config::settings::{Compression, GatewaySettings};
 use wsgw::gateway::admission::{Decision, decide};
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::event;
@@ -12,6 +12,7 @@ use wsgw::net::host::{is_loopback, split_host};
 use wsgw::net::proxy_protocol::{MAX_HEADER, parse};
 use wsgw::text::glob::glob;
 use wsgw::ws::body::{Body, BodyError, Framing};
+use wsgw::ws::deflate::offer::agreed;
 use wsgw::ws::origin::{Origin, may_connect};
 use wsgw::ws::request::MAX_HEAD;
 
@@ -29,6 +30,7 @@ fn settings(bits: u8) -> GatewaySettings {
         ("headers", r#""*""#),
         ("static", r#""/www""#),
         ("streams", "true"),
+        ("compression", r#""shared""#),
     ];
     let chosen = all.iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
     let chosen: Vec<(&str, &str)> = chosen.map(|(_, setting)| *setting).collect();
@@ -115,7 +117,11 @@ pub fn handshake(data: &[u8]) {
                 assert_eq!((status, body), (101, 0));
                 let said = names.iter().find(|(name, _)| name == "sec-websocket-protocol");
                 assert_eq!(said.map(|(_, value)| value.as_str()), protocol);
-                assert_eq!(names.len(), 3 + usize::from(protocol.is_some()));
+                let extensions = names.iter().filter(|(name, _)| name == "sec-websocket-extensions");
+                let extensions: Vec<&str> = extensions.map(|(_, value)| value.as_str()).collect();
+                let compresses = settings.compression == Compression::Shared;
+                assert!(extensions.is_empty() || compresses && agreed(&extensions).is_ok());
+                assert_eq!(names.len(), 3 + usize::from(protocol.is_some()) + extensions.len());
             }
 
             let mut line = Vec::new();
