@@ -28,10 +28,11 @@ function open(Kind, url, protocols) {
 }
 
 for (const [name, Kind] of [["ws", Ws], ["undici", Undici]]) {
-  test(`${name}: text, binary, sizes, order`, async () => {
-    const serve = await Serve.start([], ["cat"]);
+  for (const compression of ["off", "shared"]) test(`${name}: text, binary, sizes, order, compression ${compression}`, async () => {
+    const serve = await Serve.start(["--compression", compression], ["cat"]);
     try {
       const [a, b] = [await open(Kind, serve.url), await open(Kind, serve.url)];
+      assert.equal(a.socket.extensions.startsWith("permessage-deflate"), compression === "shared");
       await serve.connections(2);
       for (const text of ["hi", "", "ä\u0000\u{1f600}", "x".repeat(125), "y".repeat(70_000), "z".repeat(200_000)]) {
         a.socket.send(text);
