@@ -117,7 +117,8 @@ pub fn handshake(data: &[u8]) {
                 assert_eq!((status, body), (101, 0));
                 let said = names.iter().find(|(name, _)| name == "sec-websocket-protocol");
                 assert_eq!(said.map(|(_, value)| value.as_str()), protocol);
-                let extensions = names.iter().filter(|(name, _)| name == "sec-websocket-extensions");
+                let extensions =
+                    names.iter().filter(|(name, _)| name == "sec-websocket-extensions");
                 let extensions: Vec<&str> = extensions.map(|(_, value)| value.as_str()).collect();
                 let compresses = settings.compression == Compression::Shared;
                 assert!(extensions.is_empty() || compresses && agreed(&extensions).is_ok());

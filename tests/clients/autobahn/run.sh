@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Autobahn testsuite, sections 1-10, against `serve` without a listener, `serve -- cat`, `serve` with TLS
-# and `connect --echo`, and sections 12 and 13 (compression) against `connect --echo --compress`: each case
-# must behave as tests/clients/autobahn/expected.txt says.
+# and `connect --echo`, and of sections 12 and 13 (compression) a part, with --original all, against `serve
+# --compression shared` and `connect --echo --compress`: each case must behave as tests/clients/autobahn/expected.txt says.
 #
 #   tests/clients/autobahn/run.sh            with kosoku, which drives Autobahn's own cases and needs Python 3.10
 #   tests/clients/autobahn/run.sh --original   with Autobahn's own runner, which needs CPython 2.7 with pip: $PYTHON27,
