@@ -103,7 +103,8 @@ pub fn handshake(data: &[u8]) {
             let path = file.request.uri().path();
             assert!(path.starts_with('/') && !path.starts_with("//"), "{path}");
         }
-        Decision::Post(_) | Decision::Poll(_) => panic!("there are no streams"),
+        Decision::Post(head) => assert!(head.head_len <= data.len().min(MAX_HEAD)),
+        Decision::Poll(_) => panic!("there is no history"),
         Decision::Admit(upgrade) => {
             assert!(upgrade.head_len <= data.len().min(MAX_HEAD));
             if upgrade.transport() != "websocket" {

@@ -432,6 +432,7 @@ def test_a_slow_body_has_its_time(serve):
 def test_guessed_tokens_find_nothing_and_fill_no_log(serve):
     server = serve(*STREAMS)
     stream = Lines(server)
+    server.await_log(f"{stream.conn} opened")
     rng = random.Random(1)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     before = len(server.log())

@@ -4,7 +4,6 @@
 //! One request is answered after the other. While an answer waits for its socket, or is not there
 //! yet, nothing more is read.
 
-use crate::net::address::Peer;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use crate::gateway::hub::Lent;
 use crate::gateway::hub::connection::{Connection, Opening, State};
 use crate::gateway::hub::flow::{Flow, stay};
+use crate::net::address::Peer;
 use crate::ws::response::Response;
 
 impl Connection {

@@ -4,8 +4,6 @@
 //! A poll is no connection: the listener is not told of it, and it is no member of a channel. While
 //! it waits it counts against `max-connections`.
 
-use crate::net::address::Peer;
-
 use crate::gateway::context::Context;
 use crate::gateway::frames;
 use crate::gateway::history::{Kept, Target};
@@ -17,6 +15,7 @@ use crate::gateway::hub::{Hub, Lent, streams};
 use crate::gateway::occupancy::AddressBlock;
 use crate::gateway::wire::Form;
 use crate::listener::protocol::channel::Channel;
+use crate::net::address::Peer;
 use crate::text::position::{Position, Since};
 use crate::ws::response::{Headers, Response};
 

@@ -1,8 +1,6 @@
 //! Requests that send messages for a stream, on the shard of the connection that they come on: the
 //! body comes in, goes to the stream's shard, and the answer comes back.
 
-use crate::net::address::Peer;
-
 use bytes::Bytes;
 
 use crate::gateway::hub::Lent;
@@ -13,6 +11,7 @@ use crate::gateway::hub::requests::{Posted, Posting};
 use crate::gateway::msg::HubMsg;
 use crate::gateway::post::{Content, Outcome, Post};
 use crate::gateway::posts::NoPost;
+use crate::net::address::Peer;
 use crate::ws::body::{Body, BodyError};
 use crate::ws::response::{Headers, Response};
 

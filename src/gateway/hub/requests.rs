@@ -1,7 +1,6 @@
 //! What a connection holds while a request of it is under way that is no handshake: messages for a
 //! stream, or a poll.
 
-use crate::net::address::Peer;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use crate::gateway::post::Content;
 use crate::gateway::posts::UnderWay;
 use crate::gateway::shared::Shared;
 use crate::listener::protocol::channel::Channel;
+use crate::net::address::Peer;
 use crate::text::position::Position;
 use crate::ws::body::Body;
 use crate::ws::response::Headers;
