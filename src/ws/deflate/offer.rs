@@ -45,16 +45,15 @@ pub fn answer<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> Option<Answ
     })
 }
 
-/// What a client offers, as browsers do: any window.
-pub const OFFER: &str = "permessage-deflate; client_max_window_bits";
+/// What a client offers: messages that do not refer to those before, with any window. The server may
+/// do as it likes.
+pub const OFFER: &str = "permessage-deflate; client_no_context_takeover; client_max_window_bits";
 
 /// What a client has to do after a server's answer to [`OFFER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
     /// The window to compress with: 9 to 15, as [`Answer::window_bits`].
     pub window_bits: u8,
-    /// Whether messages to the server may refer to those before.
-    pub client_takeover: bool,
     /// Whether messages from the server may refer to those before.
     pub server_takeover: bool,
 }
@@ -74,7 +73,6 @@ pub fn agreed<S: AsRef<str>>(
             let bits = parameters.client_bits.unwrap_or(MOST_BITS).max(LEAST_BITS + 1);
             let agreed = Agreed {
                 window_bits: bits,
-                client_takeover: !parameters.client_no_context_takeover,
                 server_takeover: !parameters.server_no_context_takeover,
             };
             if found.replace(agreed).is_some() {
@@ -270,12 +268,12 @@ mod tests {
     fn a_client_reads_what_was_agreed() {
         let agreed = |value: &str| super::agreed([value]);
         assert_eq!(super::agreed::<&str>([]), Ok(None));
-        let both = Agreed { window_bits: 15, client_takeover: false, server_takeover: false };
+        let both = Agreed { window_bits: 15, server_takeover: false };
         assert_eq!(agreed(PLAIN), Ok(Some(both)));
         assert_eq!(agreed(&answer([OFFER]).unwrap().header()), Ok(Some(both)));
         assert_eq!(
             agreed("permessage-deflate; client_max_window_bits=8"),
-            Ok(Some(Agreed { window_bits: 9, client_takeover: true, server_takeover: true }))
+            Ok(Some(Agreed { window_bits: 9, server_takeover: true }))
         );
         for bad in [
             "permessage-bzip2",
