@@ -46,8 +46,8 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control -d 'Control 
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l control-token-file -d 'Read the control token from this file instead of making a new one' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-dir -d 'Directory of WebSocket.log; it must be writable [default: logs in the user\'s state directory]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l log-level -d 'Log level: error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l host -d 'Address or name to bind; if a name has several addresses, one is bound, IPv4 first [default: 127.0.0.1]' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l port -d 'Port to bind; 0 takes a free port Port to bind; 0 takes a free one [default: 10125]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l host -d 'Address or name to bind (if a name has several addresses, one is bound, IPv4 first), or unix:PATH [default: 127.0.0.1]' -r -f -a "(__fish_print_hostnames)"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l port -d 'Port to bind; 0 takes a free one [default: 10125]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l startup -d 'When the gateway starts: automatic (with serve), manual (by wsgw start) or disabled [default: automatic]' -r -f -a "automatic\t''
 manual\t''
 disabled\t''"
