@@ -295,3 +295,50 @@ def test_the_files_of_a_config_are_beside_it_and_a_reload_changes_them(serve, tm
     other.mkdir()
     (other / "app.js").write_text("newer")
     assert ask(link, "/app.js")[2] == b"newer"
+
+
+def test_requests_in_the_record_layer_are_answered(serve, www, tmp_path):
+    """What the shard has decrypted and not read is there when its client has left for the files."""
+    cert, key = certificate(tmp_path)
+    # With a listener, a shard reads no more than a record holds at a time.
+    server = serve("--static", www, "--tls-cert", cert, "--tls-key", key, listener=["cat"])
+    link = server.raw()
+    comes, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=str(cert)).wrap_bio(comes, goes, server_hostname="localhost")
+
+    def until(act):
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                link.write(goes.read())
+                data = link.sock.recv(65536)
+                assert data, "the connection ended"
+                comes.write(data)
+
+    until(tls.do_handshake)
+    link.write(goes.read())
+    # Two records that come together: the last request begins in the first one.
+    count, length = 4, 4146
+    asked = link.head("/app.js", {"X-Pad": ""}, **PLAIN)
+    said = link.head("/app.js", {"X-Pad": "x" * (length - len(asked))}, **PLAIN) * count
+    assert len(said) == count * length
+    tls.write(said[:16384])
+    tls.write(said[16384:])
+    link.write(goes.read())
+    got = b""
+    while got.count(b"export {};") < count:
+        got += until(lambda: tls.read(65536))
+
+
+def test_a_range_that_does_not_count(serve, www):
+    (www / "nothing.txt").touch()
+    link = serve("--static", www).raw()
+    for path, unit, method, length in [
+        ("/data.bin", "lines=1-2", "GET", 10240),
+        ("/data.bin", "bytes=1-2", "HEAD", 10240),
+        ("/nothing.txt", "bytes=0-", "GET", 0),
+    ]:
+        status, headers, _ = ask(link, path, {"Range": unit}, method)
+        assert (status, headers["content-length"]) == (200, str(length)), (path, unit, method)
+        assert "content-range" not in headers

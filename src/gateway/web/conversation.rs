@@ -123,6 +123,8 @@ async fn talk(
         );
         drop(asked);
         send(stream, answer).await?;
+        // A client whose requests are all there already must not keep the thread from the others.
+        tokio::task::yield_now().await;
         if !keeps_alive {
             linger(stream).await?;
             return Ok(false);
@@ -229,15 +231,18 @@ async fn next(
 
 /// Reads some bytes to the end of these; how many there were.
 async fn read(stream: &mut AsyncFd<Transport>, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    if !stream.get_ref().short_read_is_all() {
+        // The record layer may hold something that the shard has not read: no event tells of that.
+        match some_bytes(stream.get_mut(), bytes) {
+            Err(e) if is_passing(&e) => {}
+            read => return read,
+        }
+    }
     loop {
         let mut ready = stream.readable_mut().await?;
         let read = ready.try_io(|stream| {
-            BUFFER.with_borrow_mut(|buffer| {
-                buffer.resize(READ, 0);
-                let n = stream.get_mut().read(buffer)?;
-                bytes.extend_from_slice(&buffer[..n]);
-                Ok((n, n < READ && stream.get_ref().short_read_is_all()))
-            })
+            let n = some_bytes(stream.get_mut(), bytes)?;
+            Ok((n, n < READ && stream.get_ref().short_read_is_all()))
         });
         match read {
             Ok(Ok((n, all))) => {
@@ -252,6 +257,21 @@ async fn read(stream: &mut AsyncFd<Transport>, bytes: &mut Vec<u8>) -> io::Resul
             Err(_would_block) => {}
         }
     }
+}
+
+/// Reads what is there.
+fn some_bytes(stream: &mut Transport, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(READ, 0);
+        let n = stream.read(buffer)?;
+        bytes.extend_from_slice(&buffer[..n]);
+        Ok(n)
+    })
+}
+
+/// Whether nothing is wrong: there is nothing to read, or others have their turn first.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Waits for the client to close its socket, so that no RST destroys what is under way.

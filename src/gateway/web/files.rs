@@ -68,11 +68,16 @@ impl Part {
 /// follows.
 pub(crate) fn look_up(directory: &Path, request: &Request<()>) -> (Response<()>, Option<Part>) {
     let (response, part) = serve(directory, request);
+    let headers = response.headers();
     // RFC 9110 section 13.1.5: a part is only for those who have the rest of the same file.
-    let other = request.headers().get(IF_RANGE).is_some_and(|condition| {
-        request.headers().contains_key(RANGE) && response.headers().get(ETAG) != Some(condition)
-    });
-    if other {
+    let other = request
+        .headers()
+        .get(IF_RANGE)
+        .is_some_and(|condition| headers.get(ETAG) != Some(condition));
+    // No range is a part of an empty file, and `Content-Range` cannot say so.
+    let empty = response.status() == StatusCode::PARTIAL_CONTENT
+        && headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if request.headers().contains_key(RANGE) && (other || empty) {
         let mut whole = request.clone();
         whole.headers_mut().remove(RANGE);
         return serve(directory, &whole);

@@ -42,7 +42,9 @@ impl FileRequest {
             .method(if is_head { http::Method::HEAD } else { http::Method::GET })
             .uri(target);
         for name in CONDITIONS {
-            if let Some(value) = request.joined(name.as_str()) {
+            // RFC 9110 section 14.2: with HEAD, or in other units than bytes, a range does not count.
+            let counts = |value: &String| name != RANGE || !is_head && is_in_bytes(value);
+            if let Some(value) = request.joined(name.as_str()).filter(counts) {
                 kept = kept.header(name, value);
             }
         }
@@ -53,4 +55,8 @@ impl FileRequest {
             otherwise: if is_head { otherwise.without_body() } else { otherwise },
         })
     }
+}
+
+fn is_in_bytes(range: &str) -> bool {
+    range.split('=').next().is_some_and(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
 }
