@@ -422,3 +422,21 @@ broadcast = 100000
     assert not failed, "\n".join(failed)
     assert not any(thread.is_alive() for thread in threads)
     waiting(server, 0)
+
+
+def test_an_answer_that_is_on_its_way_comes_out_whole_at_a_stop(serve):
+    server = serve(*ROOMS, "--max-queue", "16MiB")
+    at = http(server).poll()[1]
+    for _ in range(5):
+        server.push(message="x" * 900_000)
+    asks = Http(server.port(), receive_buffer=65536)
+    server.links.append(asks)
+    client = server.connect()
+    asks.write(asks.bytes_of("GET", f"/?stream=poll&since={at}"))
+    server.await_metric("wsgw_polls_total", 2, status="200")
+    server.signal()
+    client.await_close()
+    status, position, frames = result(asks)
+    assert (status, position, len(frames)) == (200, behind(at, 5), 5)
+    assert asks.at_eof()
+    assert server.wait() == 0

@@ -396,12 +396,14 @@ def test_a_stop_answers_what_is_under_way(scripted):
     assert idle.post(stream.token, "!none")[0] == 204
     waits.write(waits.bytes_of("POST", f"/?post={stream.token}", body="waits"))
     body.write(body.bytes_of("POST", f"/?post={stream.token}",
-                             {"Content-Length": "5", "Expect": "100-continue"}))
+                             {"Content-Length": "5", "Expect": "100-continue",
+                              "Host": "localhost", "Origin": "http://localhost"}))
     assert body.response()[0] == 100
     server.signal()
     for asks in (waits, body):
         status, headers, _ = asks.response()
         assert (status, headers["connection"]) == (503, "close")
+    assert headers["access-control-allow-origin"] == "http://localhost"
     assert idle.sock.recv(100) == b""
     assert server.wait() == 0
 

@@ -112,13 +112,20 @@ impl Connection {
                 return self.end_stream((code, reason), true, ending.reset, lent);
             }
             State::Open(info) => Arc::clone(info),
-            _ if self.is_between_requests() => return remove(Removal::Close),
+            _ if self.is_between_requests() && self.all_out() => return remove(Removal::Close),
+            // The answer to its last request is still on its way.
+            _ if self.is_between_requests() => return self.linger(false, lent),
             State::Polling(_) => return self.end_poll(lent),
             // The shard of the stream answers.
             State::Posted(_) => return stay(),
-            State::Handshake(_) | State::Asking(_) | State::Posting(_) => {
+            State::Posting(_) => return self.end_body(lent),
+            State::Handshake(_) => {
                 let response = Response::text(503, format!("{reason}\n"));
                 return self.refuse(response, "stopping", lent);
+            }
+            State::Asking(asking) => {
+                let response = Response::text(503, format!("{reason}\n"));
+                return self.refuse(asking.admitted.answer(response), "stopping", lent);
             }
             // Its end is under way with its own code.
             State::Closing(_) => return self.finish(lent),

@@ -144,6 +144,13 @@ impl Connection {
         let cors = std::mem::take(&mut posting.cors);
         self.refuse_post(408, "The body did not arrive in time.", cors, lent)
     }
+
+    /// The gateway stops.
+    pub(super) fn end_body(&mut self, lent: &mut Lent<'_>) -> Flow {
+        let State::Posting(posting) = &mut self.state else { return stay() };
+        let cors = std::mem::take(&mut posting.cors);
+        self.refuse_post(503, "The gateway is stopping.", cors, lent)
+    }
 }
 
 /// Counts an answer.
