@@ -63,7 +63,7 @@ impl Located for ControlAddress {
 }
 
 fn unix_path(path: &str, base: &Path) -> Result<PathBuf, String> {
-    AnyPath::locate(path, base).map_err(|why| format!("the path behind unix: {why}"))
+    AnyPath::locate(path, base).map_err(|why| format!("invalid path after \"unix:\": {why}"))
 }
 
 /// The group of a socket: its name or its number.

@@ -27,7 +27,7 @@ pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
     found.extend(half_of_tls(settings.tls_cert.is_some(), settings.tls_key.is_some()));
     if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
         found.push(
-            "proxy-protocol believes trusted-proxies alone, and there are none: set \
+            "proxy-protocol accepts connections from trusted-proxies only, and none are given: set \
              trusted-proxies to the addresses of the proxies (127.0.0.1 for those that come by a \
              unix socket)"
                 .to_owned(),

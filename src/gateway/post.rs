@@ -162,13 +162,15 @@ impl Outcome {
         let why = match self.verdict {
             Verdict::Taken => "All was taken.",
             Verdict::NotUtf8 => {
-                "A text message has to be UTF-8 (application/octet-stream is for others)."
+                "A text message must be UTF-8. Send binary data as application/octet-stream."
             }
             Verdict::Ended => "No open stream has this token.",
             Verdict::TooLarge => "The message is too large (max-message).",
             Verdict::TooFast => "Too many messages (max-rate).",
             Verdict::Stopping => "The gateway is stopping.",
-            Verdict::Behind => "The messages of this stream wait for too long already.",
+            Verdict::Behind => {
+                "Earlier messages of this stream still wait for the listener. Try again later."
+            }
         };
         let at = match (self.verdict, self.line) {
             (Verdict::NotUtf8 | Verdict::TooLarge, Some(line)) => format!("Line {line}: "),

@@ -136,7 +136,8 @@ def test_what_cannot_be_recovered_is_a_410(serve):
     for n in range(4):
         server.push(message=f"{n}")
     asks = http(server)
-    assert asks.poll(behind(at, 1))[0] == 410
+    status, _, text = asks.poll(behind(at, 1))
+    assert status == 410 and "Ask without since, or with since=last." in text
     assert len(asks.poll(behind(at, 2))[2]) == 2
     assert asks.poll(behind(at, 5))[0] == 410
     assert asks.poll("aaaaaaaa-3")[0] == 410
@@ -178,7 +179,7 @@ def test_without_a_history_or_with_a_hook_there_is_none(serve, scripted):
     assert status == 404 and text.startswith("no_history")
     server = scripted("--streams", "--history", "5", "--hooks", "onHandshake,onMessage")
     status, _, text = http(server).poll()
-    assert status == 403 and "onHandshake" in text
+    assert status == 403 and "onHandshake" in text and "Use a stream" in text
     status, _, page = http(serve("--history", "5")).ask("GET", "/?stream=poll")
     assert status == 200 and page.startswith("<!doctype html>")
 

@@ -239,7 +239,7 @@ def test_what_a_raw_stream_cannot_recover_is_a_410(serve, scripted):
     at = positions(server)
     assert server.stream(f"/?stream=raw&since={at[4]}").messages(1) == ["m5"]
     answer = server.stream(f"/?stream=raw&since={at[1]}")
-    assert answer.status == 410 and answer.text.endswith("\n")
+    assert answer.status == 410 and answer.text.endswith(" with since=last.\n")
     assert server.stream("/?stream=raw&since=zzzzzzzz-1").status == 410
     # It never was a connection.
     assert len(server.connections()) == 2

@@ -217,6 +217,7 @@ def test_methods(serve):
     for method in ("PUT", "DELETE", "get"):
         answer = server.stream("/c?stream=sse", method=method)
         assert answer.status == 405 and answer.headers["allow"] == ALLOW + ", POST"
+        assert answer.text == "Only GET, HEAD, OPTIONS and POST are answered here.\n"
     assert server.stream("/nope?stream=sse", method="OPTIONS").status == 404
     link = server.raw()
     link.write("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")

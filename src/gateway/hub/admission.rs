@@ -209,7 +209,12 @@ pub fn decide(
         "GET" | "HEAD" | "OPTIONS" => asker.plain(),
         "POST" if settings.streams => asker.post(),
         _ => {
-            let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.\n");
+            let text = if settings.streams {
+                "Only GET, HEAD, OPTIONS and POST are answered here.\n"
+            } else {
+                "Only GET, HEAD and OPTIONS are answered here.\n"
+            };
+            let response = Response::text(405, text);
             Err(Refusal { response, reason: "method" })
         }
     };
@@ -335,7 +340,7 @@ impl Asker<'_> {
             |status, text, reason| Err(Refusal { response: Response::text(status, text), reason });
         if settings.asks(Hook::OnHandshake) {
             let text = "This gateway asks its listener about each client (onHandshake), and a poll \
-                        cannot be asked about.\n";
+                        has no connection to ask about. Use a stream: sse, lines or raw.\n";
             return refuse(403, text, "poll");
         }
         if settings.history.is_none() {

@@ -14,7 +14,7 @@ use crate::gateway::hub::closing::Ending;
 use crate::gateway::hub::connection::{Allowance, Asking, Connection, State};
 use crate::gateway::hub::flow::{Flow, Removal, stay};
 use crate::gateway::hub::proxied::{NOT_TRUSTED, note_refusal};
-use crate::gateway::hub::{Hub, Lent};
+use crate::gateway::hub::{Hub, Lent, streams};
 use crate::gateway::io::socket::ClientSocket;
 use crate::gateway::io::transport::Transport;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
@@ -235,8 +235,7 @@ impl Connection {
         let wire = admitted.wire(protocol);
         let welcome = lent.welcome(&channels, admitted.since.or(since), wire.form);
         if welcome.lost && wire.form == Form::Raw {
-            let text = "The history does not reach back to this position.\n";
-            return self.refuse(admitted.answer(Response::text(410, text)), "gone", lent);
+            return self.refuse(admitted.answer(Response::text(410, streams::GONE)), "gone", lent);
         }
         // The shards open connections at the same time: none may be one too many.
         if !lent.shared.occupancy.try_open(lent.settings.max_connections) {

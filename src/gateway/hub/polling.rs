@@ -125,10 +125,7 @@ impl Connection {
             Found::Nothing(at) => {
                 self.answer_poll(Response::no_content(), Some(at), keep, cors, lent)
             }
-            Found::Lost => {
-                let text = "The history does not reach back to this position.";
-                self.refuse_poll(410, text, keep, cors, lent)
-            }
+            Found::Lost => self.refuse_poll(410, streams::GONE.trim_end(), keep, cors, lent),
             Found::NoHistory => {
                 let text = streams::NO_HISTORY.trim_end();
                 self.refuse_poll(404, text, keep, cors, lent)

@@ -15,8 +15,8 @@ use crate::net::proxy_protocol::{MAX_HEADER, parse};
 const REASON: &str = "proxy_protocol";
 
 /// Why a peer is refused that is not among the trusted proxies.
-pub(super) const NOT_TRUSTED: &str = "it is not among trusted-proxies, from which alone \
-                                      proxy-protocol takes connections";
+pub(super) const NOT_TRUSTED: &str = "its address is not among trusted-proxies, and \
+                                      proxy-protocol accepts connections from those only";
 
 /// Why one is refused whose header is not complete in time.
 pub(super) const TOO_LATE: &str = "the header of the PROXY protocol did not arrive within \

@@ -26,6 +26,10 @@ const PAD_MAX: usize = 8192;
 pub(super) const NO_HISTORY: &str =
     "no_history: this gateway keeps no messages (its table history says which are kept).\n";
 
+/// What a client is told whose position cannot be served, where that is an answer of its own.
+pub(super) const GONE: &str = "The history does not hold everything since this position. Ask without \
+                               since, or with since=last.\n";
+
 /// Bytes of a value that a refusal shows.
 const SHOWN: usize = 64;
 

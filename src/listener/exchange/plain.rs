@@ -119,7 +119,7 @@ impl Exchange {
             self.settle_dropped(conn, &message, "binary");
             if let Some(hidden) = self.fault_log.may_show(self.last_output) {
                 let more = not_shown(hidden);
-                tracing::info!(gateway = %self.gateway, %conn, "a binary message is dropped, for it has no plain line{more}");
+                tracing::info!(gateway = %self.gateway, %conn, "a binary message is dropped: with format \"lines\" a listener gets text only{more}");
             }
         } else if self.plain.unread {
             self.settle_dropped(conn, &message, "unread");
