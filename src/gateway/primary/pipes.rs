@@ -185,7 +185,8 @@ impl Pipes {
         let now = ctx.instant;
         let max = settings.max_line;
         let (reads, room) = match producer {
-            true => (1, ctx.buffer.len().min(step)),
+            // Nothing above the step: with what is left of a line it would be one message more.
+            true => (1, ctx.buffer.len().min(step - self.ahead)),
             false => (READS, ctx.buffer.len()),
         };
         for _ in 0..reads {
