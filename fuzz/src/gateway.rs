@@ -37,25 +37,28 @@ fn settings(bits: u8) -> GatewaySettings {
     gateway_with(&chosen).expect("good settings")
 }
 
-/// A request's head: one decision however it is cut; a whole HTTP answer, a good upgrade or stream.
-pub fn handshake(data: &[u8]) {
-    let Some((bits, data)) = data.split_first() else { return };
-    let settings = settings(*bits);
+/// What is decided about a request, which is the same however it is cut.
+fn decided(data: &[u8], settings: &GatewaySettings, salt: u8) -> Decision {
     let peer = Peer::Ip(SocketAddr::new(LOOPBACK, 5151));
-    let decision = decide(data, 0, &settings, peer, LOOPBACK);
-
+    let decision = decide(data, 0, settings, peer, LOOPBACK);
     let (mut seen, mut so_far) = (0, Vec::new());
-    for piece in pieces(data, 9) {
+    for piece in pieces(data, salt) {
         so_far.extend_from_slice(piece);
-        let step = decide(&so_far, seen, &settings, peer, LOOPBACK);
+        let step = decide(&so_far, seen, settings, peer, LOOPBACK);
         seen = so_far.len();
         if !matches!(step, Decision::Incomplete) {
             assert_eq!(kind(&step), kind(&decision));
             break;
         }
     }
+    decision
+}
 
-    match decision {
+/// A request's head: one decision however it is cut; a whole HTTP answer, a good upgrade or stream.
+pub fn handshake(data: &[u8]) {
+    let Some((bits, data)) = data.split_first() else { return };
+    let settings = settings(*bits);
+    match decided(data, &settings, 9) {
         Decision::Incomplete => assert!(data.len() < MAX_HEAD),
         Decision::Answer { response, .. } => {
             let (status, names, body) = response_of(&response.encode(SystemTime::UNIX_EPOCH));
@@ -165,19 +168,7 @@ pub fn post(data: &[u8]) {
         ("allow-channels", r#"["r*"]"#),
     ])
     .expect("good settings");
-    let peer = Peer::Ip(SocketAddr::new(LOOPBACK, 5151));
-    let decision = decide(data, 0, &settings, peer, LOOPBACK);
-    let (mut seen, mut so_far) = (0, Vec::new());
-    for piece in pieces(data, 3) {
-        so_far.extend_from_slice(piece);
-        let step = decide(&so_far, seen, &settings, peer, LOOPBACK);
-        seen = so_far.len();
-        if !matches!(step, Decision::Incomplete) {
-            assert_eq!(kind(&step), kind(&decision));
-            break;
-        }
-    }
-    match decision {
+    match decided(data, &settings, 3) {
         Decision::Incomplete => assert!(data.len() < MAX_HEAD),
         Decision::Answer { response, next, .. } => {
             assert!(next.is_none_or(|length| length <= data.len()));
