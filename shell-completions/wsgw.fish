@@ -38,7 +38,12 @@ complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "connections" -d 'List the
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "channels" -d 'List the channels of all gateways, or of one, or show one channel'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "history" -d 'Print the messages that a gateway keeps, one per line'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "close" -d 'Close one connection'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "open" -d 'Open the operators\' page in a browser: print a link that is good once, for a minute'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "top" -d 'Watch gateways in the terminal'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "check" -d 'Try a listener: start it, send it what a gateway sends, and say what is wrong with it'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "bench" -d 'Load a gateway, or another WebSocket server, and report rates, latencies and losses'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "man" -d 'Write the man pages'
 complete -c wsgw -n "__fish_wsgw_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l config -d 'Config file (TOML) [default: wsgw/wsgw.toml in the user\'s config directory, then /etc/wsgw/wsgw.toml]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l id -d 'Id of the gateway that the flags apply to [default: default]' -r
@@ -219,19 +224,122 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l token-file -d 'File 
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand close" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand open" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand open" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand open" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand open" -l print -d 'Print the link, and open no browser'
+complete -c wsgw -n "__fish_wsgw_using_subcommand open" -s h -l help -d 'Print help'
+complete -c wsgw -n "__fish_wsgw_using_subcommand open" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand top" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand top" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand top" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand top" -s h -l help -d 'Print help'
+complete -c wsgw -n "__fish_wsgw_using_subcommand top" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l config -d 'Config file (TOML) [default: wsgw/wsgw.toml in the user\'s config directory, then /etc/wsgw/wsgw.toml]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l id -d 'Id of the gateway that the flags apply to [default: default]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l control -d 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l control-token-file -d 'Read the control token from this file instead of making a new one' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l log-dir -d 'Directory of WebSocket.log; it must be writable [default: logs in the user\'s state directory]' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l log-level -d 'Log level: error, warn, info, debug, trace, or a filter as in RUST_LOG [default: info]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l host -d 'Address or name to bind (if a name has several addresses, one is bound, IPv4 first), or unix:PATH [default: 127.0.0.1]' -r -f -a "(__fish_print_hostnames)"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l port -d 'Port to bind; 0 takes a free one [default: 10125]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l startup -d 'When the gateway starts: automatic (with serve), manual (by wsgw start) or disabled [default: automatic]' -r -f -a "automatic\t''
+manual\t''
+disabled\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l listener -d 'Command line of the listener, run by `sh -c`' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l hooks -d 'Events that the listener is sent: onHandshake, onClientOpen, onJoin, onMessage, onLeave, onClientClose, or none [default: onClientOpen,onClientClose,onMessage]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l route -d 'Recipients of a message if the answer names none: all, others, sender, channels (the members of the sender\'s) or none [default: all]' -r -f -a "all\t''
+others\t''
+sender\t''
+channels\t''
+none\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l headers -d 'Request headers that the listener sees; * for all [default: origin, cookie, authorization, user-agent, x-forwarded-for, x-*]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l protocol -d 'Subprotocol to accept (repeatable); * accepts the client\'s first offer [default: *]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l path -d 'Path that accepts connections (repeatable); * spans any characters [default: any]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l streams -d 'Also serve streams over plain HTTP: server-sent events, lines, raw bodies, polls, and POST [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l static -d 'Directory of static files to serve' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l console -d 'Serve a page at / to try the gateway with [default: true on a loopback address or a unix socket]' -r -f -a "true\t''
+false\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l format -d 'Form of what the listener reads and writes: json (events and answers) or lines (bare messages) [default: json]' -r -f -a "json\t''
+lines\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l compression -d 'Compression of messages (permessage-deflate): off or shared (once for all clients) [default: off]' -r -f -a "off\t''
+shared\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l channels -d 'Where a client\'s first channels come from: off (the listener alone), path or query (of the URL) [default: off]' -r -f -a "off\t''
+path\t''
+query\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l allow-channels -d 'Channels that a URL may ask for (repeatable); * spans any characters' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l presence -d 'Channels whose members are told who joins and leaves (repeatable); * spans any characters' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l history -d 'Number of messages to keep of each channel, and of what goes to all clients' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l window -d 'Maximum number of unanswered events [default: 256]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l on-timeout -d 'What happens to a message without an answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''
+broadcast\t''
+close\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l hang-timeout -d 'Time without output after which a listener that owes an answer is killed; at least twice listener-timeout [default: 30s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l restart-delay-max -d 'Longest delay before a listener is restarted [default: 30s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l drain -d 'How long a stop waits for unanswered events [default: 1s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l close-spread -d 'Time over which a stop closes the clients, so that they do not all reconnect at once [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l producer-wait -d 'How long a stream of messages waits in total for one client that is slow but still reading [default: 10s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-connections -d 'Maximum number of connections [default: 1000000]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-connections-per-ip -d 'Maximum number of connections from one address (IPv6: one /64); 0 means no limit [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-channels -d 'Maximum number of channels that one connection is in [default: 64]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l handshake-timeout -d 'Time to receive the request of a handshake [default: 10s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-message -d 'Largest message from a client [default: 1MiB]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-queue -d 'Maximum number of bytes that wait for one slow client [default: 4MiB]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l ping-interval -d 'Time between pings; 0 means no pings [default: 30s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l pong-timeout -d 'Time to answer a ping [default: 30s]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l idle-timeout -d 'Time without a message in either direction after which a connection is closed; 0 means never [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l allow-origin -d 'Origin that may connect (repeatable): scheme://host or scheme://host:port, with * as a wildcard [default: localhost on a loopback address, else the same host]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l trusted-proxies -d 'Proxy (address or CIDR) whose X-Forwarded-For is trusted (repeatable)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l proxy-protocol -d 'Expect the PROXY protocol (v1 or v2) on each connection, from trusted-proxies alone [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l mode -d 'Mode of the unix socket [default: 0600]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l group -d 'Group of the unix socket' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-rate -d 'Maximum number of messages per second from one connection; 0 means no limit [default: 0]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l max-line -d 'Longest line from the listener; at least six times max-message plus 64KiB [default: 16MiB]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l tls-cert -d 'Certificate chain (PEM) for wss' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l tls-key -d 'Private key (PEM) for wss' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l json -d 'Print the findings and the steps as JSON'
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -s q -l quiet -d 'Do not log to stderr'
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l plain -d 'The listener reads and writes bare messages, a line each: the same as --format lines'
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -s h -l help -d 'Print help'
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -s c -l connections -d 'How many connections' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -s d -l duration -d 'How long to measure: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l mode -d 'What to measure' -r -f -a "fanout\t'One connection sends, all receive'
+echo\t'Each connection sends, and gets its own messages back'
+idle\t'Connections are opened and do nothing'
+connect\t'Connections are opened and closed, over and over'"
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l rate -d 'Send so many messages a second, whether the answers come or not; without it, the next message follows the answer to the last' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l payload -d 'Bytes in a message' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l channel -d 'Join this channel and send to its members' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l html -d 'Write the report with its plots to this file, too' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l assert -d 'Fail (exit code 1) where the report breaks one of these, such as p99<20ms,lost=0' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l json -d 'Print the report as JSON'
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l remote -d 'Load a server on another machine: ask its owner before'
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "serve" -d 'Run gateways until SIGINT or SIGTERM'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "send" -d 'Send a message to the connected clients'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "connect" -d 'Connect to a WebSocket server, at a terminal or in a pipe'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "status" -d 'Show state, address, connections, listener and messages of all gateways, or of one'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "start" -d 'Start a gateway'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "stop" -d 'Stop a gateway and close its connections with code 1001'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "restart" -d 'Restart a gateway, or only its listener'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "reload" -d 'Read the config file again; an invalid file changes nothing'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "connections" -d 'List the open connections of all gateways, or of one'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "channels" -d 'List the channels of all gateways, or of one, or show one channel'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "history" -d 'Print the messages that a gateway keeps, one per line'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "close" -d 'Close one connection'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "completions" -d 'Print the completion script for a shell'
-complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c wsgw -n "__fish_wsgw_using_subcommand man" -s h -l help -d 'Print help'
+complete -c wsgw -n "__fish_wsgw_using_subcommand man" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "serve" -d 'Run gateways until SIGINT or SIGTERM'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "send" -d 'Send a message to the connected clients'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "connect" -d 'Connect to a WebSocket server, at a terminal or in a pipe'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "status" -d 'Show state, address, connections, listener and messages of all gateways, or of one'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "start" -d 'Start a gateway'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "stop" -d 'Stop a gateway and close its connections with code 1001'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "restart" -d 'Restart a gateway, or only its listener'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "reload" -d 'Read the config file again; an invalid file changes nothing'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "connections" -d 'List the open connections of all gateways, or of one'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "channels" -d 'List the channels of all gateways, or of one, or show one channel'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "history" -d 'Print the messages that a gateway keeps, one per line'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "close" -d 'Close one connection'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "open" -d 'Open the operators\' page in a browser: print a link that is good once, for a minute'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "top" -d 'Watch gateways in the terminal'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "check" -d 'Try a listener: start it, send it what a gateway sends, and say what is wrong with it'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "bench" -d 'Load a gateway, or another WebSocket server, and report rates, latencies and losses'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "man" -d 'Write the man pages'
+complete -c wsgw -n "__fish_wsgw_using_subcommand help; and not __fish_seen_subcommand_from serve send connect status start stop restart reload connections channels history close open top check bench completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+mod operating;
+
+pub(crate) use crate::cli::operating::{BenchArgs, CheckArgs, ManArgs, OpenArgs, TopArgs};
 pub(crate) use crate::config::ServeArgs;
 use crate::paths;
 
@@ -53,8 +56,18 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Close one connection
     Close(CloseArgs),
+    /// Open the operators' page in a browser: print a link that is good once, for a minute
+    Open(OpenArgs),
+    /// Watch gateways in the terminal
+    Top(TopArgs),
+    /// Try a listener: start it, send it what a gateway sends, and say what is wrong with it
+    Check(Box<CheckArgs>),
+    /// Load a gateway, or another WebSocket server, and report rates, latencies and losses
+    Bench(BenchArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
+    /// Write the man pages
+    Man(ManArgs),
 }
 
 /// How the client commands find and reach the control port.

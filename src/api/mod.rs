@@ -11,12 +11,16 @@ pub mod file;
 mod push;
 mod status;
 mod totals;
+mod watch;
 
 pub use channels::{CHANNELS_LISTED, ChannelHistory, ChannelInfo, ChannelSummary};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use push::{PushOutcome, read_result, write_result};
 pub use status::{ConnectionInfo, GatewayState, GatewayStatus, ListenerState, Reloaded};
 pub use totals::Totals;
+pub use watch::{
+    LastError, Opened, Rates, Refusals, Tail, TailEntry, Watch, WatchedGateway, WatchedListener,
+};
 
 /// The default control port.
 pub const DEFAULT_PORT: u16 = 10124;

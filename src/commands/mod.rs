@@ -1,16 +1,21 @@
 //! One file per subcommand, thin.
 
+mod bench;
 mod channels;
+mod check;
 mod completions;
 mod connect;
 mod connections;
 mod control;
 mod history;
 mod lists;
+mod man;
+mod open;
 mod output;
 mod send;
 mod serve;
 mod status;
+mod top;
 mod verbs;
 
 use std::io::Write;
@@ -48,7 +53,12 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Close(args) => verbs::close(&args),
         Command::Serve(args) => serve::run(*args),
         Command::Connect(args) => connect::run(&args),
+        Command::Open(args) => open::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

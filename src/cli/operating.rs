@@ -1,0 +1,102 @@
+//! The command lines of those who operate gateways and of those who write listeners.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::ControlArgs;
+use crate::config::ServeArgs;
+use crate::paths;
+
+/// `wsgw open`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct OpenArgs {
+    /// Print the link, and open no browser
+    #[arg(long)]
+    pub print: bool,
+    /// Where the control port is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `wsgw top`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct TopArgs {
+    /// Show only this gateway
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Where the control port is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `wsgw check`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    /// Print the findings and the steps as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What `serve` would be given: of it, what concerns the listener is heeded.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What `wsgw bench` measures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchMode {
+    /// One connection sends, all receive.
+    #[default]
+    Fanout,
+    /// Each connection sends, and gets its own messages back.
+    Echo,
+    /// Connections are opened and do nothing.
+    Idle,
+    /// Connections are opened and closed, over and over.
+    Connect,
+}
+
+/// `wsgw bench`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// The server; a URL without a scheme gets ws://, a unix socket is ws+unix://SOCKET:/PATH
+    #[arg(value_name = "URL", default_value = "ws://127.0.0.1:10125/")]
+    pub url: String,
+    /// How many connections
+    #[arg(short, long, value_name = "N", default_value_t = 100)]
+    pub connections: u32,
+    /// How long to measure: seconds, or 250ms, 1m30s
+    #[arg(short, long, value_name = "TIME", default_value = "10s")]
+    pub duration: String,
+    /// What to measure
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = BenchMode::Fanout)]
+    pub mode: BenchMode,
+    /// Send so many messages a second, whether the answers come or not; without it, the next message follows the answer to the last
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Bytes in a message
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub payload: usize,
+    /// Join this channel and send to its members
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report with its plots to this file, too
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
+    pub html: Option<PathBuf>,
+    /// Fail (exit code 1) where the report breaks one of these, such as p99<20ms,lost=0
+    #[arg(long, value_name = "LIST")]
+    pub assert: Option<String>,
+    /// Load a server on another machine: ask its owner before
+    #[arg(long)]
+    pub remote: bool,
+}
+
+/// `wsgw man`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ManArgs {
+    /// Write the pages of all commands into this directory; without it, print that of wsgw
+    #[arg(value_name = "DIR", value_parser = paths::parser())]
+    pub directory: Option<PathBuf>,
+}
