@@ -20,7 +20,7 @@ const MESSAGES: &str = "/v1/gateways/chat/messages";
 #[test]
 fn the_token_is_asked_for_everywhere_but_for_health_and_metrics() {
     let port = Port::start();
-    for path in ["/v1/gateways", "/v1/nowhere", "/"] {
+    for path in ["/v1/gateways", "/v1/nowhere", "/v1/open"] {
         for authorization in ["", "Authorization: Bearer x\r\n", "Authorization: Basic eDp5\r\n"] {
             let answer = port.raw(&format!(
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n"
@@ -88,7 +88,9 @@ fn lists_are_bare_arrays_and_things_bare_objects() {
 fn errors_say_what_is_wrong() {
     let port = Port::start();
     for (method, path, body, status, code) in [
-        ("GET", "/", "", 404, "not_found"),
+        ("POST", "/", "", 405, "method_not_allowed"),
+        ("GET", "/v1/open", "", 405, "method_not_allowed"),
+        ("GET", "/page/nope.js", "", 404, "not_found"),
         ("GET", "/v2/gateways", "", 404, "not_found"),
         ("GET", "/v1/gateways/", "", 404, "unknown_gateway"),
         ("GET", "/v1/gateways/nope", "", 404, "unknown_gateway"),

@@ -16,8 +16,10 @@ use crate::config::settings::{ControlListen, ControlSettings};
 use crate::control::backend::Backend;
 use crate::control::body::Budget;
 use crate::control::guard::Guard;
+use crate::control::page::Page;
 use crate::control::publication::Publication;
 use crate::control::routes::Api;
+use crate::control::secret::random_hex;
 use crate::control::serve::{self, Acceptor};
 use crate::control::unix;
 use crate::error::Failure;
@@ -31,6 +33,7 @@ use crate::net::unix::Place;
 pub struct Bound {
     socket: BoundSocket,
     guard: Guard,
+    page: Option<Page>,
     url: String,
     publication: Publication,
     renewal: Option<Renewal>,
@@ -117,6 +120,7 @@ impl Bound {
         let api = Arc::new(Api {
             backend,
             guard: self.guard,
+            page: self.page,
             budget: Budget::default(),
             tasks: TaskTracker::new(),
         });
@@ -151,7 +155,8 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
     let address = socket.local_addr().map_err(|e| failed(e.to_string()))?;
     let token = match &settings.token_file {
         Some(file) => read_token(file)?,
-        None => make_token()?,
+        // 256 bits.
+        None => random_hex::<32>().map_err(Failure::other)?,
     };
     let mut hosts = settings.hosts.clone();
     if host::literal(host).is_none() {
@@ -173,7 +178,9 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
         settings: settings.clone(),
         publication: publication.clone(),
     });
-    Ok(Bound { socket: BoundSocket::Tcp(socket, tls), guard, url, publication, renewal })
+    let page = Some(Page::new(address.port(), tls.is_some()));
+    let socket = BoundSocket::Tcp(socket, tls);
+    Ok(Bound { socket, guard, page, url, publication, renewal })
 }
 
 fn tls_of(settings: &ControlSettings) -> Result<Option<ServerTls>, String> {
@@ -216,15 +223,7 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
         ControlFile { url: url.clone(), token: None, pid: std::process::id(), certificate: None };
     let publication = Publication::new(settings, name, content)?;
     let socket = BoundSocket::Unix(socket);
-    Ok(Bound { socket, guard: Guard::unix(), url, publication, renewal: None })
-}
-
-/// A fresh token: 256 bits in hex.
-fn make_token() -> Result<String, Failure> {
-    let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::other(format!("the system gives no random numbers: {e}")))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(Bound { socket, guard: Guard::unix(), page: None, url, publication, renewal: None })
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {

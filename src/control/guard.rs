@@ -2,8 +2,10 @@
 //!
 //! A page in the browser of this machine's user can reach loopback ports. It sends an `Origin`
 //! with whatever could change something; and where its own host name was made to point here (DNS
-//! rebinding) it sends that name as `Host`. Both are refused, before the token is looked at.
+//! rebinding) it sends that name as `Host`. Both are refused, before the token is looked at. Only the
+//! operators' page, which comes from here, may send its `Origin` along with its session.
 
+use std::fmt;
 use std::net::{IpAddr, UdpSocket};
 
 use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -21,6 +23,30 @@ pub struct Guard {
     /// `None` on a unix socket, which no web page can reach.
     bound: Option<IpAddr>,
     hosts: Vec<Host>,
+}
+
+/// Who sent a request that is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Who may open the unix socket.
+    Socket,
+    /// Who has the token.
+    Token,
+    /// The operators' page, in the session with this number.
+    Session(u64),
+    /// Anybody, for what needs no token.
+    Anyone,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Caller::Socket => f.write_str("socket"),
+            Caller::Token => f.write_str("token"),
+            Caller::Session(number) => write!(f, "session {number}"),
+            Caller::Anyone => f.write_str("anyone"),
+        }
+    }
 }
 
 /// A name or an address that a `Host` may have.
@@ -66,6 +92,11 @@ impl Guard {
                 "a request with an Origin is refused: the control port is not for web pages",
             ));
         }
+        self.host(request)
+    }
+
+    /// Refuses a request that calls us by a name that is not ours.
+    pub fn host(&self, request: &Parts) -> Result<(), ApiError> {
         let Some(bound) = self.bound else { return Ok(()) };
         let mut named = request.headers.get_all(HOST).iter();
         let (Some(host), None) = (named.next(), named.next()) else {
@@ -97,6 +128,16 @@ impl Guard {
         }
         let Host::Address(address) = named else { return false };
         address == bound || (bound.is_unspecified() && is_of_this_machine(address))
+    }
+
+    /// Who sends a request that is no session's.
+    ///
+    /// # Errors
+    /// A web page may have sent it, or it has no token.
+    pub(crate) fn caller(&self, request: &Parts) -> Result<Caller, ApiError> {
+        self.no_page(request)?;
+        self.has_token(request)?;
+        Ok(if self.token.is_some() { Caller::Token } else { Caller::Socket })
     }
 
     /// Refuses a request without the token.

@@ -4,7 +4,8 @@
 //! ([`crate::api::file`]); [`Bound::run`] accepts connections, bounded in number and time; [`guard`]
 //! says who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `ndjson` and
 //! `results` handle streams of structs, `frames` those of kept messages; `lists` answers what is asked
-//! of connections, channels and history. Nothing here knows how gateways work.
+//! of connections, channels and history; `page` is the operators' page, `operators` what it and others
+//! watch. Nothing here knows how gateways work.
 //!
 //! All of it runs on the control runtime. The table of connections and the results of a stream are
 //! behind locks that are never held across an await.
@@ -16,10 +17,13 @@ mod frames;
 pub mod guard;
 mod lists;
 mod ndjson;
+mod operators;
+mod page;
 mod publication;
 mod query;
 mod results;
 mod routes;
+mod secret;
 mod serve;
 mod unix;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use tokio::task::yield_now;
@@ -20,9 +20,11 @@ use crate::api::{ApiError, ErrorCode, NOTICE, Totals};
 use crate::control::backend::Backend;
 use crate::control::body;
 use crate::control::body::{Budget, Reply, ReplyBody};
-use crate::control::guard::Guard;
+use crate::control::guard::{Caller, Guard};
 use crate::control::lists;
 use crate::control::ndjson;
+use crate::control::operators;
+use crate::control::page::Page;
 use crate::control::query::{Query, decode};
 use crate::control::results;
 use crate::control::results::Results;
@@ -34,6 +36,8 @@ pub(crate) struct Api<B> {
     pub(crate) backend: Arc<B>,
     /// Who may ask.
     pub(crate) guard: Guard,
+    /// The operators' page; `None` on a unix socket.
+    pub(crate) page: Option<Page>,
     /// The memory of all request bodies.
     pub(crate) budget: Budget,
     /// Verbs, streams and drains outlive the call that started them, but not the control port.
@@ -64,19 +68,16 @@ impl<B: Backend> Api<B> {
         if path == "/healthz" {
             return self.health(&parts.method);
         }
-        let allowed = self.guard.no_page(&parts).and_then(|()| match path {
-            "/metrics" => Ok(()),
-            _ => self.guard.has_token(&parts),
-        });
-        let answer = match allowed {
-            Err(e) => {
-                tracing::debug!("control port: {} {path} refused: {}", parts.method, e.message);
-                Err(e)
-            }
-            Ok(()) => {
-                let busy = busy();
-                self.route(&parts, &mut body, busy).await
-            }
+        let page = self.page.as_ref().and_then(|page| page.answer(&self.guard, &parts));
+        let answer = match page {
+            Some(page) => Ok(Answer::Done(page)),
+            None => match self.caller(&parts) {
+                Err(e) => {
+                    tracing::debug!("control port: {} {path} refused: {}", parts.method, e.message);
+                    Err(e)
+                }
+                Ok(caller) => self.route(&parts, &mut body, caller, busy()).await,
+            },
         };
         let reply = match answer {
             Ok(Answer::Done(reply)) => reply,
@@ -101,6 +102,18 @@ impl<B: Backend> Api<B> {
         reply
     }
 
+    /// Who sends a request: a session of the page, or else who has the token.
+    fn caller(&self, parts: &Parts) -> Result<Caller, ApiError> {
+        if parts.uri.path() == "/metrics" && !parts.headers.contains_key(ORIGIN) {
+            return self.guard.host(parts).map(|()| Caller::Anyone);
+        }
+        match self.page.as_ref().map(|page| page.session(&self.guard, parts)) {
+            Some(Ok(Some(session))) => Ok(Caller::Session(session)),
+            Some(Err(e)) => Err(e),
+            Some(Ok(None)) | None => self.guard.caller(parts),
+        }
+    }
+
     fn health(&self, method: &Method) -> Reply {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return body::method_not_allowed(method, "/healthz", "GET, HEAD");
@@ -116,6 +129,7 @@ impl<B: Backend> Api<B> {
         self: &Arc<Self>,
         parts: &Parts,
         request: &mut Incoming,
+        caller: Caller,
         busy: Busy,
     ) -> Result<Answer, ApiError> {
         let path = parts.uri.path();
@@ -125,6 +139,10 @@ impl<B: Backend> Api<B> {
                 ApiError::new(ErrorCode::BadRequest, "the path is not well percent-encoded")
             })?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        if operators::is_ours(&segments) {
+            let reply = operators::answer(self.page.as_ref(), parts, &segments, caller)?;
+            return Ok(Answer::Done(reply));
+        }
         let backend = &self.backend;
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         let posts = parts.method == Method::POST;

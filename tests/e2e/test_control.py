@@ -15,7 +15,7 @@ EVERY = [
     ("POST", "/v1/gateways/default/stop"), ("POST", "/v1/gateways/default/restart"),
     ("POST", "/v1/reload"), ("GET", "/v1/gateways/default/connections"),
     ("GET", "/v1/gateways/default/connections/k1"),
-    ("DELETE", "/v1/gateways/default/connections/k1"),
+    ("DELETE", "/v1/gateways/default/connections/k1"), ("POST", "/v1/open"),
 ]
 
 
@@ -102,7 +102,8 @@ def test_an_address_that_is_not_loopback_needs_tls_or_a_word(serve):
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/", 404, "not_found"), ("GET", "/v1", 404, "not_found"), ("GET", "/v2", 404, "not_found"),
+    [("POST", "/", 405, "method_not_allowed"), ("GET", "/page/nope", 404, "not_found"),
+     ("GET", "/v1/open", 405, "method_not_allowed"), ("GET", "/v1", 404, "not_found"), ("GET", "/v2", 404, "not_found"),
      ("GET", "/v1/gateways/nope", 404, "unknown_gateway"),
      ("POST", "/v1/gateways/nope/messages", 404, "unknown_gateway"),
      ("GET", "/v1/gateways/%00", 404, "unknown_gateway"),
