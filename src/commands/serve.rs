@@ -11,7 +11,7 @@ use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain, exit};
 use crate::gateway::engine::Engine;
 use crate::listener::process;
-use crate::logging::Controls;
+use crate::logging::{Controls, Recent};
 use crate::server::{Environment, Server};
 use crate::systemd;
 use crate::systemd::Inherited;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<u8, Failure> {
         .map_err(|e| Failure::other(format!("the runtime cannot be started: {e}")))?;
     // Listeners are started from this thread, which lives as long as we do: when it ends, the
     // kernel ends them.
-    let done = runtime.block_on(serve(args, settings, inherited, log.controls()));
+    let done = runtime.block_on(serve(args, settings, inherited, (log.controls(), log.recent())));
     // A name that is still being looked up holds nothing up.
     runtime.shutdown_background();
     done
@@ -40,7 +40,7 @@ async fn serve(
     args: ServeArgs,
     settings: ServeSettings,
     inherited: Inherited,
-    log: Controls,
+    (log, recent): (Controls, Arc<Recent>),
 ) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
     let unused = inherited.unused(settings.gateways.iter());
@@ -65,6 +65,7 @@ async fn serve(
             renewal.as_ref().map_or(Ok(()), |renewal| renewal.renew())
         }),
         inherited,
+        log: recent,
     };
     let quiet = settings.log.quiet;
     let server = Server::new(settings, engine, environment);

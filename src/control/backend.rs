@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::api::{
     ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, PushOutcome, Reloaded,
+    Watch,
 };
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
@@ -57,11 +58,32 @@ pub struct HistoryMessage {
     pub at: Position,
 }
 
+/// Lines of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPart {
+    /// The lines, the oldest first.
+    pub lines: Vec<String>,
+    /// Lines before these that are not kept any more.
+    pub skipped: u64,
+    /// Where they end: what comes later is behind it.
+    pub end: u64,
+}
+
+/// Looks at all gateways, again and again, for those who watch. What it keeps between two looks goes
+/// with it.
+pub trait Sampler: Send + 'static {
+    /// How everything stands; without lines of the log.
+    fn sample(&mut self) -> Watch;
+}
+
 /// The gateways behind a control port.
 pub trait Backend: Send + Sync + 'static {
     /// What becomes of a push. Dropped before it is there, it withdraws the push if its line was not
     /// begun.
     type Receipt: Future<Output = Result<PushOutcome, ApiError>> + Send + Unpin;
+
+    /// Looks at all gateways.
+    type Sampler: Sampler;
 
     /// Every gateway.
     fn gateways(&self) -> Vec<GatewayStatus>;
@@ -120,4 +142,8 @@ pub trait Backend: Send + Sync + 'static {
     fn health(&self) -> Result<(), String>;
     /// The Prometheus text.
     fn metrics(&self) -> String;
+    /// For those who watch from now on.
+    fn sampler(self: &Arc<Self>) -> Self::Sampler;
+    /// Lines of the log that came after this; with `None` the newest that are kept.
+    fn log_after(&self, seen: Option<u64>) -> LogPart;
 }

@@ -15,6 +15,7 @@ use crate::api::file::{ControlFile, MAX_FILE, TOKEN_RULE, is_token};
 use crate::config::settings::{ControlListen, ControlSettings};
 use crate::control::backend::Backend;
 use crate::control::body::Budget;
+use crate::control::events::Streams;
 use crate::control::guard::Guard;
 use crate::control::page::Page;
 use crate::control::publication::Publication;
@@ -117,12 +118,15 @@ impl Bound {
             }
             BoundSocket::Unix(bound) => Acceptor::Unix(bound.into_acceptor()?),
         };
+        let tasks = TaskTracker::new();
         let api = Arc::new(Api {
             backend,
             guard: self.guard,
             page: self.page,
             budget: Budget::default(),
-            tasks: TaskTracker::new(),
+            streams: Streams::new(tasks.clone(), stop.clone()),
+            watchers: Arc::default(),
+            tasks,
         });
         // Withdrawn before the acceptor goes: nobody is sent to a port that another may have then.
         let published = self.publication.keep(stop.clone());

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::api::{ApiError, ErrorBody, ErrorCode, MAX_STRUCT};
+use crate::control::events::EventsBody;
 use crate::control::frames::FramesBody;
 use crate::control::results::ResultsBody;
 
@@ -27,6 +28,9 @@ const BODY_STALL: Duration = Duration::from_secs(30);
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
+/// The type of server-sent events.
+const EVENTS: &str = "text/event-stream";
+
 /// A response of the control port.
 pub(super) type Reply = Response<ReplyBody>;
 
@@ -38,6 +42,8 @@ pub(super) enum ReplyBody {
     Results(ResultsBody),
     /// Kept messages.
     Frames(FramesBody),
+    /// Server-sent events as they come.
+    Events(EventsBody),
 }
 
 impl Body for ReplyBody {
@@ -53,13 +59,14 @@ impl Body for ReplyBody {
             ReplyBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             ReplyBody::Results(results) => results.poll(cx),
             ReplyBody::Frames(frames) => frames.next_piece(),
+            ReplyBody::Events(events) => events.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             ReplyBody::Full(bytes) => bytes.is_empty(),
-            ReplyBody::Results(_) => false,
+            ReplyBody::Results(_) | ReplyBody::Events(_) => false,
             ReplyBody::Frames(frames) => frames.is_at_end(),
         }
     }
@@ -67,7 +74,9 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Results(_) | ReplyBody::Frames(_) => SizeHint::default(),
+            ReplyBody::Results(_) | ReplyBody::Frames(_) | ReplyBody::Events(_) => {
+                SizeHint::default()
+            }
         }
     }
 }
@@ -97,6 +106,16 @@ fn with_json(status: StatusCode, value: &impl Serialize) -> Reply {
 /// Plain text.
 pub(super) fn text(status: StatusCode, content_type: &'static str, text: String) -> Reply {
     reply(status, content_type, ReplyBody::Full(Bytes::from(text)))
+}
+
+/// Server-sent events.
+pub(super) fn events(events: EventsBody) -> Reply {
+    reply(StatusCode::OK, EVENTS, ReplyBody::Events(events))
+}
+
+/// The answer to HEAD for them: nothing is made for it.
+pub(super) fn events_head() -> Reply {
+    reply(StatusCode::OK, EVENTS, ReplyBody::Full(Bytes::new()))
 }
 
 /// An error with its status.

@@ -5,7 +5,8 @@
 //! says who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `ndjson` and
 //! `results` handle streams of structs, `frames` those of kept messages; `lists` answers what is asked
 //! of connections, channels and history; `page` is the operators' page, `operators` what it and others
-//! watch. Nothing here knows how gateways work.
+//! ask for; `watch` tells once a second how everything stands, as server-sent events (`events`). Nothing
+//! here knows how gateways work.
 //!
 //! All of it runs on the control runtime. The table of connections and the results of a stream are
 //! behind locks that are never held across an await.
@@ -13,6 +14,8 @@
 pub mod backend;
 mod bind;
 mod body;
+mod busy;
+mod events;
 mod frames;
 pub mod guard;
 mod lists;
@@ -26,6 +29,7 @@ mod routes;
 mod secret;
 mod serve;
 mod unix;
+mod watch;
 
 pub use bind::{Bound, bind};
 #[doc(hidden)]

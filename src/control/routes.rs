@@ -20,6 +20,8 @@ use crate::api::{ApiError, ErrorCode, NOTICE, Totals};
 use crate::control::backend::Backend;
 use crate::control::body;
 use crate::control::body::{Budget, Reply, ReplyBody};
+use crate::control::busy::{AtWork, Busy};
+use crate::control::events::Streams;
 use crate::control::guard::{Caller, Guard};
 use crate::control::lists;
 use crate::control::ndjson;
@@ -28,6 +30,7 @@ use crate::control::page::Page;
 use crate::control::query::{Query, decode};
 use crate::control::results;
 use crate::control::results::Results;
+use crate::control::watch::Watchers;
 use crate::listener::protocol::push::Push;
 
 /// What all requests of one control port share.
@@ -42,16 +45,11 @@ pub(crate) struct Api<B> {
     pub(crate) budget: Budget,
     /// Verbs, streams and drains outlive the call that started them, but not the control port.
     pub(crate) tasks: TaskTracker,
+    /// Streams of server-sent events.
+    pub(crate) streams: Streams,
+    /// Those who watch.
+    pub(crate) watchers: Arc<Watchers>,
 }
-
-/// A request that is being answered: while this lives, its connection does not count as idle.
-pub(crate) trait AtWork: Send + Sync {
-    /// Closes the connection at once.
-    fn cut(&self);
-}
-
-/// The mark of a request that is being answered.
-pub(crate) type Busy = Box<dyn AtWork>;
 
 /// How long the client of a failed stream has to read until the response breaks off.
 const LAST_READ: Duration = Duration::from_secs(1);
@@ -155,7 +153,11 @@ impl<B: Backend> Api<B> {
             ),
             ["v1", "gateways"] if reads => body::json(&backend.gateways()),
             ["v1", "gateways", id] if reads => body::json(&backend.gateway(&name(id))?),
-            ["metrics"] | ["v1", "gateways"] | ["v1", "gateways", _] => {
+            ["v1", "watch"] if parts.method == Method::HEAD => body::events_head(),
+            ["v1", "watch"] if reads => {
+                body::events(self.streams.open(self.watchers.join(backend, &self.tasks), busy)?)
+            }
+            ["metrics"] | ["v1", "gateways" | "watch"] | ["v1", "gateways", _] => {
                 return not_allowed("GET, HEAD");
             }
             ["v1", "gateways", id, "messages"] if posts => {

@@ -29,8 +29,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::control::backend::Backend;
-use crate::control::routes;
-use crate::control::routes::{Api, Busy};
+use crate::control::busy;
+use crate::control::busy::Busy;
+use crate::control::routes::Api;
 use crate::control::unix::UnixAcceptor;
 use crate::net::tls::Renewable;
 
@@ -252,7 +253,7 @@ impl ConnState {
 /// One request under way.
 struct AtWork(Arc<ConnState>);
 
-impl routes::AtWork for AtWork {
+impl busy::AtWork for AtWork {
     fn cut(&self) {
         self.0.evicted.cancel();
     }

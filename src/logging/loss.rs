@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::logging::recent::Recent;
+
 /// Bytes of lines that are written with one call when many wait.
 const BATCH: usize = 32 * 1024;
 
@@ -25,11 +27,19 @@ pub(super) struct LossReporting<W> {
     /// Lines that found the queue full, of those that were reported.
     reported: usize,
     counter: Arc<OnceLock<ErrorCounter>>,
+    /// Where the newest lines are kept, if this writer does that.
+    recent: Option<Arc<Recent>>,
 }
 
 impl<W: Write> LossReporting<W> {
-    pub(super) fn new(to: W, counter: Arc<OnceLock<ErrorCounter>>) -> LossReporting<W> {
-        LossReporting { to, batch: (Vec::new(), 0), lost: 0, torn: false, reported: 0, counter }
+    /// Writes to `to`; `counter` knows of lines that found the queue full.
+    pub(super) fn new(
+        to: W,
+        counter: Arc<OnceLock<ErrorCounter>>,
+        recent: Option<Arc<Recent>>,
+    ) -> LossReporting<W> {
+        let batch = (Vec::new(), 0);
+        LossReporting { to, batch, lost: 0, torn: false, reported: 0, counter, recent }
     }
 
     /// Writes whole lines in one call, so that those of two processes do not mix.
@@ -74,6 +84,11 @@ impl<W: Write> Write for LossReporting<W> {
     /// Called by the log's thread whenever no line waits.
     fn flush(&mut self) -> io::Result<()> {
         let (lines, count) = std::mem::take(&mut self.batch);
+        if let Some(recent) = &self.recent
+            && !lines.is_empty()
+        {
+            recent.extend(&lines, count);
+        }
         // An error would only be thrown away by the thread that calls this.
         if !lines.is_empty() && self.report_lost().and_then(|()| self.line(&lines)).is_err() {
             self.lost += count;

@@ -2,11 +2,12 @@
 //!
 //! Lines are made where the event happens and written by a thread of their own, through a bounded
 //! queue: neither a full disk nor a stuck terminal holds a gateway up. What was lost is counted,
-//! and said when writing works again.
+//! and said when writing works again. The newest lines are kept for those who watch ([`Recent`]).
 
 mod daily;
 mod line;
 mod loss;
+mod recent;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,7 @@ use crate::error::Failure;
 use crate::logging::daily::{Complain, Daily};
 use crate::logging::line::Line;
 use crate::logging::loss::LossReporting;
+pub(crate) use crate::logging::recent::Recent;
 use crate::paths;
 
 /// Lines that may wait for the disk, or for stderr; further ones are lost and counted.
@@ -38,6 +40,7 @@ const QUEUE: usize = 65_536;
 pub(crate) struct Guard {
     _workers: Vec<WorkerGuard>,
     controls: Controls,
+    recent: Arc<Recent>,
 }
 
 /// What can be changed while the log is written.
@@ -66,18 +69,25 @@ pub(crate) fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     let mut complaint = None;
     let mut plain = Tee::default();
     let mut watcher = None;
+    let recent = Arc::new(Recent::default());
     // What is wrong with the log itself is said on stderr in any case.
-    let (stderr, guard) = queue(io::stderr(), "wsgw-stderr");
+    let (stderr, guard) = queue(io::stderr(), "wsgw-stderr", None);
     workers.push(guard);
     match open(settings, complain_to(stderr.clone())) {
         Ok((file, watching)) => {
-            let (writer, guard) = queue(file, "wsgw-log");
+            let (writer, guard) = queue(file, "wsgw-log", Some(&recent));
             workers.push(guard);
             plain.0.push(writer);
             watcher = Some(watching);
         }
         Err(failure) if settings.directory.is_some() => return Err(failure),
-        Err(failure) => complaint = Some(failure.message),
+        Err(failure) => {
+            complaint = Some(failure.message);
+            // The lines are kept all the same.
+            let (writer, guard) = queue(io::sink(), "wsgw-log", Some(&recent));
+            workers.push(guard);
+            plain.0.push(writer);
+        }
     }
     let mut coloured = Tee::default();
     if !settings.quiet {
@@ -93,13 +103,18 @@ pub(crate) fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}; the log goes to stderr alone");
     }
-    Ok(Guard { _workers: workers, controls: Controls { level, watcher } })
+    Ok(Guard { _workers: workers, controls: Controls { level, watcher }, recent })
 }
 
 impl Guard {
     /// For changes while the log is written.
     pub(crate) fn controls(&self) -> Controls {
         self.controls.clone()
+    }
+
+    /// The newest lines.
+    pub(crate) fn recent(&self) -> Arc<Recent> {
+        Arc::clone(&self.recent)
     }
 }
 
@@ -181,9 +196,13 @@ impl Write for LogFile {
     }
 }
 
-fn queue<W: Write + Send + 'static>(to: W, name: &str) -> (NonBlocking, WorkerGuard) {
+fn queue<W: Write + Send + 'static>(
+    to: W,
+    name: &str,
+    recent: Option<&Arc<Recent>>,
+) -> (NonBlocking, WorkerGuard) {
     let counter = Arc::new(OnceLock::new());
-    let writer = LossReporting::new(to, Arc::clone(&counter));
+    let writer = LossReporting::new(to, Arc::clone(&counter), recent.cloned());
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
@@ -256,7 +275,7 @@ mod tests {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let disk = Disk { full: Arc::clone(&full), got: Arc::clone(&got) };
         let counter = Arc::new(OnceLock::new());
-        let mut log = LossReporting::new(disk, counter);
+        let mut log = LossReporting::new(disk, counter, None);
         for line in ["one\n", "two\n"] {
             log.write_all(line.as_bytes()).unwrap();
             log.flush().unwrap();
@@ -274,7 +293,7 @@ mod tests {
     fn nothing_from_outside_makes_a_second_line() {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test");
+        let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test", None);
         let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(gateway = "chat", conn = "k3", path = "/\n2026 ERROR forged", "a\nb");
@@ -289,7 +308,7 @@ mod tests {
     fn what_a_client_sent_is_cut_with_a_mark() {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test");
+        let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test", None);
         let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false));
         let long = "ä".repeat(20_000);
         tracing::subscriber::with_default(subscriber, || {

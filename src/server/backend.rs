@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use crate::api::{ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, Reloaded};
-use crate::control::backend::{Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage};
+use crate::control::backend::{
+    Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage, LogPart,
+};
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
+use crate::server::watch::Looks;
 use crate::server::{PushReceipt, Server};
 
 impl Backend for Server {
     type Receipt = PushReceipt;
+    type Sampler = Looks;
 
     fn gateways(&self) -> Vec<GatewayStatus> {
         Server::gateways(self)
@@ -94,5 +98,13 @@ impl Backend for Server {
 
     fn metrics(&self) -> String {
         Server::metrics(self)
+    }
+
+    fn sampler(self: &Arc<Self>) -> Looks {
+        Looks::new(Arc::clone(self))
+    }
+
+    fn log_after(&self, seen: Option<u64>) -> LogPart {
+        Server::log_after(self, seen)
     }
 }

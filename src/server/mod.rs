@@ -1,7 +1,7 @@
 //! All gateways of one `serve`: their lifecycle and their status. `pushes` takes pushes in,
 //! `connections` lists and closes connections, `channels` shows channels and their history, `reload`
 //! reads the configuration again. [`gateway`], `starting`, `stopping` and `change` deal with one
-//! gateway, `backend` with the control port.
+//! gateway, `backend` with the control port, `watch` with those who look on.
 //!
 //! All of it runs on the control runtime. The list of gateways is behind a lock that is never held across an
 //! await; whatever runs in the shards is asked by messages.
@@ -18,9 +18,11 @@ mod pushes;
 mod reload;
 mod starting;
 mod stopping;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,7 @@ use crate::gateway::metrics;
 use crate::gateway::metrics::Scrape;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, SupervisorContext};
+use crate::logging::Recent;
 use crate::server::listener_host::RunningHost;
 use crate::systemd;
 use crate::systemd::Inherited;
@@ -58,6 +61,8 @@ pub(crate) struct Environment {
     pub(crate) apply: Apply,
     /// Sockets that were handed over.
     pub(crate) inherited: Inherited,
+    /// The newest lines of the log.
+    pub(crate) log: Arc<Recent>,
 }
 
 /// What gateways need of their `serve`.
@@ -110,6 +115,9 @@ pub(crate) struct Server {
     apply: Apply,
     reloading: tokio::sync::Mutex<()>,
     waiting: Arc<Waiting>,
+    recent: Arc<Recent>,
+    /// When it was made.
+    since: SystemTime,
 }
 
 impl Server {
@@ -138,6 +146,8 @@ impl Server {
             apply: environment.apply,
             reloading: tokio::sync::Mutex::new(()),
             waiting: Arc::default(),
+            recent: environment.log,
+            since: SystemTime::now(),
         })
     }
 

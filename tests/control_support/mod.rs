@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use wsgw::api::file::ControlFile;
 use wsgw::api::{
     ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, ErrorCode, GatewayState, GatewayStatus,
-    ListenerState, PushOutcome, Reloaded,
+    ListenerState, PushOutcome, Reloaded, Watch,
 };
 use wsgw::config::settings::{ControlListen, ControlSettings};
-use wsgw::control::backend::{Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage};
+use wsgw::control::backend::{
+    Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage, LogPart, Sampler,
+};
 use wsgw::listener::protocol::channel::Channel;
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::push::Push;
@@ -47,6 +49,10 @@ pub struct Fake {
     pub limit: AtomicUsize,
     /// How many times a stream asked whether to pause.
     pub pauses: AtomicUsize,
+    /// Samples taken for those who watch.
+    pub samples: Arc<AtomicUsize>,
+    /// Samplers that are at work.
+    pub samplers: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -164,8 +170,39 @@ impl Future for Receipt {
     }
 }
 
+/// The fake's sampler: each sample has its number as the version.
+pub struct Samples {
+    samples: Arc<AtomicUsize>,
+    samplers: Arc<AtomicUsize>,
+}
+
+impl Sampler for Samples {
+    fn sample(&mut self) -> Watch {
+        let number = self.samples.fetch_add(1, Ordering::Relaxed) + 1;
+        Watch {
+            time: "2026-11-24T12:00:00.000Z".to_owned(),
+            version: number.to_string(),
+            pid: 1,
+            since: "2026-11-24T12:00:00.000Z".to_owned(),
+            health: "ok".to_owned(),
+            reasons: Vec::new(),
+            gateways: Vec::new(),
+            log: Vec::new(),
+            log_skipped: 0,
+            nodes: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Samples {
+    fn drop(&mut self) {
+        self.samplers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Backend for Fake {
     type Receipt = Receipt;
+    type Sampler = Samples;
 
     fn gateways(&self) -> Vec<GatewayStatus> {
         ["chat", "idle"].iter().filter_map(|id| self.status(id).ok()).collect()
@@ -299,6 +336,19 @@ impl Backend for Fake {
 
     fn metrics(&self) -> String {
         "# TYPE wsgw_x counter\nwsgw_x 1\n".to_owned()
+    }
+
+    fn sampler(self: &Arc<Self>) -> Samples {
+        self.samplers.fetch_add(1, Ordering::Relaxed);
+        Samples { samples: Arc::clone(&self.samples), samplers: Arc::clone(&self.samplers) }
+    }
+
+    fn log_after(&self, seen: Option<u64>) -> LogPart {
+        let lines = match seen {
+            None => vec!["one".to_owned(), "two".to_owned()],
+            Some(_) => Vec::new(),
+        };
+        LogPart { lines, skipped: 0, end: 2 }
     }
 }
 

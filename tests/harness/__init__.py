@@ -6,6 +6,7 @@ packages import them where they use them, so that the scripts of `tests/enduranc
 
 from .certificate import certificate
 from .clients import Client, Raw, close_payload, encode_frame, read_length, ws_client
+from .events import Events
 from .process import (
     FAKE, HERE, PATIENCE, ROOT, WSGW, ServeProcess, alive, children, free_port, group_members,
     handed_over, private_env, rss_kib, run_cli, run_connect, tool, wait_until,
@@ -18,7 +19,7 @@ from .streams import Event, Stream
 from .terminal import Terminal
 
 __all__ = [
-    "Client", "Event", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
+    "Client", "Event", "Events", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
     "Serve", "ServeProcess", "Stream", "Terminal", "WSGW", "alive", "caddy", "certificate", "children",
     "close_and_wait", "close_payload", "echo", "encode_frame", "free_port", "group_members",
     "handed_over", "haproxy", "nginx", "private_env", "read_length", "rss_kib", "run_cli", "run_connect",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 
 from .clients import Raw, ws_client
+from .events import Events
 from .process import PATIENCE, ServeProcess, group_members, run_cli, wait_until
 from .record import Record
 from .streams import Stream
@@ -79,6 +80,16 @@ class Serve(ServeProcess):
             return answer.status, dict(answer.getheaders()), answer.read().decode()
         finally:
             link.close()
+
+    def events(self, path="/v1/watch", headers=(), token=True, **options):
+        """Asks for a stream of events of the control port; it may be refused."""
+        headers = dict(headers)
+        if token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        stream = Events(self.control_port, path, headers, **options)
+        # Kept, for what nobody holds is closed.
+        self.links.append(stream)
+        return stream
 
     def api(self, method, path, body=None, **options):
         """Status and JSON of one request."""
