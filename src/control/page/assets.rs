@@ -18,7 +18,24 @@ macro_rules! files {
 }
 
 files! {
+    "api.js",
+    "channels.js",
+    "connections.js",
+    "dialog.js",
+    "dom.js",
+    "figures.js",
+    "format.js",
+    "gateway.js",
+    "icon.svg",
+    "live.js",
     "locked.css",
+    "log.js",
+    "main.js",
+    "overview.js",
+    "page.css",
+    "send.js",
+    "summary.js",
+    "tail.js",
 }
 
 /// The page itself.
