@@ -97,6 +97,7 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             [CompletionResult]::new('--max-line', '--max-line', [CompletionResultType]::ParameterName, 'Longest line from the listener; at least six times max-message plus 64KiB [default: 16MiB]')
             [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Certificate chain (PEM) for wss')
             [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'Private key (PEM) for wss')
+            [CompletionResult]::new('--check-config', '--check-config', [CompletionResultType]::ParameterName, 'Say whether the config file and the flags are good, with all that is wrong; bind and start nothing')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Do not log to stderr')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Do not log to stderr')
             [CompletionResult]::new('--plain', '--plain', [CompletionResultType]::ParameterName, 'The listener reads and writes bare messages, a line each: the same as --format lines')

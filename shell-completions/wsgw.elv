@@ -93,6 +93,7 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --max-line 'Longest line from the listener; at least six times max-message plus 64KiB [default: 16MiB]'
             cand --tls-cert 'Certificate chain (PEM) for wss'
             cand --tls-key 'Private key (PEM) for wss'
+            cand --check-config 'Say whether the config file and the flags are good, with all that is wrong; bind and start nothing'
             cand -q 'Do not log to stderr'
             cand --quiet 'Do not log to stderr'
             cand --plain 'The listener reads and writes bare messages, a line each: the same as --format lines'

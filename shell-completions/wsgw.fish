@@ -110,6 +110,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-rate -d 'Maximum
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l max-line -d 'Longest line from the listener; at least six times max-message plus 64KiB [default: 16MiB]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-cert -d 'Certificate chain (PEM) for wss' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l tls-key -d 'Private key (PEM) for wss' -r -F
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l check-config -d 'Say whether the config file and the flags are good, with all that is wrong; bind and start nothing'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s q -l quiet -d 'Do not log to stderr'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l plain -d 'The listener reads and writes bare messages, a line each: the same as --format lines'
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -s h -l help -d 'Print help'

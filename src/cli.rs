@@ -8,8 +8,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 mod operating;
 
-pub(crate) use crate::cli::operating::{BenchArgs, CheckArgs, ManArgs, OpenArgs, TopArgs};
-pub(crate) use crate::config::ServeArgs;
+pub(crate) use crate::cli::operating::{
+    BenchArgs, CheckArgs, ManArgs, OpenArgs, ServeCommandArgs, TopArgs,
+};
 use crate::paths;
 
 /// The whole command line.
@@ -33,7 +34,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run gateways until SIGINT or SIGTERM
-    Serve(Box<ServeArgs>),
+    Serve(Box<ServeCommandArgs>),
     /// Send a message to the connected clients
     Send(Box<SendArgs>),
     /// Connect to a WebSocket server, at a terminal or in a pipe

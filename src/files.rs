@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::{Access, access};
+
 /// Opens a regular file for reading.
 ///
 /// Never waits: a FIFO is opened without blocking, found not to be a regular file, and refused.
@@ -41,6 +43,30 @@ pub fn ensure_regular(file: &File) -> io::Result<()> {
         "a device"
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
+}
+
+/// Refuses a directory in which this process may make no file.
+///
+/// # Errors
+/// The reason.
+pub fn ensure_writable(directory: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(directory).map_err(|e| e.to_string())?;
+    if !metadata.is_dir() {
+        return Err(format!("{} is not a directory", directory.display()));
+    }
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| {
+        format!("no file can be made in {}: {}", directory.display(), io::Error::from(e))
+    })
+}
+
+/// Refuses a path that is no directory to write in and that could not be made one.
+///
+/// # Errors
+/// The reason.
+pub fn ensure_can_be_directory(path: &Path) -> Result<(), String> {
+    let absolute = std::path::absolute(path).map_err(|e| e.to_string())?;
+    let there = absolute.ancestors().find(|part| part.symlink_metadata().is_ok());
+    ensure_writable(there.unwrap_or(Path::new("/")))
 }
 
 /// Reads all of a file or pipe, `limit` bytes at most.

@@ -30,6 +30,17 @@ pub(crate) struct TopArgs {
     pub control: ControlArgs,
 }
 
+/// `wsgw serve`, and the question whether it could.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeCommandArgs {
+    /// Say whether the config file and the flags are good, with all that is wrong; bind and start nothing
+    #[arg(long)]
+    pub check_config: bool,
+    /// What is served.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
 /// `wsgw check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckArgs {

@@ -76,13 +76,14 @@ fn show(error: clap::Error) -> Result<u8, Failure> {
 
 /// `wsgw serve cat` lacks `--`: says so.
 fn with_hint(mut error: clap::Error) -> clap::Error {
-    let of_serve = std::env::args_os().nth(1).is_some_and(|command| command == "serve");
-    if of_serve
+    let command = std::env::args_os().nth(1).unwrap_or_default();
+    if (command == "serve" || command == "check")
         && error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
         && !word.starts_with('-')
     {
-        let tip = format!("the listener's command stands behind --: wsgw serve -- {word}");
+        let command = command.display();
+        let tip = format!("the listener's command stands behind --: wsgw {command} -- {word}");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error

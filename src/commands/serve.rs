@@ -6,6 +6,9 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::check::config::check_config;
+use crate::cli::ServeCommandArgs;
+use crate::commands::output;
 use crate::config::ServeArgs;
 use crate::config::settings::ServeSettings;
 use crate::error::{Failure, complain, exit};
@@ -15,10 +18,15 @@ use crate::logging::{Controls, Recent};
 use crate::server::{Environment, Server};
 use crate::systemd;
 use crate::systemd::Inherited;
+use crate::text::escape::escape;
 use crate::{config, control, logging};
 
 /// Runs gateways until a signal ends them.
-pub(crate) fn run(args: ServeArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: ServeCommandArgs) -> Result<u8, Failure> {
+    let ServeCommandArgs { check_config: only_check, serve: args } = args;
+    if only_check {
+        return report_config(&args);
+    }
     let settings = config::load(&args)?;
     // While this is the only thread.
     let inherited = Inherited::take();
@@ -34,6 +42,14 @@ pub(crate) fn run(args: ServeArgs) -> Result<u8, Failure> {
     // A name that is still being looked up holds nothing up.
     runtime.shutdown_background();
     done
+}
+
+/// Says whether the settings are good.
+fn report_config(args: &ServeArgs) -> Result<u8, Failure> {
+    let good = check_config(args)?;
+    good.notices.iter().for_each(|notice| complain(&format!("warning: {}", escape(notice))));
+    output::print(&format!("{}\n", escape(&good.summary)))?;
+    Ok(exit::OK)
 }
 
 async fn serve(

@@ -46,6 +46,8 @@ pub(super) struct FileOptions {
     /// The line on which `[control]` stands.
     pub(super) control_line: usize,
     pub(super) log: LogOptions,
+    /// The line on which `[log]` stands.
+    pub(super) log_line: usize,
     pub(super) defaults: GatewayOptions,
     /// `None` where the file has no `[gateways]`: flags may name the only one.
     pub(super) gateways: Option<Vec<Entry>>,
@@ -129,6 +131,7 @@ pub(super) fn parse(base: &Path, text: &str) -> FileOptions {
             "log" => {
                 let read = SubTable::<LogOptions>::from_file(value.get_ref(), &mut place);
                 file.log = read.unwrap_or_default();
+                file.log_line = reader.line(at);
             }
             "defaults" => {
                 let read = SubTable::<GatewayOptions>::from_file(value.get_ref(), &mut place);

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use crate::config::file::{Entry, FileOptions};
 use crate::config::options::Options as _;
 use crate::config::place::Errors;
-use crate::config::settings::ServeSettings;
+use crate::config::settings::{ControlSettings, GatewaySettings, LogSettings, ServeSettings};
 use crate::error::Failure;
 use crate::paths;
 
@@ -39,6 +39,28 @@ const DEFAULT_ID: &str = "default";
 /// What is wrong, where, and what would be right: exit code 2 for flags, 1 for the file, of which
 /// all errors are named.
 pub(crate) fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
+    load_with(args, None)
+}
+
+/// Functions that look at what settings name outside of the file, and return what is wrong with it.
+pub(crate) struct Probes {
+    /// What a gateway needs: a program, a certificate, directories.
+    pub gateway: fn(&GatewaySettings) -> Vec<String>,
+    /// What the control port needs.
+    pub control: fn(&ControlSettings) -> Vec<String>,
+    /// What the log needs.
+    pub log: fn(&LogSettings) -> Vec<String>,
+}
+
+/// Reads the same as [`load`], and has everything looked at that the settings name.
+///
+/// # Errors
+/// Those of `load`, with what the probes found among them.
+pub(crate) fn examine(args: &ServeArgs, probes: &Probes) -> Result<ServeSettings, Failure> {
+    load_with(args, Some(probes))
+}
+
+fn load_with(args: &ServeArgs, probes: Option<&Probes>) -> Result<ServeSettings, Failure> {
     let here = kinds::current_dir();
     let by_flags = args.name_a_gateway();
     let mut notices = Vec::new();
@@ -68,7 +90,7 @@ pub(crate) fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
         None => FileOptions::default(),
     };
     let path = file.as_ref().map(|(path, _)| path.as_path());
-    let mut settings = settle(options, args, path, base)?;
+    let mut settings = settle(options, args, path, base, probes)?;
     if args.log.level.is_none() {
         settings.notices.extend(heed_rust_log(&mut settings.log.level));
     }
@@ -83,7 +105,7 @@ pub(crate) fn load(args: &ServeArgs) -> Result<ServeSettings, Failure> {
 /// All that is wrong, a line of text for each error: the file, its line, and why.
 pub fn from_text(path: &Path, text: &str) -> Result<ServeSettings, Failure> {
     let base = path.parent().unwrap_or(Path::new("."));
-    settle(file::parse(base, text), &ServeArgs::default(), Some(path), base)
+    settle(file::parse(base, text), &ServeArgs::default(), Some(path), base, None)
 }
 
 /// Puts the flags over the file and fills in the defaults.
@@ -92,21 +114,20 @@ fn settle(
     args: &ServeArgs,
     path: Option<&Path>,
     base: &Path,
+    probes: Option<&Probes>,
 ) -> Result<ServeSettings, Failure> {
-    let FileOptions { control, control_line, log, defaults, gateways, mut errors } = file;
-    let failed = |errors: Errors| path.map_or(Ok(()), |path| errors.result(path));
+    let FileOptions { control, control_line, log, log_line, defaults, gateways, mut errors } = file;
+    let failed = |errors: Errors| match path {
+        None if probes.is_none() => Ok(()),
+        path => errors.result(path),
+    };
     let named = gateways.is_some();
     let mut own = gateways.unwrap_or_else(|| vec![Entry::unnamed(DEFAULT_ID)]);
     let mut flags_are_about = None;
     if args.name_a_gateway() {
-        if !errors.is_empty() {
-            // The gateway that is meant may be among what is wrong.
-            failed(std::mem::take(&mut errors))?;
-        }
-        let flags = args.gateway_options()?;
-        let gateway = args.choose(&mut own, named)?;
-        gateway.options = std::mem::take(&mut gateway.options).merge(flags);
-        flags_are_about = Some(gateway.id.clone());
+        // The gateway that is meant may be among what is wrong.
+        failed(std::mem::take(&mut errors))?;
+        flags_are_about = Some(put_flags(args, &mut own, named)?);
     }
     let mut gateways = Vec::new();
     let mut notices = Vec::new();
@@ -118,33 +139,37 @@ fn settle(
             listener.directory = base.to_path_buf();
         }
         for why in check::contradictions(&gateway) {
-            if flags_are_about.as_ref() == Some(&gateway.id) {
+            if probes.is_none() && flags_are_about.as_ref() == Some(&gateway.id) {
                 return Err(Failure::usage(format!("gateway {}: {why}", gateway.id)));
             }
+            errors.add(line, format!("{name}: {why}"));
+        }
+        for why in probes.map_or_else(Vec::new, |probes| (probes.gateway)(&gateway)) {
             errors.add(line, format!("{name}: {why}"));
         }
         notices.extend(check::without_effect(&options, &gateway));
         gateways.push(gateway);
         places.push((line, name));
     }
-    for (index, why) in check::shared_history_files(&gateways) {
-        let (line, name) = &places[index];
-        errors.add(*line, format!("{name}: {why}"));
-    }
     notices.extend(check::same_address(&gateways));
     let control = control.merge(args.control.clone());
     notices.extend(check::control_without_effect(&control));
     let control = control.settings();
-    for (index, why) in check::shared_sockets(&gateways, &control) {
+    let shared = check::shared_history_files(&gateways).into_iter();
+    for (index, why) in shared.chain(check::shared_sockets(&gateways, &control)) {
         let (line, name) = &places[index];
         errors.add(*line, format!("{name}: {why}"));
     }
-    for why in check::control_contradictions(&control) {
-        errors.add(control_line, format!("control: {why}"));
-    }
-    failed(errors)?;
+    let mut of_control = check::control_contradictions(&control);
     let mut log = log.merge(args.log.clone()).settings();
     log.quiet = args.quiet;
+    if let Some(probes) = probes {
+        of_control.extend((probes.control)(&control));
+        let of_log = (probes.log)(&log);
+        of_log.into_iter().for_each(|why| errors.add(log_line, format!("log: {why}")));
+    }
+    of_control.into_iter().for_each(|why| errors.add(control_line, format!("control: {why}")));
+    failed(errors)?;
     Ok(ServeSettings {
         control,
         log,
@@ -153,6 +178,14 @@ fn settle(
         directory: base.to_path_buf(),
         notices,
     })
+}
+
+/// Puts the flags over the options of the gateway that they are about, and returns its id.
+fn put_flags(args: &ServeArgs, own: &mut [Entry], named: bool) -> Result<String, Failure> {
+    let flags = args.gateway_options()?;
+    let gateway = args.choose(own, named)?;
+    gateway.options = std::mem::take(&mut gateway.options).merge(flags);
+    Ok(gateway.id.clone())
 }
 
 /// Puts `RUST_LOG` over the file's level, where it is set; what is wrong with it is a warning.

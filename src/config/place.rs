@@ -31,17 +31,16 @@ impl Errors {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    /// All of them, a line each in the order of the file.
-    pub(super) fn result(mut self, path: &Path) -> Result<(), Failure> {
+    /// All of them, a line each in the order of the file; without a file, only what is wrong.
+    pub(super) fn result(mut self, path: Option<&Path>) -> Result<(), Failure> {
         if self.found.is_empty() {
             return Ok(());
         }
         self.found.sort();
-        let path = path.display();
+        let Some(path) = path.map(Path::display) else {
+            let lines: Vec<String> = self.found.into_iter().map(|(_, why)| why).collect();
+            return Err(Failure::other(lines.join("\n")));
+        };
         let lines = self.found.iter().map(|(line, why)| format!("{path}:{line}: {why}"));
         let mut text = lines.collect::<Vec<_>>().join("\n");
         if let (1.., Some((line, _))) = (self.further, self.found.last()) {

@@ -10,7 +10,7 @@ use crate::config::*;
 pub(super) fn serve(args: &[&str]) -> ServeArgs {
     let all = ["wsgw", "serve"].iter().chain(args);
     match Cli::try_parse_from(all).unwrap().command {
-        Command::Serve(args) => *args,
+        Command::Serve(args) => args.serve,
         _ => unreachable!(),
     }
 }

@@ -187,7 +187,7 @@ fn bind_tcp(settings: &ControlSettings, host: &str, port: u16) -> Result<Bound, 
     Ok(Bound { socket, guard, page, url, publication, renewal })
 }
 
-fn tls_of(settings: &ControlSettings) -> Result<Option<ServerTls>, String> {
+pub(super) fn tls_of(settings: &ControlSettings) -> Result<Option<ServerTls>, String> {
     match (&settings.tls_cert, &settings.tls_key) {
         (Some(chain), Some(key)) => ServerTls::load(chain, key).map(Some),
         (None, None) => Ok(None),
@@ -195,7 +195,7 @@ fn tls_of(settings: &ControlSettings) -> Result<Option<ServerTls>, String> {
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+pub(super) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let found = (host, port).to_socket_addrs().map_err(|e| {
         format!("the address cannot be resolved ({e}); `--control ADDR:PORT` gives another")
     })?;
@@ -203,7 +203,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// Refuses an address that others can reach, for a port without TLS.
-fn ensure_loopback(addresses: &[SocketAddr]) -> Result<(), String> {
+pub(super) fn ensure_loopback(addresses: &[SocketAddr]) -> Result<(), String> {
     match addresses.iter().find(|a| !a.ip().to_canonical().is_loopback()) {
         None => Ok(()),
         Some(public) => Err(format!(
@@ -230,7 +230,7 @@ fn bind_unix(settings: &ControlSettings, path: &Path) -> Result<Bound, Failure> 
     Ok(Bound { socket, guard: Guard::unix(), page: None, url, publication, renewal: None })
 }
 
-fn read_token(file: &Path) -> Result<String, Failure> {
+pub(super) fn read_token(file: &Path) -> Result<String, Failure> {
     let shown = file.display();
     let text = files::read_text(file, MAX_FILE)
         .map_err(|e| Failure::other(format!("the control token's file {shown}: {e}")))?;

@@ -16,6 +16,7 @@ mod bind;
 mod body;
 mod busy;
 mod events;
+mod examine;
 mod frames;
 pub mod guard;
 mod lists;
@@ -32,5 +33,6 @@ mod unix;
 mod watch;
 
 pub use bind::{Bound, bind};
+pub(crate) use examine::what_is_wrong;
 #[doc(hidden)]
 pub use {body::Budget, ndjson::StructLines, query::Query};

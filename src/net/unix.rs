@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::files;
 use crate::net::bind::BACKLOG;
+
+/// Why a file is not replaced.
+const NOT_A_SOCKET: &str = "there is a file that is not a socket";
 
 /// Where a socket is bound, and who may use it.
 #[derive(Debug)]
@@ -61,6 +65,29 @@ impl Place {
         &self.path
     }
 
+    /// Whether a socket could be bound here, as far as that can be told without binding. A socket that
+    /// stands here already is not in the way: it may be that of the `serve` whose settings are looked
+    /// at.
+    ///
+    /// # Errors
+    /// The reason.
+    pub(crate) fn ensure_usable(&self) -> Result<(), String> {
+        SockAddr::unix(self.temporary()).map_err(|e| format!("the path is too long: {e}"))?;
+        if let Ok(metadata) = fs::symlink_metadata(&self.path)
+            && !metadata.file_type().is_socket()
+        {
+            return Err(NOT_A_SOCKET.to_owned());
+        }
+        self.path.parent().map_or(Ok(()), files::ensure_can_be_directory)
+    }
+
+    /// The name under which it is bound first.
+    fn temporary(&self) -> PathBuf {
+        let mut temporary = self.path.clone().into_os_string();
+        temporary.push(".new");
+        PathBuf::from(temporary)
+    }
+
     /// Binds, where nothing stands in the way. The socket does not block.
     pub(crate) fn bind(self) -> Result<(SocketFile, UnixListener), BindError> {
         if let There::Taken(why) = look(&self.path) {
@@ -76,9 +103,7 @@ impl Place {
         }
         // Bound under another name and renamed once mode and group are right: nobody finds it open
         // to more than it should be, and a stale one is replaced in one step.
-        let mut temporary = self.path.clone().into_os_string();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
+        let temporary = self.temporary();
         match look(&temporary) {
             There::Taken(why) => return Err(format!("{}: {why}", temporary.display())),
             There::Stale => drop(fs::remove_file(&temporary)),
@@ -185,7 +210,7 @@ fn look(path: &Path) -> There {
                 "a socket is there, and whether somebody listens on it cannot be told: {e}"
             )),
         },
-        Ok(_) => There::Taken("there is a file that is not a socket".to_owned()),
+        Ok(_) => There::Taken(NOT_A_SOCKET.to_owned()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => There::Nothing,
         Err(e) => There::Taken(e.to_string()),
     }

@@ -16,7 +16,7 @@ pub(crate) mod history;
 mod listener_host;
 mod pushes;
 mod reload;
-mod starting;
+pub(crate) mod starting;
 mod stopping;
 mod watch;
 

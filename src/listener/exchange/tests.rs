@@ -23,7 +23,7 @@ type Outcome = oneshot::Receiver<Result<PushOutcome, ApiError>>;
 fn settings(flags: &[&str]) -> Arc<GatewaySettings> {
     let all = ["wsgw", "serve", "--listener", "cat"].iter().chain(flags);
     let Command::Serve(args) = Cli::try_parse_from(all).unwrap().command else { unreachable!() };
-    Arc::new(crate::config::load(&args).unwrap().gateways[0].clone())
+    Arc::new(crate::config::load(&args.serve).unwrap().gateways[0].clone())
 }
 
 impl Rig {

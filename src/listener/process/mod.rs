@@ -7,6 +7,7 @@
 
 mod exec;
 pub(crate) mod orphans;
+pub(crate) mod program;
 mod wait;
 
 use std::io;

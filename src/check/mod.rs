@@ -1,0 +1,3 @@
+//! `wsgw check` and `wsgw serve --check-config`.
+
+pub(crate) mod config;
