@@ -143,23 +143,29 @@ pub enum Tail {
 /// An event of a listener, with its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TailEntry {
-    /// When the event was written, in RFC 3339 with milliseconds.
+    /// When the event was written, or the listener's line came, in RFC 3339 with milliseconds.
     pub at: String,
-    /// The event's id; `None` for a command.
+    /// The event's id; `None` for a command, a result and a plain line.
     pub id: Option<u64>,
-    /// The event's name, such as `onMessage`; `command` for a command.
+    /// The event's name, such as `onMessage`. `command` is a command, `answer` an answer to no event
+    /// that is known, and `line` any other line: of a listener of plain lines, or one at fault.
     pub event: String,
     /// The connection; `None` where it has none.
     pub conn: Option<String>,
-    /// The event's line, cut at 2 KiB with a mark; empty for a command.
+    /// The event's line, cut at 2 KiB with a mark; empty for a line that
+    /// answers no event.
     pub line: String,
-    /// The line of the answer, or the command, cut in the same way; `None` where none came.
+    /// The listener's line, cut in the same way; `None` where none came.
     pub answer: Option<String>,
     /// Milliseconds from the event to its answer; `None` where none came.
     pub ms: Option<f64>,
-    /// `answered`, `told` (needs no answer), `command`, `timeout`, `fault`, or `lost` (the listener
-    /// ended before it).
+    /// `answered`, `told` (needs no answer; one that comes all the same is an entry of its own),
+    /// `command`, `timeout`, `fault`, `late` (an answer that nothing waited for any more), or `lost`
+    /// (the listener ended before it).
     pub outcome: String,
+    /// What is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The answer of `POST /v1/open`: a link to the operators' page.

@@ -11,6 +11,7 @@ use crate::api::{
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
+use crate::listener::tap::Subscription;
 use crate::text::position::{Position, Since};
 use crate::ws::payload::Payload;
 
@@ -138,6 +139,8 @@ pub trait Backend: Send + Sync + 'static {
         code: u16,
         reason: &str,
     ) -> impl Future<Output = Result<ConnectionInfo, ApiError>> + Send;
+    /// The events of a gateway from now on, over its restarts.
+    fn tail(&self, id: &str) -> Result<Subscription, ApiError>;
     /// `Ok`, or why `/healthz` says no.
     fn health(&self) -> Result<(), String>;
     /// The Prometheus text.

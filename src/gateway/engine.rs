@@ -17,6 +17,7 @@ use crate::gateway::shard::Shard;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::web::Web;
 use crate::listener::supervisor::Report;
+use crate::listener::tap::Tap;
 use crate::net::address::BoundAddress;
 
 /// The shards of one `serve`.
@@ -72,17 +73,18 @@ impl Engine {
         &self.core
     }
 
-    /// A gateway appears; it neither accepts nor has a listener yet.
+    /// A gateway appears; it neither accepts nor has a listener yet. `observed` are its counters, and
+    /// where its events can be watched.
     pub fn add(
         &self,
         settings: Arc<GatewaySettings>,
         bound: BoundAddress,
-        metrics: Arc<Metrics>,
+        observed: (Arc<Metrics>, Arc<Tap>),
         reports: mpsc::UnboundedSender<Report>,
     ) -> Arc<Shared> {
         let slot = self.take_place();
         let shards = self.core.shards();
-        let shared = Arc::new(Shared::new(slot, shards, settings, bound, metrics, reports));
+        let shared = Arc::new(Shared::new(slot, shards, settings, bound, observed, reports));
         self.core.keep_back_for_gateway();
         for shard in 0..shards {
             self.core.post(shard, Msg::Add(Arc::clone(&shared)));
@@ -163,7 +165,9 @@ mod tests {
         let settings = || Arc::new(GatewaySettings::default());
         let bound = BoundAddress::Tcp("127.0.0.1:1".parse().unwrap());
         let (reports, _hears) = mpsc::unbounded_channel();
-        let add = || engine.add(settings(), bound.clone(), Arc::default(), reports.clone());
+        let add = || {
+            engine.add(settings(), bound.clone(), (Arc::default(), Arc::default()), reports.clone())
+        };
         let first = add();
         engine.remove(&first);
         let second = add();

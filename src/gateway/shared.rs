@@ -18,6 +18,7 @@ use crate::gateway::occupancy::Occupancy;
 use crate::gateway::posts::Posts;
 use crate::gateway::pressure::Pressure;
 use crate::listener::supervisor::Report;
+use crate::listener::tap::Tap;
 use crate::net::address::BoundAddress;
 
 /// Where a gateway stands in the tables of the engine and its shards.
@@ -49,6 +50,8 @@ pub struct Shared {
     pub primary: usize,
     /// Its counters.
     pub metrics: Arc<Metrics>,
+    /// Where its events can be watched.
+    pub(crate) tap: Arc<Tap>,
     /// The address that was bound.
     pub bound: BoundAddress,
     /// Backpressure between clients and listener.
@@ -82,7 +85,7 @@ impl Shared {
         shards: usize,
         settings: Arc<GatewaySettings>,
         bound: BoundAddress,
-        metrics: Arc<Metrics>,
+        (metrics, tap): (Arc<Metrics>, Arc<Tap>),
         reports: mpsc::UnboundedSender<Report>,
     ) -> Shared {
         Shared {
@@ -90,6 +93,7 @@ impl Shared {
             slot,
             primary: slot.index as usize % shards,
             metrics,
+            tap,
             bound,
             pressure: Pressure::new(shards),
             occupancy: Occupancy::default(),

@@ -11,3 +11,4 @@ pub mod recipients;
 pub mod report;
 mod stderr;
 pub(crate) mod supervisor;
+pub mod tap;

@@ -9,6 +9,7 @@ use crate::control::backend::{
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
+use crate::listener::tap::Subscription;
 use crate::server::watch::Looks;
 use crate::server::{PushReceipt, Server};
 
@@ -90,6 +91,10 @@ impl Backend for Server {
         reason: &str,
     ) -> Result<ConnectionInfo, ApiError> {
         Server::close_connection(self, id, conn, code, reason).await
+    }
+
+    fn tail(&self, id: &str) -> Result<Subscription, ApiError> {
+        Server::tail(self, id)
     }
 
     fn health(&self) -> Result<(), String> {

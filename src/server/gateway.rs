@@ -13,6 +13,7 @@ use crate::gateway::kept::History;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Supervisor};
+use crate::listener::tap::{Subscription, Tap};
 use crate::net::address::BoundAddress;
 use crate::net::bind::BoundSocket;
 use crate::net::unix::SocketFile;
@@ -91,6 +92,8 @@ pub(crate) struct Gateway {
     pub(crate) id: String,
     /// Its counters, from its first start on.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where its events can be watched.
+    pub(super) tap: Arc<Tap>,
     state: Mutex<State>,
     /// Its history, over restarts.
     pub(super) keeping: Mutex<Option<Keeping>>,
@@ -105,6 +108,7 @@ impl Gateway {
         Arc::new(Gateway {
             id: settings.id.clone(),
             metrics: Arc::new(Metrics::default()),
+            tap: Arc::default(),
             state: Mutex::new(State {
                 settings: Arc::new(settings),
                 phase: GatewayState::Stopped,
@@ -193,6 +197,15 @@ impl Gateway {
             },
             error: state.error.clone(),
         }
+    }
+
+    /// Watches its events from now on, over restarts.
+    pub(crate) fn tail(&self) -> Result<Subscription, ApiError> {
+        if self.state().settings.listener.is_none() {
+            let text = format!("the gateway {:?} has no listener, so there are no events", self.id);
+            return Err(ApiError::new(ErrorCode::BadRequest, text));
+        }
+        Ok(self.tap.subscribe())
     }
 
     /// Stops and starts it.

@@ -39,6 +39,7 @@ use crate::gateway::metrics;
 use crate::gateway::metrics::Scrape;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, SupervisorContext};
+use crate::listener::tap::Subscription;
 use crate::logging::Recent;
 use crate::server::listener_host::RunningHost;
 use crate::systemd;
@@ -241,6 +242,11 @@ impl Server {
     /// One gateway.
     pub(crate) fn gateway(&self, id: &str) -> Result<GatewayStatus, ApiError> {
         Ok(self.find(id)?.status())
+    }
+
+    /// Watches the events of a gateway from now on.
+    pub(crate) fn tail(&self, id: &str) -> Result<Subscription, ApiError> {
+        self.find(id)?.tail()
     }
 
     /// Refuses a verb once all gateways are being stopped: it would have to wait for the end of that.

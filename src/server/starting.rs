@@ -87,9 +87,9 @@ impl Gateway {
         };
         let keeping = self.history_for(settings).await.map_err(StartError::new)?;
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
-        let metrics = Arc::clone(&self.metrics);
+        let observed = (Arc::clone(&self.metrics), Arc::clone(&self.tap));
         let bound = acceptor.address.clone();
-        let shared = host.engine.add(Arc::clone(settings), bound, metrics, reports_out);
+        let shared = host.engine.add(Arc::clone(settings), bound, observed, reports_out);
         shared.set_tls(tls);
         // The listener may say something before there is a client.
         let history = keeping.as_ref().map(|keeping| Arc::clone(&keeping.history));

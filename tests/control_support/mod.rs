@@ -31,6 +31,7 @@ use wsgw::control::backend::{
 use wsgw::listener::protocol::channel::Channel;
 use wsgw::listener::protocol::connid::ConnId;
 use wsgw::listener::protocol::push::Push;
+use wsgw::listener::tap::Subscription;
 
 /// Nothing that these tests wait for takes longer, but on a machine that is overwhelmed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -328,6 +329,11 @@ impl Backend for Fake {
     ) -> Result<ConnectionInfo, ApiError> {
         self.call(format!("close {id} {conn} {code} {reason}"));
         self.connection(id, conn).await
+    }
+
+    fn tail(&self, id: &str) -> Result<Subscription, ApiError> {
+        self.status(id)?;
+        Err(ApiError::new(ErrorCode::BadRequest, "it has no listener"))
     }
 
     fn health(&self) -> Result<(), String> {

@@ -95,6 +95,7 @@ impl Primary {
                     ctx.instant,
                 );
                 exchange.issue_from(self.next_id);
+                exchange.set_tap(Arc::clone(&shared.tap));
                 self.exchange = Some(exchange);
             }
             // The listener's last incarnation is on its way out and is let finish.

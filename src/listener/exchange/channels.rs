@@ -84,12 +84,18 @@ impl Exchange {
 
     /// Handles the first answer to the `onClientOpen` of a connection. Only what it says about channels
     /// counts.
-    pub(super) fn open_answered(&mut self, id: u64, conn: ConnId, fields: &Fields<'_>) {
+    pub(super) fn open_answered(
+        &mut self,
+        id: u64,
+        conn: ConnId,
+        fields: &Fields<'_>,
+    ) -> Result<(), String> {
         let change = fields.channel_change();
-        if let Err(why) = change.and_then(|change| self.change_channels(conn, change, None)) {
+        let changed = change.and_then(|change| self.change_channels(conn, change, None));
+        changed.map(drop).inspect_err(|why| {
             self.metrics.faults.add("answer", 1);
             tracing::warn!(gateway = %self.gateway, %conn, id, "the listener's answer to onClientOpen is at fault and changes nothing: {why}");
-        }
+        })
     }
 
     /// A connection has joined a channel, which has so many members now.

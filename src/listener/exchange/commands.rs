@@ -45,6 +45,9 @@ impl Exchange {
             }
             Ok(())
         });
+        if done.is_ok() {
+            self.tap.line("command", line, None, now);
+        }
         if let Err(why) = done {
             if let Some(reference) = reference {
                 self.result(error_result(&reference, &why));

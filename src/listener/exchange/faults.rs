@@ -50,6 +50,10 @@ impl Exchange {
     /// Notes a line that was longer than `max-line` and was thrown away.
     pub(crate) fn over_long(&mut self, max: usize, now: Instant) {
         self.metrics.faults.add("over_long", 1);
+        if self.tap.is_on() {
+            let why = format!("a line of more than {max} bytes (max-line) was thrown away");
+            self.tap.line("line", b"", Some(why), now);
+        }
         if let Some(hidden) = self.fault_log.may_show(now) {
             let more = not_shown(hidden);
             tracing::warn!(gateway = %self.gateway, "the listener wrote a line of more than {max} bytes (max-line): line thrown away{more}");
@@ -65,6 +69,14 @@ impl Exchange {
         now: Instant,
     ) {
         self.metrics.faults.add(kind, 1);
+        if self.tap.is_on() {
+            let name = match kind {
+                "command" => "command",
+                "unknown_id" => "answer",
+                _ => "line",
+            };
+            self.tap.line(name, line, Some(why.to_string()), now);
+        }
         if let Some(hidden) = self.fault_log.may_show(now) {
             // One byte more than is shown, so that the excerpt is marked as cut.
             let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN + 1)]);

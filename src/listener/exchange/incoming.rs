@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::api::{ErrorCode, PushOutcome};
 use crate::listener::exchange::channels::Sender;
-use crate::listener::exchange::{Effect, Exchange, HandshakeDecision, PushAsk, Requester};
+use crate::listener::exchange::{Asked, Effect, Exchange, HandshakeDecision, PushAsk, Requester};
 use crate::listener::membership::Members;
 use crate::listener::protocol::answer;
 use crate::listener::protocol::answer::{
@@ -69,7 +69,7 @@ impl Exchange {
     pub fn line(&mut self, line: &[u8], results: &Arc<dyn Fn(String) + Send + Sync>, now: Instant) {
         self.restart.line();
         if self.is_plain() {
-            return self.send_line(line);
+            return self.send_line(line, now);
         }
         if !self.forgotten.is_empty() {
             self.forgotten.clear();
@@ -82,19 +82,21 @@ impl Exchange {
             && let Some(asked) = self.asked.get(&id)
             && (rest == b"}" || asked.line.strip_suffix(b"\n") == Some(line))
         {
-            self.answer(id, &Fields::default(), now);
+            self.answer(id, &Fields::default(), line, now);
             return;
         }
         match answer::parse(line) {
             Line::Answer(id, fields) => {
                 if self.asked.contains_key(&id) {
-                    self.answer(id, &fields, now);
+                    self.answer(id, &fields, line, now);
                 } else if let Some(conn) = self.opens.remove(&id)
                     && fields.changes_channels()
                 {
-                    self.open_answered(id, conn, &fields);
+                    let fault = self.open_answered(id, conn, &fields).err();
+                    self.tap.answered_late(id, line, fault, now);
                 } else if id > 0 && id < self.next_id {
                     self.metrics.late.inc();
+                    self.tap.answered_late(id, line, None, now);
                     if let Some(position) = self.overdue.remove(&id) {
                         self.answer_times.answered(position, now);
                     }
@@ -109,7 +111,7 @@ impl Exchange {
     }
 
     /// Applies an answer to the owed event with this id.
-    fn answer(&mut self, id: u64, fields: &Fields<'_>, now: Instant) {
+    fn answer(&mut self, id: u64, fields: &Fields<'_>, line: &[u8], now: Instant) {
         let Some(asked) = self.take_asked(id) else { return };
         self.restart.answered();
         if let Some(position) = asked.position {
@@ -127,6 +129,16 @@ impl Exchange {
         if let Some(written) = asked.written {
             self.metrics.latency.record(now.duration_since(written));
         }
+        let shown = self.tap.is_on().then(|| asked.event(id));
+        let fault = self.apply(id, asked, fields).err();
+        if let Some(event) = shown {
+            self.tap.answered(&event, line, fault, now);
+        }
+    }
+
+    /// Does what an answer says. An error is what is at fault with the answer.
+    fn apply(&mut self, id: u64, asked: Asked, fields: &Fields<'_>) -> Result<(), String> {
+        let mut fault = None;
         match asked.requester {
             Requester::Handshake(conn, offers) => {
                 let max = self.settings.max_channels;
@@ -135,6 +147,7 @@ impl Exchange {
                 let decision = decision.unwrap_or_else(|why| {
                     self.metrics.faults.add("handshake", 1);
                     tracing::warn!(gateway = %self.gateway, %conn, id, "refused with 500 because the listener's answer to onHandshake is at fault: {why}");
+                    fault = Some(why);
                     HandshakeDecision::Refuse(500, "The listener's answer was at fault.\n".to_owned())
                 });
                 self.note_accepted(conn, &decision, &asked.line);
@@ -146,6 +159,7 @@ impl Exchange {
                     self.metrics.faults.add("answer", 1);
                     self.metrics.messages_dropped.add("fault", 1);
                     tracing::warn!(gateway = %self.gateway, %conn, id, "message dropped because the listener's answer is at fault: {why}");
+                    fault = Some(why);
                 }
             }
             Requester::Push(ask) => match push_answer(fields, &ask) {
@@ -163,9 +177,11 @@ impl Exchange {
                     tracing::warn!(gateway = %self.gateway, id, "push dropped because the listener's answer is at fault: {why}");
                     let message = format!("the listener's answer is at fault: {why}");
                     self.fail_push(*ask, ErrorCode::ListenerFault, &message);
+                    fault = Some(why);
                 }
             },
         }
+        fault.map_or(Ok(()), Err)
     }
 
     /// Sends a connection's message on as its answer says, behind the change of its channels.

@@ -89,6 +89,7 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::push::Push;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::{DeliveryReport, PushReply, Reply};
+use crate::listener::tap::{Event, Tap};
 use crate::text::position::Since;
 use crate::ws::payload::Payload;
 
@@ -198,6 +199,19 @@ struct Asked {
     since: Instant,
 }
 
+impl Asked {
+    /// As those who watch are shown it.
+    fn event(&self, id: u64) -> Event {
+        let (name, conn) = match self.requester {
+            Requester::Conn(conn, ..) => (Hook::OnMessage, Some(conn)),
+            Requester::Handshake(conn, _) => (Hook::OnHandshake, Some(conn)),
+            Requester::Push(_) => (Hook::OnMessage, None),
+        };
+        let line = self.line.clone();
+        Event { id: Some(id), name: name.name(), conn, line, written: self.written }
+    }
+}
+
 /// The exchange of one gateway; see the module's docs.
 pub struct Exchange {
     gateway: Arc<str>,
@@ -250,6 +264,8 @@ pub struct Exchange {
     hinted: bool,
     restart: Restart,
     fault_log: FaultLog,
+    /// For those who watch.
+    tap: Arc<Tap>,
 }
 
 impl Exchange {
@@ -297,7 +313,13 @@ impl Exchange {
             hinted: false,
             restart: Restart::new(now),
             fault_log: FaultLog::default(),
+            tap: Arc::default(),
         }
+    }
+
+    /// Shows events and answers where `tap` is watched.
+    pub(crate) fn set_tap(&mut self, tap: Arc<Tap>) {
+        self.tap = tap;
     }
 
     /// The id of the next event, for [`Exchange::issue_from`] of the gateway's next exchange.

@@ -26,9 +26,9 @@ impl Exchange {
             return self.make_lines(now);
         }
         while self.pipe.unwritten().len() < PIPE_BUFFER_HIGH {
-            let went = self.resume_one()
+            let went = self.resume_one(now)
                 || self.redeliver_one(now)
-                || self.announce_one()
+                || self.announce_one(now)
                 || self.ask_one(now);
             if !went {
                 break;
@@ -82,52 +82,69 @@ impl Exchange {
     }
 
     /// Writes the next notice; false if none waits.
-    fn announce_one(&mut self) -> bool {
+    fn announce_one(&mut self, now: Instant) -> bool {
         let Some(notice) = self.notices.pop_front() else { return false };
         match notice {
-            Notice::Open(conn) => self.write_open(conn, None),
+            Notice::Open(conn) => self.write_open(conn, None, now),
             Notice::Close(conn) if !self.hook(Hook::OnClientClose) => self.peers.remove(conn),
             Notice::Close(conn) => {
                 let id = self.next_id();
                 let Some((code, reason, clean)) = self.peers.closing(conn) else { return true };
                 let channels = self.peers.channels(conn).cloned().unwrap_or_default();
-                self.pipe.line(Mark::Close(conn), |out| {
+                let start = self.pipe.line(Mark::Close(conn), |out| {
                     let how = (code, reason.as_str(), clean);
                     event::close(out, id, conn, channels.as_slice(), how);
                 });
+                self.show_told(Some(id), Hook::OnClientClose.name(), Some(conn), start, now);
             }
             Notice::Membership { conn, channel, members, left } => {
                 self.told_bytes -= told_size(&channel);
                 let id = self.next_id();
-                self.pipe.line(Mark::Membership, |out| match left {
+                let start = self.pipe.line(Mark::Membership, |out| match left {
                     None => event::joined(out, id, conn, &channel, members),
                     Some(why) => event::left(out, id, conn, &channel, members, why.name()),
                 });
+                let hook = if left.is_none() { Hook::OnJoin } else { Hook::OnLeave };
+                self.show_told(Some(id), hook.name(), Some(conn), start, now);
             }
             Notice::Result(line) => {
                 self.results -= line.len();
-                self.pipe.line(Mark::Result, |out| {
+                let start = self.pipe.line(Mark::Result, |out| {
                     out.extend_from_slice(line.as_bytes());
                     out.push(b'\n');
                 });
+                self.show_told(None, "onResult", None, start, now);
             }
         }
         true
     }
 
+    /// Shows those who watch the line that was appended last and begins at `start`.
+    fn show_told(
+        &self,
+        id: Option<u64>,
+        name: &'static str,
+        conn: Option<ConnId>,
+        start: u64,
+        now: Instant,
+    ) {
+        self.tap.told(id, name, conn, self.pipe.last_line(start), now);
+    }
+
     /// Writes an `onClientOpen`; `resumed` is its `left` if an earlier incarnation was told of the
     /// connection.
-    pub(super) fn write_open(&mut self, conn: ConnId, resumed: Option<u64>) {
+    pub(super) fn write_open(&mut self, conn: ConnId, resumed: Option<u64>, now: Instant) {
         let id = self.next_id();
         if let Some(peer) = self.peers.get(conn) {
             let info = &peer.info;
-            self.pipe.line(Mark::Open(conn), |out| {
+            let start = self.pipe.line(Mark::Open(conn), |out| {
                 event::open(out, id, conn, peer.channels.as_slice(), &info.members, resumed);
             });
             if !peer.has_ended() {
                 peer.open_id = id;
                 self.opens.insert(id, conn);
             }
+            self.show_told(Some(id), Hook::OnClientOpen.name(), Some(conn), start, now);
         }
     }
 

@@ -134,9 +134,11 @@ impl Exchange {
             return self.check_at(at);
         }
         while self.pipe.unwritten().len() < PIPE_BUFFER_HIGH
-            && let Some((_, message)) = self.plain.queue.get(self.plain.made)
+            && let Some((conn, message)) = self.plain.queue.get(self.plain.made)
         {
-            self.pipe.line(Mark::Plain, |out| write_line(out, message.bytes()));
+            let conn = *conn;
+            let start = self.pipe.line(Mark::Plain, |out| write_line(out, message.bytes()));
+            self.tap.told(None, "line", Some(conn), self.pipe.last_line(start), now);
             self.plain.made += 1;
         }
     }
@@ -159,8 +161,9 @@ impl Exchange {
     }
 
     /// Handles a line of the listener: it goes to all.
-    pub(super) fn send_line(&mut self, line: &[u8]) {
+    pub(super) fn send_line(&mut self, line: &[u8], now: Instant) {
         self.restart.answered();
+        self.tap.line("line", line, None, now);
         let payload = Payload::text(&String::from_utf8_lossy(line));
         self.effects.push(Effect::deliver(payload, Recipients::All, None));
     }

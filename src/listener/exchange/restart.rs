@@ -13,6 +13,7 @@ use crate::listener::exchange::pipe_buffer::Mark;
 use crate::listener::exchange::{Effect, Exchange, Requester};
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::event;
+use crate::listener::tap::Outcome;
 
 /// Exits in a row without an answer after which events are sent one at a time.
 const ONE_AT_A_TIME_AFTER: u32 = 2;
@@ -188,6 +189,7 @@ impl Exchange {
             if let Some(asked) = self.take_asked(id)
                 && let Requester::Handshake(conn, _) = asked.requester
             {
+                self.show_unanswered(id, &asked, Outcome::Lost, now);
                 self.effects.push(Effect::unavailable(conn));
             }
         }
@@ -215,7 +217,7 @@ impl Exchange {
             restart.alone = Some((id, before + 1));
             if before + 1 >= POISONOUS_AFTER {
                 restart.alone = None;
-                self.drop_poisonous(id);
+                self.drop_poisonous(id, now);
             }
         }
         let restart = &mut self.restart;
@@ -244,8 +246,9 @@ impl Exchange {
         self.opens.clear();
     }
 
-    fn drop_poisonous(&mut self, id: u64) {
+    fn drop_poisonous(&mut self, id: u64, now: Instant) {
         let Some(asked) = self.take_asked(id) else { return };
+        self.show_unanswered(id, &asked, Outcome::Lost, now);
         self.metrics.messages_dropped.add("poisonous", 1);
         match asked.requester {
             Requester::Push(ask) => {
@@ -274,14 +277,14 @@ impl Exchange {
     }
 
     /// Tells the incarnation of the next connection; false if none is left.
-    pub(super) fn resume_one(&mut self) -> bool {
+    pub(super) fn resume_one(&mut self, now: Instant) -> bool {
         let Some(conn) = self.restart.resume.pop_front() else { return false };
         let Some(announced) = self.peers.get(conn).map(|peer| peer.announced) else { return true };
         let resumed = announced.then(|| {
             self.restart.resumed_left = self.restart.resumed_left.saturating_sub(1);
             self.restart.resumed_left
         });
-        self.write_open(conn, resumed);
+        self.write_open(conn, resumed, now);
         self.queue_close_if_ready(conn);
         true
     }

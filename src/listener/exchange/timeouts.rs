@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::OnTimeout;
-use crate::listener::exchange::{Effect, Exchange, OVERDUE_MAX, PushAsk, Requester};
+use crate::listener::exchange::{Asked, Effect, Exchange, OVERDUE_MAX, PushAsk, Requester};
 use crate::listener::op::{CloseReply, Op};
+use crate::listener::tap::Outcome;
 use crate::ws::close;
 
 impl Exchange {
@@ -112,14 +113,14 @@ impl Exchange {
         self.answer_times.trim(oldest);
         late.sort_unstable();
         for (id, written) in late {
-            self.timed_out(id, written);
+            self.timed_out(id, written, now);
         }
         if let Some(at) = next {
             self.check_at(at);
         }
     }
 
-    fn timed_out(&mut self, id: u64, written: bool) {
+    fn timed_out(&mut self, id: u64, written: bool, now: Instant) {
         if written {
             self.forgotten.insert(id);
         } else {
@@ -134,6 +135,7 @@ impl Exchange {
             }
         }
         self.metrics.faults.add("timeout", 1);
+        self.show_unanswered(id, &asked, Outcome::Timeout, now);
         let seconds = self.settings.listener_timeout.as_secs_f64();
         match asked.requester {
             Requester::Handshake(conn, _) => {
@@ -185,6 +187,13 @@ impl Exchange {
         }
     }
 
+    /// Shows those who watch an event that is not answered.
+    pub(super) fn show_unanswered(&self, id: u64, asked: &Asked, outcome: Outcome, now: Instant) {
+        if self.tap.is_on() {
+            self.tap.unanswered(asked.event(id), outcome, now);
+        }
+    }
+
     /// Reports a failed push to its requester.
     pub(super) fn fail_push(&mut self, ask: PushAsk, code: ErrorCode, message: &str) {
         // An error means that the requester has gone, so nobody waits for the outcome.
@@ -201,6 +210,7 @@ impl Exchange {
         for id in ids {
             if let Some(asked) = self.take_asked(id) {
                 dropped += 1;
+                self.show_unanswered(id, &asked, Outcome::Lost, self.last_output);
                 match asked.requester {
                     Requester::Conn(..) => {}
                     Requester::Handshake(conn, _) => {
