@@ -8,13 +8,13 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::Frame;
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,11 +63,17 @@ impl Streams {
         Streams { places: Arc::new(Semaphore::new(MAX_STREAMS)), tasks, stop }
     }
 
-    /// The body of a response with the events of `source`; `busy` marks its connection as busy until it ends.
+    /// The body of a response with the events of `source`, which ends at `until` at the latest; `busy`
+    /// marks its connection as busy until then.
     ///
     /// # Errors
     /// There are too many streams.
-    pub(super) fn open(&self, source: impl Source, busy: Busy) -> Result<EventsBody, ApiError> {
+    pub(super) fn open(
+        &self,
+        source: impl Source,
+        until: Option<Instant>,
+        busy: Busy,
+    ) -> Result<EventsBody, ApiError> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let text = format!(
                 "{MAX_STREAMS} streams of events are open already; close a page or a `wsgw top`"
@@ -78,7 +84,11 @@ impl Streams {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let _place = place;
-            feed(source, events, busy, stop).await;
+            let feed = feed(source, events, busy, stop);
+            match until {
+                Some(until) => drop(timeout_at(until.into(), feed).await),
+                None => feed.await,
+            }
         });
         Ok(EventsBody(body))
     }
@@ -188,7 +198,7 @@ mod tests {
         let (streams, stop, tasks) = streams();
         let connection = Connection::default();
         let gone = Arc::clone(&connection.gone);
-        let mut body = streams.open(Numbers(0, 2), Box::new(connection)).unwrap();
+        let mut body = streams.open(Numbers(0, 2), None, Box::new(connection)).unwrap();
         assert_eq!(next(&mut body).await.unwrap(), "event: n\ndata: 1\n\n");
         assert_eq!(next(&mut body).await.unwrap(), "event: n\ndata: 2\n\n");
         assert_eq!(next(&mut body).await.unwrap(), ":\n\n");
@@ -204,10 +214,23 @@ mod tests {
         let (streams, _stop, tasks) = streams();
         let connection = Connection::default();
         let cut = Arc::clone(&connection.cut);
-        let body = streams.open(Numbers(0, u64::MAX), Box::new(connection)).unwrap();
+        let body = streams.open(Numbers(0, u64::MAX), None, Box::new(connection)).unwrap();
         tasks.wait().await;
         assert!(cut.load(Ordering::Relaxed));
         drop(body);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_its_session() {
+        let (streams, _stop, tasks) = streams();
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        let connection = Box::new(Connection::default());
+        let mut body = streams.open(Numbers(0, 1), Some(until.into_std()), connection).unwrap();
+        assert_eq!(next(&mut body).await.unwrap(), "event: n\ndata: 1\n\n");
+        assert_eq!(next(&mut body).await.unwrap(), ":\n\n");
+        assert_eq!(next(&mut body).await, None);
+        assert_eq!(tokio::time::Instant::now(), until);
+        tasks.wait().await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,7 +238,7 @@ mod tests {
         let (streams, _stop, tasks) = streams();
         let connection = Connection::default();
         let cut = Arc::clone(&connection.cut);
-        let mut body = streams.open(Numbers(0, 1), Box::new(connection)).unwrap();
+        let mut body = streams.open(Numbers(0, 1), None, Box::new(connection)).unwrap();
         next(&mut body).await.unwrap();
         assert!(timeout(Duration::from_secs(1), pin!(tasks.wait())).await.is_err());
         drop(body);
@@ -226,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn streams_are_bounded() {
         let (streams, _stop, _tasks) = streams();
-        let open = || streams.open(Numbers(0, 0), Box::new(Connection::default()));
+        let open = || streams.open(Numbers(0, 0), None, Box::new(Connection::default()));
         let mut all: Vec<EventsBody> = (0..MAX_STREAMS).map(|_| open().unwrap()).collect();
         assert_eq!(open().err().unwrap().code, ErrorCode::Busy);
         all.pop();

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, UdpSocket};
+use std::time::Instant;
 
 use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
 use hyper::http::request::Parts;
@@ -32,10 +33,25 @@ pub(crate) enum Caller {
     Socket,
     /// Who has the token.
     Token,
-    /// The operators' page, in the session with this number.
-    Session(u64),
+    /// The operators' page, in a session.
+    Session {
+        /// The session's number.
+        number: u64,
+        /// When it ends.
+        until: Instant,
+    },
     /// Anybody, for what needs no token.
     Anyone,
+}
+
+impl Caller {
+    /// When what it asks for has to end; `None`: never.
+    pub(crate) fn until(self) -> Option<Instant> {
+        match self {
+            Caller::Session { until, .. } => Some(until),
+            Caller::Socket | Caller::Token | Caller::Anyone => None,
+        }
+    }
 }
 
 impl fmt::Display for Caller {
@@ -43,7 +59,7 @@ impl fmt::Display for Caller {
         match self {
             Caller::Socket => f.write_str("socket"),
             Caller::Token => f.write_str("token"),
-            Caller::Session(number) => write!(f, "session {number}"),
+            Caller::Session { number, .. } => write!(f, "session {number}"),
             Caller::Anyone => f.write_str("anyone"),
         }
     }

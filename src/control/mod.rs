@@ -5,8 +5,8 @@
 //! says who may ask; `routes` turns requests into calls of a [`backend::Backend`]; `ndjson` and
 //! `results` handle streams of structs, `frames` those of kept messages; `lists` answers what is asked
 //! of connections, channels and history; `page` is the operators' page, `operators` what it and others
-//! ask for; `watch` tells once a second how everything stands, as server-sent events (`events`). Nothing
-//! here knows how gateways work.
+//! ask for; `watch` tells once a second how everything stands and `tail` shows what listeners are told
+//! and answer, as server-sent events (`events`). Nothing here knows how gateways work.
 //!
 //! All of it runs on the control runtime. The table of connections and the results of a stream are
 //! behind locks that are never held across an await.
@@ -29,6 +29,7 @@ mod results;
 mod routes;
 mod secret;
 mod serve;
+mod tail;
 mod unix;
 mod watch;
 

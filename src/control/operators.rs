@@ -26,7 +26,7 @@ pub(super) fn answer(
         ["v1", "open"] if parts.method != Method::POST => Ok(not_allowed("POST")),
         ["v1", "open"] => {
             let page = page.ok_or_else(no_page)?;
-            if let Caller::Session(_) = caller {
+            if let Caller::Session { .. } = caller {
                 let why = "a link to the page is for who has the token: `wsgw open`";
                 return Err(ApiError::new(ErrorCode::Forbidden, why));
             }

@@ -30,6 +30,7 @@ use crate::control::page::Page;
 use crate::control::query::{Query, decode};
 use crate::control::results;
 use crate::control::results::Results;
+use crate::control::tail;
 use crate::control::watch::Watchers;
 use crate::listener::protocol::push::Push;
 
@@ -106,7 +107,7 @@ impl<B: Backend> Api<B> {
             return self.guard.host(parts).map(|()| Caller::Anyone);
         }
         match self.page.as_ref().map(|page| page.session(&self.guard, parts)) {
-            Some(Ok(Some(session))) => Ok(Caller::Session(session)),
+            Some(Ok(Some(caller))) => Ok(caller),
             Some(Err(e)) => Err(e),
             Some(Ok(None)) | None => self.guard.caller(parts),
         }
@@ -153,11 +154,8 @@ impl<B: Backend> Api<B> {
             ),
             ["v1", "gateways"] if reads => body::json(&backend.gateways()),
             ["v1", "gateways", id] if reads => body::json(&backend.gateway(&name(id))?),
-            ["v1", "watch"] if parts.method == Method::HEAD => body::events_head(),
-            ["v1", "watch"] if reads => {
-                body::events(self.streams.open(self.watchers.join(backend, &self.tasks), busy)?)
-            }
-            ["metrics"] | ["v1", "gateways" | "watch"] | ["v1", "gateways", _] => {
+            ["v1", "watch"] => self.watch(parts, caller, busy)?,
+            ["metrics"] | ["v1", "gateways"] | ["v1", "gateways", _] => {
                 return not_allowed("GET, HEAD");
             }
             ["v1", "gateways", id, "messages"] if posts => {
@@ -169,6 +167,9 @@ impl<B: Backend> Api<B> {
             }
             ["v1", "gateways", id, "channels", rest @ ..] => {
                 lists::channels(&**backend, parts, &query, &name(id), rest).await?
+            }
+            ["v1", "gateways", id, "tail"] => {
+                tail::answer(&**backend, &self.streams, parts, &name(id), caller, busy)?
             }
             ["v1", "gateways", id, "history"] => {
                 lists::history(&**backend, parts, &query, &name(id), busy)?
@@ -192,6 +193,18 @@ impl<B: Backend> Api<B> {
             }
         };
         Ok(Answer::Done(reply))
+    }
+
+    /// Answers a request for how everything stands, once a second.
+    fn watch(&self, parts: &Parts, caller: Caller, busy: Busy) -> Result<Reply, ApiError> {
+        match parts.method {
+            Method::GET => {
+                let watcher = self.watchers.join(&self.backend, &self.tasks);
+                Ok(body::events(self.streams.open(watcher, caller.until(), busy)?))
+            }
+            Method::HEAD => Ok(body::events_head()),
+            _ => Ok(body::method_not_allowed(&parts.method, parts.uri.path(), "GET, HEAD")),
+        }
     }
 
     /// Runs a verb to its end, even if the client that asked for it goes away: half a restart is

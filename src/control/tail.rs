@@ -5,9 +5,16 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use hyper::Method;
+use hyper::http::request::Parts;
 
-use crate::api::Tail;
-use crate::control::events::{self, Source};
+use crate::api::{ApiError, Tail};
+use crate::control::backend::Backend;
+use crate::control::body;
+use crate::control::body::Reply;
+use crate::control::busy::Busy;
+use crate::control::events;
+use crate::control::events::{Source, Streams};
 use crate::control::guard::Caller;
 use crate::listener::tap::Subscription;
 
@@ -26,6 +33,28 @@ impl TailSource {
     /// Shows `caller` the events of a gateway.
     pub(super) fn new(tail: Subscription, gateway: String, caller: Caller) -> TailSource {
         TailSource { tail, gateway, caller, began: None, shown: 0, skipped: 0 }
+    }
+}
+
+/// Answers a request for the events of a gateway; `busy` marks its connection as busy.
+pub(super) fn answer(
+    backend: &impl Backend,
+    streams: &Streams,
+    parts: &Parts,
+    id: &str,
+    caller: Caller,
+    busy: Busy,
+) -> Result<Reply, ApiError> {
+    match parts.method {
+        Method::GET => {
+            let source = TailSource::new(backend.tail(id)?, id.to_owned(), caller);
+            Ok(body::events(streams.open(source, caller.until(), busy)?))
+        }
+        Method::HEAD => {
+            backend.gateway(id)?;
+            Ok(body::events_head())
+        }
+        _ => Ok(body::method_not_allowed(&parts.method, parts.uri.path(), "GET, HEAD")),
     }
 }
 

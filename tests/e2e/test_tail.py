@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 
 import pytest
 
@@ -90,10 +91,10 @@ def test_what_goes_wrong_is_shown(scripted):
     assert stray["why"] and stray["id"] is None and stray["line"] == ""
     assert watch.next()["outcome"] == "answered"
 
-    client.send('!answer {"message": 7}')
+    client.send('!answer {"connections": 7}')
     bad = watch.next()
     assert (bad["event"], bad["outcome"], bad["conn"]) == ("onMessage", "fault", "k1")
-    assert '"message": 7' in bad["answer"] and "message" in bad["why"] and bad["ms"] is not None
+    assert '"connections": 7' in bad["answer"] and "connections" in bad["why"] and bad["ms"] is not None
 
     client.send('!raw ["{\\"id\\":4000000}", "{\\"id\\":$ID}"]')
     unknown = watch.next()
@@ -166,10 +167,11 @@ def test_at_most_fifty_a_second_are_shown_and_the_others_counted(scripted):
     watch = tail(server)
     client = server.connect()
     # The fake listener answers them all; nobody waits for the tail.
-    total = 2000
+    total, start = 2000, time.monotonic()
     for n in range(total):
         client.send(str(n))
     client.recv_many(total)
+    seconds = time.monotonic() - start
     shown, skipped = 0, 0
     while shown + skipped < total:
         entry = watch.next()
@@ -180,7 +182,7 @@ def test_at_most_fifty_a_second_are_shown_and_the_others_counted(scripted):
             assert entry["outcome"] == "answered"
             shown += 1
     assert shown + skipped == total
-    assert 50 <= shown < total
+    assert 50 <= shown <= 50 * (seconds + 2) and shown < total
 
 
 def test_two_look_and_one_goes(scripted):
@@ -215,17 +217,17 @@ def test_who_looked_is_in_the_log(scripted):
     status, headers, _ = server.http("GET", url[url.index("/?"):], token=False)
     cookie = headers["set-cookie"].split(";")[0]
     by_token = tail(server)
-    server.await_log(r"a live tail of events begins gateway=default who=token")
+    server.await_log(r"a live tail of events begins who=token")
     by_session = tail(server, headers={"Cookie": cookie})
-    server.await_log(r"a live tail of events begins gateway=default who=session 1")
+    server.await_log(r"a live tail of events begins who=session 1")
     client = server.connect()
     client.send("a")
     by_token.next(), by_session.next()
     by_session.close()
-    server.await_log(r"a live tail of events ends after \d+ s gateway=default who=session 1 "
+    server.await_log(r"a live tail of events ends after \d+ s who=session 1 "
                      r"shown=1 skipped=0")
     by_token.close()
-    server.await_log(r"a live tail of events ends after \d+ s gateway=default who=token")
+    server.await_log(r"a live tail of events ends after \d+ s who=token")
     # What clients said is not.
     assert '"message":"a"' not in server.log()
 

@@ -95,10 +95,12 @@ impl Access {
         Ok(Some((text, number)))
     }
 
-    /// The number of a session that has not ended.
-    pub(super) fn session(&self, text: &str, now: Instant) -> Option<u64> {
+    /// The number of a session that has not ended, and when it ends.
+    pub(super) fn session(&self, text: &str, now: Instant) -> Option<(u64, Instant)> {
         let state = self.0.lock();
-        find(&state.sessions, text, SESSION_TIME, now).map(|at| state.sessions[at].number)
+        let at = find(&state.sessions, text, SESSION_TIME, now)?;
+        let session = &state.sessions[at];
+        Some((session.number, session.made + SESSION_TIME))
     }
 }
 
@@ -131,7 +133,7 @@ mod tests {
         let (session, _) = access.redeem(&access.issue(start).unwrap(), start).unwrap().unwrap();
         assert_eq!(
             access.session(&session, start + SESSION_TIME - Duration::from_secs(1)),
-            Some(1)
+            Some((1, start + SESSION_TIME))
         );
         assert_eq!(access.session(&session, start + SESSION_TIME), None);
         assert_eq!(access.session("", start), None);
@@ -146,6 +148,6 @@ mod tests {
         let open = |_| access.redeem(&access.issue(now).unwrap(), now).unwrap().unwrap().0;
         let sessions: Vec<_> = (0..=MAX_SESSIONS).map(open).collect();
         assert_eq!(access.session(&sessions[0], now), None);
-        assert_eq!(access.session(&sessions[1], now), Some(2));
+        assert_eq!(access.session(&sessions[1], now), Some((2, now + SESSION_TIME)));
     }
 }

@@ -21,7 +21,7 @@ use hyper::{Method, StatusCode};
 use crate::api::{ApiError, ErrorCode, Opened};
 use crate::control::body;
 use crate::control::body::{Reply, ReplyBody};
-use crate::control::guard::Guard;
+use crate::control::guard::{Caller, Guard};
 use crate::control::page::access::{Access, CODE_TIME};
 use crate::control::query::Query;
 use crate::net::host;
@@ -130,7 +130,7 @@ impl Page {
     ///
     /// # Errors
     /// The session has ended, or this request may not use it.
-    pub(crate) fn session(&self, guard: &Guard, parts: &Parts) -> Result<Option<u64>, ApiError> {
+    pub(crate) fn session(&self, guard: &Guard, parts: &Parts) -> Result<Option<Caller>, ApiError> {
         let cookies = cookies(&parts.headers, &self.cookie);
         if parts.headers.contains_key(AUTHORIZATION) || cookies.is_empty() {
             return Ok(None);
@@ -144,7 +144,7 @@ impl Page {
         }
         let now = Instant::now();
         let session = cookies.iter().find_map(|cookie| self.access.session(cookie, now));
-        let Some(session) = session else {
+        let Some((number, until)) = session else {
             return Err(ApiError::new(
                 ErrorCode::Unauthorized,
                 "the page's session has ended, or `wsgw serve` was started anew: `wsgw open` gives \
@@ -156,7 +156,7 @@ impl Page {
         if !reads && !marked {
             return refused("a request of the page that changes something needs `X-Wsgw: 1`");
         }
-        Ok(Some(session))
+        Ok(Some(Caller::Session { number, until }))
     }
 
     /// Refuses what a page of another origin may have sent.
