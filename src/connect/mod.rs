@@ -16,7 +16,6 @@ mod inflating;
 mod input;
 pub mod options;
 mod output;
-mod place;
 mod pretty;
 mod proxy;
 mod resume;

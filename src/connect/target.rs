@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::cli::ConnectArgs;
 use crate::connect::handshake::basic;
-use crate::connect::place::Place;
+use crate::net::place::Place;
 use crate::error::Failure;
 use crate::net::host::join;
 use crate::text::escape::escape;

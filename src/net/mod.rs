@@ -3,6 +3,7 @@
 pub mod address;
 pub mod bind;
 pub mod host;
+pub(crate) mod place;
 pub mod proxy_protocol;
 pub mod tls;
 pub mod tls_client;

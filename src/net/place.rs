@@ -18,13 +18,13 @@ const IN_A_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b':').add(b'#');
 
 /// Where a URL leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// `ws` or `wss`, without a fragment and a zone. For a unix socket it is `ws://localhost/…`.
-    pub(super) url: Url,
+    pub(crate) url: Url,
     /// The zone of an IPv6 address.
-    pub(super) zone: Option<String>,
+    pub(crate) zone: Option<String>,
     /// The unix socket.
-    pub(super) socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
 }
 
 impl Place {
@@ -32,7 +32,7 @@ impl Place {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(given: &str) -> Result<Place, String> {
+    pub(crate) fn parse(given: &str) -> Result<Place, String> {
         let given = given.trim();
         if let Some(start) = given.get(..UNIX.len())
             && start.eq_ignore_ascii_case(UNIX)
@@ -61,7 +61,7 @@ impl Place {
     ///
     /// # Errors
     /// Why it cannot be followed.
-    pub(super) fn redirected(&self, location: &str) -> Result<Place, String> {
+    pub(crate) fn redirected(&self, location: &str) -> Result<Place, String> {
         let mut url = self.url.join(location.trim()).map_err(|e| format!("invalid URL: {e}"))?;
         let scheme = web_socket(url.scheme())?;
         // None of the schemes that are left can refuse the change.
@@ -80,7 +80,7 @@ impl Place {
 
     /// Whether what is meant for this server may go to the other place: it is the same host and
     /// port, or the same host's usual port for TLS instead of the one without.
-    pub(super) fn is_same_server(&self, other: &Place) -> bool {
+    pub(crate) fn is_same_server(&self, other: &Place) -> bool {
         let upgrade = self.url.scheme() == "ws"
             && other.url.scheme() == "wss"
             && (port(&self.url), port(&other.url)) == (Some(80), Some(443));
@@ -92,7 +92,7 @@ impl Place {
     }
 
     /// The URL for a person, without user and password; it means the same when it is given again.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let path = self.path();
         if let Some(socket) = &self.socket {
             let socket = percent_encode(socket.as_os_str().as_bytes(), IN_A_PATH);
@@ -107,7 +107,7 @@ impl Place {
     }
 
     /// The path with its query.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         match self.url.query() {
             Some(query) => format!("{}?{query}", self.url.path()),
             None => self.url.path().to_owned(),
