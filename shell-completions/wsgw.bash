@@ -151,7 +151,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__bench)
-            opts="-c -d -h -V --connections --duration --mode --rate --payload --channel --json --html --assert --remote --help --version"
+            opts="-c -d -H -h -V --connections --duration --mode --rate --payload --channel --header --insecure --cacert --json --html --assert --remote --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,6 +186,18 @@ _wsgw() {
                     return 0
                     ;;
                 --channel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -H)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cacert)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -314,9 +314,12 @@ idle\t'Connections are opened and do nothing'
 connect\t'Connections are opened and closed, over and over'"
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l rate -d 'Send so many messages a second, whether the answers come or not; without it, the next message follows the answer to the last' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l payload -d 'Bytes in a message' -r
-complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l channel -d 'Join this channel and send to its members' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l channel -d 'Join this channel by the URL; a gateway with the route "channels" sends what its members send to all of them' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -s H -l header -d 'Add a request header (repeatable)' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l cacert -d 'Trust the certificates in this file (PEM)' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l html -d 'Write the report with its plots to this file, too' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l assert -d 'Fail (exit code 1) where the report breaks one of these, such as p99<20ms,lost=0' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l insecure -d 'Do not check the server\'s certificate'
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l json -d 'Print the report as JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -l remote -d 'Load a server on another machine: ask its owner before'
 complete -c wsgw -n "__fish_wsgw_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'

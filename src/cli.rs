@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 mod operating;
 
 pub(crate) use crate::cli::operating::{
-    BenchArgs, CheckArgs, ManArgs, OpenArgs, ServeCommandArgs, TopArgs,
+    BenchArgs, BenchMode, CheckArgs, ManArgs, OpenArgs, ServeCommandArgs, TopArgs,
 };
 use crate::paths;
 

@@ -68,6 +68,7 @@ pub(crate) enum BenchMode {
 
 /// `wsgw bench`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = BENCH_HELP)]
 pub(crate) struct BenchArgs {
     /// The server; a URL without a scheme gets ws://, a unix socket is ws+unix://SOCKET:/PATH
     #[arg(value_name = "URL", default_value = "ws://127.0.0.1:10125/")]
@@ -87,9 +88,18 @@ pub(crate) struct BenchArgs {
     /// Bytes in a message
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     pub payload: usize,
-    /// Join this channel and send to its members
+    /// Join this channel by the URL; a gateway with the route "channels" sends what its members send to all of them
     #[arg(long, value_name = "CHANNEL")]
     pub channel: Option<String>,
+    /// Add a request header (repeatable)
+    #[arg(short = 'H', long, value_name = "K: V")]
+    pub header: Vec<String>,
+    /// Do not check the server's certificate
+    #[arg(long)]
+    pub insecure: bool,
+    /// Trust the certificates in this file (PEM)
+    #[arg(long, value_name = "FILE", value_parser = paths::parser())]
+    pub cacert: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -102,6 +112,35 @@ pub(crate) struct BenchArgs {
     /// Load a server on another machine: ask its owner before
     #[arg(long)]
     pub remote: bool,
+}
+
+/// What stands below the flags of `wsgw bench`.
+const BENCH_HELP: &str = "The report's rate is what all connections received in a second. In the modes \
+    idle and connect it is how many were opened, and sent, received and lost count openings. With --rate, \
+    a latency counts from when the message was due, so a server that falls behind cannot hide it.\n\n\
+    Exit codes: 0 done, 1 an assertion failed or the server ended the test, 2 usage, 3 the server cannot \
+    be reached, 4 it refuses the handshake, 130 ended by Ctrl-C (the report shows what was measured).";
+
+#[cfg(test)]
+impl Default for BenchArgs {
+    fn default() -> BenchArgs {
+        BenchArgs {
+            url: String::new(),
+            connections: 100,
+            duration: "10s".to_owned(),
+            mode: BenchMode::Fanout,
+            rate: None,
+            payload: 128,
+            channel: None,
+            header: Vec::new(),
+            insecure: false,
+            cacert: None,
+            json: false,
+            html: None,
+            assert: None,
+            remote: false,
+        }
+    }
 }
 
 /// `wsgw man`.

@@ -1,9 +1,36 @@
-//! `wsgw bench`.
+//! `wsgw bench`: a load test, and its report.
 
+use std::fs::File;
+use std::path::Path;
+
+use crate::bench;
+use crate::bench::options::Options;
+use crate::bench::page::page;
 use crate::cli::BenchArgs;
-use crate::error::Failure;
+use crate::commands::output;
+use crate::error::{Failure, exit};
 
-/// Not built yet.
-pub(super) fn run(_args: &BenchArgs) -> Result<u8, Failure> {
-    Err(Failure::other("wsgw bench is not built yet"))
+/// Runs a load test and writes its report.
+pub(super) fn run(args: &BenchArgs) -> Result<u8, Failure> {
+    let options = Options::parse(args)?;
+    if let Some(path) = &args.html {
+        // It is known before the test whether the file can be written, and an old one stays till then.
+        File::options().append(true).create(true).open(path).map_err(|e| unwritable(path, &e))?;
+    }
+    let report = bench::run(&options)?;
+    let text = if args.json { report.json() + "\n" } else { report.text() };
+    let printed = output::print(&text);
+    if let Some(path) = &args.html {
+        std::fs::write(path, page(&report, env!("CARGO_PKG_VERSION")))
+            .map_err(|e| unwritable(path, &e))?;
+    }
+    printed?;
+    if !bench::holds(&options, &report) || report.was_cut_short {
+        return Ok(exit::FAILURE);
+    }
+    Ok(if report.was_interrupted { bench::INTERRUPTED } else { exit::OK })
+}
+
+fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::other(format!("the report cannot be written to {}: {e}", path.display()))
 }

@@ -10,9 +10,9 @@ use url::{Host, Url};
 
 use crate::cli::ConnectArgs;
 use crate::connect::handshake::basic;
-use crate::net::place::Place;
 use crate::error::Failure;
 use crate::net::host::join;
+use crate::net::place::Place;
 use crate::text::escape::escape;
 use crate::ws::deflate::offer::OFFER;
 use crate::ws::handshake::FRAMES;
