@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import sys
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -269,6 +270,17 @@ def test_over_tls_the_cookie_is_secure(serve, tmp_path):
     cookie = headers["set-cookie"].split(";")[0]
     assert https("GET", "/v1/gateways", Cookie=cookie, Origin=f"https://127.0.0.1:{port}")[0] == 200
     assert https("GET", "/v1/gateways", Cookie=cookie, Origin=f"http://127.0.0.1:{port}")[0] == 403
+
+
+@pytest.mark.long
+def test_a_link_is_good_for_a_minute(serve):
+    server = serve()
+    start = time.monotonic()
+    url = fresh_link(server)
+    # HEAD uses no code up.
+    wait_until(lambda: follow(server, url, "HEAD")[0] == 401 or time.sleep(0.25), "its end", 90)
+    assert 59 < time.monotonic() - start < 75
+    assert follow(server, url)[0] == 401
 
 
 def test_more_than_32_links_replace_the_oldest(serve):

@@ -2,12 +2,13 @@
 
 import json
 import re
+import socket
 import threading
 import time
 
 import pytest
 
-from harness import Events
+from harness import PATIENCE, Events
 
 
 class Tail(Events):
@@ -230,6 +231,19 @@ def test_who_looked_is_in_the_log(scripted):
     server.await_log(r"a live tail of events ends after \d+ s who=token")
     # What clients said is not.
     assert '"message":"a"' not in server.log()
+
+
+def test_who_may_open_the_unix_socket_may_look(serve, tmp_path):
+    path = tmp_path / "control.sock"
+    server = serve("--control", f"unix:{path}", control=False, wait=False, listener=["cat"])
+    server.await_out(r"control listening on")
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(PATIENCE)
+        link.connect(str(path))
+        link.sendall(b"GET /v1/gateways/default/tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert link.recv(65536).startswith(b"HTTP/1.1 200")
+        server.await_log(r"a live tail of events begins who=socket")
+    server.await_log(r"a live tail of events ends after \d+ s who=socket")
 
 
 @pytest.mark.parametrize(("gateway", "status", "code"),

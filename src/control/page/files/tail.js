@@ -7,8 +7,8 @@ import { clock, count, ms, number } from "./format.js";
 
 const KEPT = 500;
 const LONG = 240; // characters of a line that are shown at first
-const OUTCOMES = { answered: "good", told: "none", command: "none", timeout: "bad", fault: "bad", lost: "bad" };
-const WORDS = { answered: "answered", told: "no answer needed", command: "command", timeout: "timed out", fault: "fault", lost: "lost" };
+const OUTCOMES = { answered: "good", told: "none", command: "none", timeout: "bad", late: "warn", fault: "bad", lost: "bad" };
+const WORDS = { answered: "answered", told: "no answer needed", command: "command", timeout: "timed out", late: "too late", fault: "fault", lost: "lost" };
 
 export function tail(live, id) {
   let going = null, paused = false, drawing = false, skipped = 0, seen = 0;
@@ -144,5 +144,6 @@ function entry(event) {
     h("p", { class: "meta" }, h("time", { datetime: event.at }, clock(event.at, true)), h("b", {}, event.event),
       h("span", { class: "mono" }, event.conn ?? ""), event.id !== null && h("span", { class: "hint" }, `event ${event.id}`),
       h("span", { class: "took" }, event.ms === null ? "" : ms(event.ms)), pill(OUTCOMES[event.outcome] ?? "none", WORDS[event.outcome] ?? event.outcome)),
-    event.line && way("→", "to the listener", event.line), event.answer && way("←", "from the listener", event.answer));
+    event.line && way("→", "to the listener", event.line), event.answer && way("←", "from the listener", event.answer),
+    event.why && h("p", { class: "why" }, event.why));
 }
