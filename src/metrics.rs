@@ -12,13 +12,16 @@
 //! documents know. It also wants each metric registered at run time, with its help apart from the
 //! field once more, and a label set that any caller may extend.
 
+mod histogram;
+
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub use crate::metrics::histogram::Histogram;
+pub(crate) use crate::metrics::histogram::Times;
 use crate::ws::close;
 
 /// Declares a struct of metrics and how each is exposed:
@@ -308,46 +311,10 @@ impl Metric for CloseCodes {
     }
 }
 
-/// Upper bounds of a histogram's buckets, in microseconds.
-const BUCKETS: [u64; 12] =
-    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
-
-/// A histogram of times, in seconds.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    /// The last one is for what is above all bounds. Their sum is the count: a scrape between two
-    /// counters could find a bucket with more than all of them.
-    buckets: [Counter; BUCKETS.len() + 1],
-    sum_us: Counter,
-}
-
-impl Histogram {
-    /// Records one time.
-    pub fn record(&self, time: Duration) {
-        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|bound| us <= *bound).unwrap_or(BUCKETS.len());
-        self.buckets[bucket].inc();
-        self.sum_us.add(us);
-    }
-}
-
-impl Metric for Histogram {
-    const KIND: &'static str = "histogram";
-
-    fn write(&self, samples: &mut Samples<'_>) {
-        let bounds = BUCKETS.iter().map(|bound| (*bound as f64 / 1e6).to_string());
-        let mut count = 0;
-        for (le, bucket) in bounds.chain(["+Inf".to_owned()]).zip(&self.buckets) {
-            count += bucket.get();
-            samples.labelled("_bucket", "le", le, count);
-        }
-        samples.value("_sum", self.sum_us.get() as f64 / 1e6);
-        samples.value("_count", count);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;

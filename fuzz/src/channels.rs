@@ -118,7 +118,7 @@ pub fn wishes(data: &[u8]) {
         Decision::Incomplete => panic!("the head is whole"),
         Decision::Post(_) | Decision::Poll(_) => panic!("there are no streams"),
         Decision::Answer { response, reason, .. } => {
-            assert_eq!(expected, Err(response.status()), "{reason}: {target}");
+            assert_eq!(expected, Err(response.status()), "{reason:?}: {target}");
         }
         Decision::File(_) => panic!("an upgrade asks for no file"),
         Decision::Admit(upgrade) => {

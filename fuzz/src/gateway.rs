@@ -213,7 +213,7 @@ fn body(framing: Framing, wire: &[u8]) {
 fn kind(decision: &Decision) -> String {
     match decision {
         Decision::Incomplete => "incomplete".to_owned(),
-        Decision::Answer { response, reason, next } => format!("{reason} {next:?} {response:?}"),
+        Decision::Answer { response, reason, next } => format!("{reason:?} {next:?} {response:?}"),
         Decision::File(file) => format!("{file:?}"),
         Decision::Admit(upgrade) => format!("{upgrade:?}"),
         Decision::Post(head) => format!("{head:?}"),

@@ -207,4 +207,6 @@ mod channel_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod reason_tests;
+#[cfg(test)]
 mod tests;

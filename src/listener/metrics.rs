@@ -1,5 +1,6 @@
-//! What is counted about one gateway's listener.
+//! What is counted about one gateway's listener, and noted of it.
 
+use crate::listener::notes::Notes;
 use crate::metrics::metrics;
 
 metrics! {
@@ -23,5 +24,8 @@ metrics! {
         pub faults: Labelled = "wsgw_listener_faults_total" by "kind",
         /// Time from an event's last byte to its answer.
         pub latency: Histogram = "wsgw_listener_answer_seconds",
+        with
+        /// What is kept of it for those who watch.
+        pub notes: Notes,
     }
 }

@@ -4,6 +4,7 @@ pub mod connection;
 pub mod exchange;
 pub mod membership;
 pub mod metrics;
+pub(crate) mod notes;
 pub mod op;
 pub(crate) mod process;
 pub mod protocol;

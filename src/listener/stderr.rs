@@ -71,6 +71,7 @@ impl Shown {
         let text = String::from_utf8_lossy(line);
         let text = escape(text.trim_end_matches('\r'));
         let mark = if cut { excerpt::mark(MAX_LINE) } else { String::new() };
+        self.metrics.notes.wrote(&format!("{text}{mark}"));
         self.tail.lock().push(format!("{text}{mark}"));
         if self.flood.admit(now).is_some() {
             tracing::info!(target: "listener", gateway = %self.gateway, "{text}{mark}");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
@@ -10,6 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::logging::recent::Recent;
 use crate::text::escape::escape;
 use crate::text::excerpt;
 
@@ -26,6 +28,8 @@ const MAX_MESSAGE: usize = 9 * 1024;
 /// One line an event: time, level, gateway, connection, message, and the other fields.
 pub(super) struct Line {
     pub(super) colour: bool,
+    /// Who is told of warnings and errors.
+    pub(super) recent: Option<Arc<Recent>>,
 }
 
 #[derive(Default)]
@@ -74,6 +78,18 @@ impl Visit for Fields {
     }
 }
 
+impl Line {
+    fn went_wrong(&self, fields: &Fields) {
+        let Some(recent) = &self.recent else { return };
+        recent.went_wrong(&fields.gateway, || {
+            let Fields { conn, message, rest, .. } = fields;
+            let behind = if conn.is_empty() { "" } else { ": " };
+            let text = escape(&format!("{conn}{behind}{message}{rest}")).into_owned();
+            excerpt::excerpt(&text, MAX_FIELD).into_owned()
+        });
+    }
+}
+
 impl<S, N> FormatEvent<S, N> for Line
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -112,6 +128,9 @@ where
         }
         // The last gate: whatever came from outside, a line is one line.
         shorten(&mut fields.message, 0, MAX_MESSAGE);
+        if level <= Level::WARN && !fields.gateway.is_empty() && metadata.target() != "listener" {
+            self.went_wrong(&fields);
+        }
         writeln!(out, " {}{}", escape(&fields.message), escape(&fields.rest))
     }
 }

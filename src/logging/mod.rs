@@ -96,8 +96,8 @@ pub(crate) fn init(settings: &LogSettings) -> Result<Guard, Failure> {
     }
     tracing_subscriber::registry()
         .with(filter)
-        .with((!plain.0.is_empty()).then(|| layer(plain, false)))
-        .with((!coloured.0.is_empty()).then(|| layer(coloured, true)))
+        .with((!plain.0.is_empty()).then(|| layer(plain, false, Some(Arc::clone(&recent)))))
+        .with((!coloured.0.is_empty()).then(|| layer(coloured, true, None)))
         .try_init()
         .map_err(|e| Failure::other(format!("the log cannot be set up: {e}")))?;
     if let Some(complaint) = complaint {
@@ -238,11 +238,15 @@ impl<'a> MakeWriter<'a> for Tee {
     }
 }
 
-fn layer<S>(writer: Tee, colour: bool) -> impl tracing_subscriber::Layer<S>
+fn layer<S>(
+    writer: Tee,
+    colour: bool,
+    recent: Option<Arc<Recent>>,
+) -> impl tracing_subscriber::Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    tracing_subscriber::fmt::layer().event_format(Line { colour }).with_writer(writer)
+    tracing_subscriber::fmt::layer().event_format(Line { colour, recent }).with_writer(writer)
 }
 
 #[cfg(test)]
@@ -294,7 +298,7 @@ mod tests {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test", None);
-        let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false));
+        let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false, None));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(gateway = "chat", conn = "k3", path = "/\n2026 ERROR forged", "a\nb");
         });
@@ -309,7 +313,7 @@ mod tests {
         let got = Arc::new(std::sync::Mutex::new(Vec::new()));
         let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (writer, guard) = queue(Disk { full, got: Arc::clone(&got) }, "test", None);
-        let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false));
+        let subscriber = tracing_subscriber::registry().with(layer(Tee(vec![writer]), false, None));
         let long = "ä".repeat(20_000);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(path = long, code = 7, "opened");

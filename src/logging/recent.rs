@@ -1,9 +1,11 @@
-//! The newest lines of the log, for those who look at them while `serve` runs.
+//! The newest lines of the log, and the newest warning or error of each gateway, for those who look at
+//! them while `serve` runs.
 //!
 //! The log's thread puts lines in, a batch at a time; the threads where the lines are made have no
-//! part in it.
+//! part in it, but for the text of a warning or an error.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
@@ -13,9 +15,15 @@ const LINES: usize = 200;
 /// Bytes of lines that are kept.
 const BYTES: usize = 256 * 1024;
 
+/// Gateways whose newest warning is kept; a reload may bring others again and again.
+const GATEWAYS: usize = 4096;
+
 /// The newest lines, shared by the log's thread and those who read them.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<Lines>);
+pub(crate) struct Recent {
+    lines: Mutex<Lines>,
+    wrong: Mutex<HashMap<String, (SystemTime, String)>>,
+}
 
 #[derive(Debug, Default)]
 struct Lines {
@@ -42,7 +50,7 @@ impl Recent {
         let batch = batch.strip_suffix(b"\n").unwrap_or(batch);
         // Where the last lines begin: no more of them are looked at than are kept.
         let start = memchr::memrchr_iter(b'\n', batch).nth(LINES - 1).map_or(0, |at| at + 1);
-        let mut lines = self.0.lock();
+        let mut lines = self.lines.lock();
         lines.end += count;
         for line in batch[start..].split(|byte| *byte == b'\n') {
             lines.push(line);
@@ -51,7 +59,7 @@ impl Recent {
 
     /// The lines behind this many; with `None` all that are kept.
     pub(crate) fn after(&self, seen: Option<u64>) -> Part {
-        let lines = self.0.lock();
+        let lines = self.lines.lock();
         let kept = lines.kept.len() as u64;
         let new = seen.map_or(kept, |seen| lines.end.saturating_sub(seen));
         let shown = new.min(kept);
@@ -61,6 +69,21 @@ impl Recent {
             skipped: new - shown,
             end: lines.end,
         }
+    }
+
+    /// Keeps the text of a gateway's warning or error.
+    pub(super) fn went_wrong(&self, gateway: &str, text: impl FnOnce() -> String) {
+        // Many at once are as good as the first of them.
+        let Some(mut wrong) = self.wrong.try_lock() else { return };
+        if wrong.len() >= GATEWAYS && !wrong.contains_key(gateway) {
+            wrong.clear();
+        }
+        wrong.insert(gateway.to_owned(), (SystemTime::now(), text()));
+    }
+
+    /// The newest warning or error of a gateway, and when that was.
+    pub(crate) fn wrong(&self, gateway: &str) -> Option<(SystemTime, String)> {
+        self.wrong.lock().get(gateway).cloned()
     }
 }
 

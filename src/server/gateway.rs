@@ -225,6 +225,7 @@ impl Gateway {
         match &running.supervisor {
             Some(supervisor) => supervisor.replace(settings).await.map_err(|why| {
                 let text = format!("the new listener failed, the old one stays: {why}");
+                self.metrics.listener.notes.failed(&text);
                 ApiError::new(ErrorCode::Failed, text)
             }),
             None => {

@@ -63,6 +63,7 @@ impl Gateway {
                 state.phase = GatewayState::Failed;
                 state.error = Some(error.text.clone());
                 tracing::error!(gateway = %self.id, "{}", one_line(&error.text));
+                self.metrics.listener.notes.failed(&error.text);
                 Err(error)
             }
         }
@@ -163,6 +164,7 @@ impl Gateway {
                 gateway = %this.id,
                 "{}; the gateway stops, `wsgw start {}` tries again", one_line(&error), this.id
             );
+            this.metrics.listener.notes.failed(&error);
             let settings = {
                 let mut state = this.state();
                 state.phase = GatewayState::Failed;

@@ -2,6 +2,7 @@
 //! come. Pure, and strict: what two servers could read in two ways is refused, so that nobody smuggles
 //! a request past a proxy (section 11.2).
 
+use crate::ws::reason::Reason;
 use crate::ws::request::{Request, is_token};
 use crate::ws::response::{Refusal, Response, bad_request};
 
@@ -43,7 +44,7 @@ impl Framing {
                 None if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
                 _ => {
                     let text = "The only Transfer-Encoding that is understood is chunked.\n";
-                    Err(Refusal { response: Response::text(501, text), reason: "bad_request" })
+                    Err(Refusal { response: Response::text(501, text), reason: Reason::BadRequest })
                 }
             },
             (None, Some(length)) => {

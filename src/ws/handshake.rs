@@ -11,6 +11,7 @@ use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
 use crate::ws::deflate::offer::Answer;
+use crate::ws::reason::Reason;
 use crate::ws::request::Request;
 pub(crate) use crate::ws::request::is_token;
 use crate::ws::response::{Refusal, Response, bad_request};
@@ -81,7 +82,7 @@ pub(crate) fn check_upgrade(request: &Request<'_>) -> Result<String, Refusal> {
         Some("13") => {}
         Some(_) => {
             let text = "Only WebSocket version 13 is spoken here.\n";
-            return Err(Refusal { response: Response::text(426, text), reason: "version" });
+            return Err(Refusal { response: Response::text(426, text), reason: Reason::Version });
         }
     }
     let key = request.one("sec-websocket-key");

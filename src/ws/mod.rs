@@ -7,7 +7,8 @@
 //!   it is needed for it;
 //! - [`deflate`]: permessage-deflate, RFC 7692;
 //! - [`origin`]: section 10.2;
-//! - [`payload`]: a message on its way through the gateway.
+//! - [`payload`]: a message on its way through the gateway;
+//! - [`reason`]: why a client is refused.
 //!
 //! # Why not tungstenite's
 //!
@@ -28,5 +29,6 @@ pub mod frame;
 pub mod handshake;
 pub mod origin;
 pub mod payload;
+pub mod reason;
 pub mod request;
 pub mod response;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use httparse::Header;
 
 use crate::net::host::split_host;
+use crate::ws::reason::Reason;
 use crate::ws::response::Response;
 use crate::ws::response::{Refusal, bad_request};
 
@@ -157,7 +158,7 @@ impl<'b> Request<'b> {
 
 fn too_large() -> Refusal {
     let text = "The request's head is too large (32 KiB, 100 headers).\n";
-    Refusal { response: Response::text(431, text), reason: "head_too_large" }
+    Refusal { response: Response::text(431, text), reason: Reason::HeadTooLarge }
 }
 
 /// Whether this is a token (RFC 9110 section 5.6.2): the name of a header, of a subprotocol, of an

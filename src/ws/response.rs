@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 
+use crate::ws::reason::Reason;
+
 /// The methods that a gateway's port answers, as an `Allow` header has them.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -184,15 +186,15 @@ fn required_headers(status: u16) -> &'static [(&'static str, &'static str)] {
 pub(crate) struct Refusal {
     /// The whole answer.
     pub(crate) response: Response,
-    /// A word for the metrics.
-    pub(crate) reason: &'static str,
+    /// Why, for the metrics.
+    pub(crate) reason: Reason,
 }
 
 /// 400, with what is wrong.
 pub(crate) fn bad_request(why: &str) -> Refusal {
     Refusal {
         response: Response::text(400, format!("Bad request: {why}.\n")),
-        reason: "bad_request",
+        reason: Reason::BadRequest,
     }
 }
 

@@ -111,3 +111,132 @@ def test_a_reader_that_stops_reading_costs_no_memory_and_holds_nobody_up(serve):
     # It missed nothing while its few events waited in the buffers of the sockets.
     assert slow.event().name == "watch"
     assert server.http("GET", "/healthz")[0] == 200
+
+
+SLOW = "import sys, time\nfor line in sys.stdin:\n    time.sleep(0.05)\n    print(line, end='', flush=True)\n"
+
+
+def test_the_listener_and_the_times_of_its_answers(serve):
+    server = serve("--window", "7", listener=["python3", "-c", SLOW])
+    client = server.connect()
+    stream = server.events()
+    first = gateway(stream.event().data)["listener_detail"]
+    assert (first["window"], first["answers"], first["p50_ms"], first["p99_ms"]) == (7, 0, None, None)
+    assert first["command"].startswith("python3 -c 'import sys, time\\nfor line")
+    assert first["since"] <= stream.event().data["time"]
+
+    def answered(data):
+        client.send("x")
+        client.recv()
+        found = gateway(data)["listener_detail"]
+        return found if found["answers"] >= 2 else None
+
+    found = stream.until(answered)
+    assert 45 < found["p50_ms"] <= found["p99_ms"] < 5_000
+    for _ in range(5):
+        client.send("x")
+    assert stream.until(lambda data: gateway(data)["listener_detail"]["unanswered"] == 0)
+    client.recv_many(5)
+
+
+def test_what_waits_for_a_listener_that_does_not_answer(serve):
+    server = serve("--window", "4", listener=["sleep", "60"])
+    clients = [server.connect() for _ in range(4)]
+    for client in clients:
+        for _ in range(3):
+            client.send("x")
+    found = server.events().until(
+        lambda data: g if (g := gateway(data))["listener_detail"]["unanswered"] == 4 else None)
+    assert found["listener_detail"]["window"] == 4
+
+
+def test_how_a_listener_ended_and_what_it_said(serve):
+    # A line that means nothing shows that it lives.
+    died = ("echo '{\"event\":\"onResult\"}'; read line; "
+            "echo 'first words' >&2; echo 'no such table' >&2; exit 3")
+    server = serve(listener=["sh", "-c", died])
+    stream = server.events()
+    assert "last_error" not in gateway(stream.event().data)
+    server.connect().send("x")
+    found = stream.until(
+        lambda data: e if "ended" in (e := gateway(data).get("last_error", {})).get("message", "")
+        and e["stderr"] else None)
+    assert "the listener ended: exit status: 3" in found["message"]
+    assert found["stderr"] == ["first words", "no such table"]
+    now = stream.event().data
+    assert gateway(now)["listener_detail"]["stderr"][-1] == "no such table"
+    assert found["at"] <= now["time"]
+
+
+def test_health_says_why_in_words(serve):
+    server = serve(config="""
+        [gateways.good]
+        port = 0
+        [gateways.bad]
+        port = 0
+        listener = "echo 'cannot read the key' >&2; exit 4"
+        """, wait=False)
+    server.await_control()
+    stream = server.events()
+    data = stream.until(lambda data: data if gateway(data, "bad")["state"] == "failed" else None)
+    assert data["health"] == "degraded"
+    [reason] = data["reasons"]
+    assert reason.startswith("The gateway bad has failed: the listener cannot be started")
+    assert "stderr" not in reason
+    error = gateway(data, "bad")["last_error"]
+    assert "exit status: 4" in error["message"] and error["stderr"][-1] == "cannot read the key"
+    assert gateway(data, "bad")["listener_detail"]["since"] is None
+    assert "last_error" not in gateway(data, "good")
+    assert "listener_detail" not in gateway(data, "good")
+    assert gateway(data, "good")["console"] is True
+    assert gateway(data, "bad")["console"] is False
+
+
+def test_a_listener_that_is_down_is_degraded(serve):
+    server = serve("--restart-delay-max", "60",
+                   listener=["sh", "-c", "echo; read line; kill -9 $$"])
+    stream = server.events()
+    assert stream.event().data["health"] == "ok"
+    server.connect().send("x")
+    data = stream.until(lambda data: data if data["health"] == "degraded" else None)
+    assert "listener of the gateway default is down" in data["reasons"][0]
+    assert gateway(data)["listener"] == "restarting"
+
+
+def test_refusals_name_the_key_that_would_change_them(serve):
+    server = serve("--path", "/ok", "--max-connections", "1", "--allow-channels", "a",
+                   "--channels", "query", "--max-channels", "1")
+    server.connect("/ok")
+
+    def refused(path="/ok", headers=(), **options):
+        return server.raw().request(path, headers, **options).response()[0]
+
+    assert refused("/no") == refused("/no") == refused("/no") == 404
+    assert refused(headers={"Origin": "http://evil.example"}) == 403
+    assert refused() == 503
+    assert refused("/ok?channel=b") == 403
+    assert refused(headers={"Sec-WebSocket-Version": "12"}) == 426
+    assert refused(method="PUT") == 405
+    found = gateway(server.events().event().data)["refused"]
+    assert found[0]["reason"] == "path" and found[0]["count"] == 3
+    keys = {one["reason"]: one["key"] for one in found}
+    assert keys == {"path": "path", "origin": "allow-origin", "max_connections": "max-connections",
+                    "channel": "allow-channels", "version": None, "method": "streams"}
+    for one in found:
+        assert one["text"].endswith(".") and (not one["key"] or one["key"] in one["text"])
+        assert server.metric("wsgw_connections_refused_total", reason=one["reason"]) == one["count"]
+
+
+def test_faults_and_timeouts_of_the_listener_are_what_went_wrong_last(scripted):
+    server = scripted("--listener-timeout", "300ms")
+    stream = server.events()
+    client = server.connect()
+    client.send('!answer {"connections":"k1"}')
+    found = stream.until(lambda data: g if "last_error" in (g := gateway(data)) else None)
+    assert "k1: message dropped because the listener's answer is at fault" in \
+        found["last_error"]["message"]
+    assert found["listener_detail"]["faults"] == 1
+    client.send("!none")
+    found = stream.until(
+        lambda data: g if (g := gateway(data))["listener_detail"]["timeouts"] else None)
+    assert "no answer in 0.3 s" in found["last_error"]["message"]

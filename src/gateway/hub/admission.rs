@@ -25,6 +25,7 @@ use crate::ws::deflate;
 use crate::ws::deflate::offer::Answer;
 use crate::ws::handshake::{self, FRAMES};
 use crate::ws::origin::may_connect;
+use crate::ws::reason::Reason;
 use crate::ws::request::Request;
 use crate::ws::response::{Headers, Refusal, Response, bad_request};
 
@@ -47,13 +48,12 @@ pub enum Decision {
     Post(Box<PostHead>),
     /// A good request for what came since a position.
     Poll(Box<PollAsk>),
-    /// An HTTP answer. `reason` is the label of the refusal in the metrics; it is empty where nothing
-    /// was refused.
+    /// An HTTP answer.
     Answer {
         /// The answer.
         response: Response,
-        /// The label.
-        reason: &'static str,
+        /// Why it is a refusal; `None` where nothing was refused.
+        reason: Option<Reason>,
         /// The size of the request's head where the connection stays open for the next request.
         next: Option<usize>,
     },
@@ -198,7 +198,7 @@ pub fn decide(
             // What cannot be read further may still have said that it wants no body.
             let is_head = bytes.trim_ascii_start().starts_with(b"HEAD ");
             let response = if is_head { response.without_body() } else { response };
-            return Decision::Answer { response, reason, next: None };
+            return Decision::Answer { response, reason: Some(reason), next: None };
         }
     };
     let asker = Asker { request: &request, settings, peer, bound };
@@ -215,13 +215,13 @@ pub fn decide(
                 "Only GET, HEAD and OPTIONS are answered here.\n"
             };
             let response = Response::text(405, text);
-            Err(Refusal { response, reason: "method" })
+            Err(Refusal { response, reason: Reason::Method })
         }
     };
     let (response, reason) = match decided {
         Ok(Decision::Answer { response, reason, .. }) => (response, reason),
         Ok(decision) => return decision,
-        Err(Refusal { response, reason }) => (response, reason),
+        Err(Refusal { response, reason }) => (response, Some(reason)),
     };
     let response = response.with_post(settings.streams).with(&asker.cors());
     let response = if request.method == "HEAD" { response.without_body() } else { response };
@@ -232,7 +232,7 @@ pub fn decide(
 
 /// An answer that refuses nothing.
 fn answer(response: Response) -> Decision {
-    Decision::Answer { response, reason: "", next: None }
+    Decision::Answer { response, reason: None, next: None }
 }
 
 /// A request, and what it is held against.
@@ -280,7 +280,7 @@ impl Asker<'_> {
             return Err(no_such_path());
         }
         let response = Response::text(426, "This is a WebSocket server (wsgw).\n");
-        Err(Refusal { response, reason: "no_upgrade" })
+        Err(Refusal { response, reason: Reason::NoUpgrade })
     }
 
     /// What is served to browsers: parts of the program, and static files.
@@ -341,10 +341,10 @@ impl Asker<'_> {
         if settings.asks(Hook::OnHandshake) {
             let text = "This gateway asks its listener about each client (onHandshake), and a poll \
                         has no connection to ask about. Use a stream: sse, lines or raw.\n";
-            return refuse(403, text, "poll");
+            return refuse(403, text, Reason::Poll);
         }
         if settings.history.is_none() {
-            return refuse(404, streams::NO_HISTORY, "poll");
+            return refuse(404, streams::NO_HISTORY, Reason::Poll);
         }
         let wishes = wishes::of(path, query, settings)?;
         if request.method == "HEAD" {
@@ -447,7 +447,7 @@ fn path_fits(path: &str, settings: &GatewaySettings) -> bool {
 }
 
 fn no_such_path() -> Refusal {
-    Refusal { response: Response::text(404, "No WebSocket here.\n"), reason: "path" }
+    Refusal { response: Response::text(404, "No WebSocket here.\n"), reason: Reason::Path }
 }
 
 fn check_origin(
@@ -465,5 +465,5 @@ fn check_origin(
         "The origin {:?} may not connect. The gateway's setting allow-origin says which may.\n",
         excerpt(&origin, ORIGIN_SHOWN)
     );
-    Err(Refusal { response: Response::text(403, text), reason: "origin" })
+    Err(Refusal { response: Response::text(403, text), reason: Reason::Origin })
 }

@@ -20,7 +20,7 @@ impl Connection {
         // Its clients have to go when the gateway stops.
         let keeps_alive = response.keeps_alive() && !lent.shared.is_refusing() && !self.broken;
         let peer = self.peer().filter(|_| keeps_alive);
-        let Some(peer) = peer else { return self.refuse(response.keep_alive(false), "", lent) };
+        let Some(peer) = peer else { return self.refuse(response.keep_alive(false), None, lent) };
         self.state = State::Handshake(Box::new(Opening::new(peer, true)));
         self.last_message = lent.ctx.now;
         self.await_request(lent);

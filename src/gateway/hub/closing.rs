@@ -18,6 +18,7 @@ use crate::listener::op::CloseReply;
 use crate::listener::protocol::connid::ConnId;
 use crate::text::escape::escape;
 use crate::ws::close::Closing;
+use crate::ws::reason::Reason;
 use crate::ws::response::Response;
 use crate::ws::{close, frame};
 
@@ -121,11 +122,11 @@ impl Connection {
             State::Posting(_) => return self.end_body(lent),
             State::Handshake(_) => {
                 let response = Response::text(503, format!("{reason}\n"));
-                return self.refuse(response, "stopping", lent);
+                return self.refuse(response, Some(Reason::Stopping), lent);
             }
             State::Asking(asking) => {
                 let response = Response::text(503, format!("{reason}\n"));
-                return self.refuse(asking.admitted.answer(response), "stopping", lent);
+                return self.refuse(asking.admitted.answer(response), Some(Reason::Stopping), lent);
             }
             // Its end is under way with its own code.
             State::Closing(_) => return self.finish(lent),

@@ -8,6 +8,7 @@ use crate::gateway::hub::proxied::TOO_LATE;
 use crate::gateway::io::timers::Due;
 use crate::gateway::post::Verdict;
 use crate::gateway::time::Millis;
+use crate::ws::reason::Reason;
 use crate::ws::response::Response;
 use crate::ws::{close, frame};
 
@@ -110,7 +111,7 @@ impl Connection {
             State::Polling(_) => return self.look_again(true, lent),
             State::Handshake(_) => {
                 let response = Response::text(408, "The request did not arrive in time.\n");
-                return self.refuse(response, "timeout", lent);
+                return self.refuse(response, Some(Reason::Timeout), lent);
             }
             State::Closing(_) => lent.finish_later(self.id),
             State::Leaving(_) | State::Lingering { .. } if taking && !cut => {

@@ -9,6 +9,7 @@ use crate::gateway::hub::{Hub, Lent};
 use crate::gateway::msg::Returned;
 use crate::gateway::web::Away;
 use crate::gateway::web::request::FileRequest;
+use crate::ws::reason::Reason;
 use crate::ws::response::Response;
 
 impl Connection {
@@ -17,11 +18,11 @@ impl Connection {
         let State::Handshake(opening) = &mut self.state else { return stay() };
         if lent.shared.is_refusing() {
             let response = Response::text(503, "The gateway is stopping.\n");
-            return self.refuse(response, "stopping", lent);
+            return self.refuse(response, Some(Reason::Stopping), lent);
         }
         let Some(place) = lent.ctx.web.place() else {
             let response = Response::text(503, "Too many clients are served files.\n");
-            return self.refuse(response, "files", lent);
+            return self.refuse(response, Some(Reason::Files), lent);
         };
         self.partial = self.partial.split_off(asked.head_len);
         opening.file = Some((asked, place));

@@ -28,6 +28,7 @@ use crate::net::address::{Peer, ip_of};
 use crate::text::escape::escape;
 use crate::text::position::Since;
 use crate::ws::close;
+use crate::ws::reason::Reason;
 use crate::ws::response::Response;
 
 /// Bytes of notices that may wait for the listener; past it new connections get 503.
@@ -145,12 +146,12 @@ impl Connection {
         }
         if settings.tells() && lent.shared.pressure.notice_bytes() >= NOTICES_MAX {
             let response = Response::text(503, "The listener is behind with its events.\n");
-            return self.refuse(admitted.answer(response), "listener_queue", lent);
+            return self.refuse(admitted.answer(response), Some(Reason::ListenerQueue), lent);
         }
         if settings.max_connections_per_ip > 0 && !self.count_ip(admitted.ip, lent) {
             let text = "Too many connections from this address (max-connections-per-ip).\n";
             let response = Response::text(429, text);
-            return self.refuse(admitted.answer(response), "max_connections_per_ip", lent);
+            return self.refuse(admitted.answer(response), Some(Reason::MaxConnectionsPerIp), lent);
         }
         let admitted: Arc<Admitted> = Arc::from(admitted);
         if !settings.asks(Hook::OnHandshake) {
@@ -186,24 +187,24 @@ impl Connection {
                 self.readable(lent)
             }
             HandshakeDecision::Refuse(status, body) => {
-                let reason = if status == 500 { "listener_fault" } else { "rejected" };
-                self.refuse(admitted.answer(Response::text(status, body)), reason, lent)
+                let reason = if status == 500 { Reason::ListenerFault } else { Reason::Rejected };
+                self.refuse(admitted.answer(Response::text(status, body)), Some(reason), lent)
             }
             HandshakeDecision::Unavailable => {
                 let response = Response::text(503, "The listener does not answer.\n");
-                self.refuse(admitted.answer(response), "listener_down", lent)
+                self.refuse(admitted.answer(response), Some(Reason::ListenerDown), lent)
             }
         }
     }
 
     fn refuse_stopping(&mut self, admitted: &Admitted, lent: &mut Lent<'_>) -> Flow {
         let response = Response::text(503, "The gateway is stopping.\n");
-        self.refuse(admitted.answer(response), "stopping", lent)
+        self.refuse(admitted.answer(response), Some(Reason::Stopping), lent)
     }
 
     fn refuse_full(&mut self, admitted: &Admitted, lent: &mut Lent<'_>) -> Flow {
         let response = Response::text(503, "Too many connections (max-connections).\n");
-        self.refuse(admitted.answer(response), "max_connections", lent)
+        self.refuse(admitted.answer(response), Some(Reason::MaxConnections), lent)
     }
 
     /// Opens it once this shard has handled what it was handed so far.
@@ -235,7 +236,11 @@ impl Connection {
         let wire = admitted.wire(protocol);
         let welcome = lent.welcome(&channels, admitted.since.or(since), wire.form);
         if welcome.lost && wire.form == Form::Raw {
-            return self.refuse(admitted.answer(Response::text(410, streams::GONE)), "gone", lent);
+            return self.refuse(
+                admitted.answer(Response::text(410, streams::GONE)),
+                Some(Reason::Gone),
+                lent,
+            );
         }
         // The shards open connections at the same time: none may be one too many.
         if !lent.shared.occupancy.try_open(lent.settings.max_connections) {
@@ -282,23 +287,23 @@ impl Connection {
         stay()
     }
 
-    /// Answers in HTTP and closes. `reason` is the label in the metrics; empty: no refusal.
+    /// Answers in HTTP and closes; without a `reason` it is no refusal.
     pub(super) fn refuse(
         &mut self,
         response: Response,
-        reason: &'static str,
+        reason: Option<Reason>,
         lent: &mut Lent<'_>,
     ) -> Flow {
-        if !reason.is_empty() {
-            lent.shared.metrics.refused.add(reason, 1);
+        if let Some(reason) = reason {
+            lent.shared.metrics.refused.add(reason.label(), 1);
             if let Some(remote) = self.peer() {
                 let gateway = &lent.shared.id;
                 let told = escape(response.body().trim_end());
                 // A browser does not show its page the answer: here is where it can be found.
-                if reason == "origin" {
-                    tracing::info!(%gateway, %remote, reason, "refused: {told}");
+                if reason == Reason::Origin {
+                    tracing::info!(%gateway, %remote, %reason, "refused: {told}");
                 } else {
-                    tracing::debug!(%gateway, %remote, reason, "refused: {told}");
+                    tracing::debug!(%gateway, %remote, %reason, "refused: {told}");
                 }
             }
         }

@@ -4,6 +4,7 @@ use crate::gateway::hub::wishes;
 use crate::gateway::post::Content;
 use crate::gateway::posts::PostToken;
 use crate::ws::body::Framing;
+use crate::ws::reason::Reason;
 use crate::ws::request::Request;
 use crate::ws::response::{Headers, Refusal, Response, bad_request};
 
@@ -39,7 +40,10 @@ impl PostHead {
         let coding = request.joined("content-encoding").unwrap_or_default();
         if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
             let text = "The body may have no Content-Encoding.\n";
-            return Err(Refusal { response: Response::text(415, text), reason: "bad_request" });
+            return Err(Refusal {
+                response: Response::text(415, text),
+                reason: Reason::BadRequest,
+            });
         }
         let kind = request.one("content-type").unwrap_or_default();
         Ok(PostHead {

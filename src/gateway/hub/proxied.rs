@@ -10,9 +10,10 @@ use crate::gateway::hub::flow::{Flow, Removal};
 use crate::gateway::shared::Shared;
 use crate::net::address::Peer;
 use crate::net::proxy_protocol::{MAX_HEADER, parse};
+use crate::ws::reason::Reason;
 
-/// The label of these refusals in the metrics.
-const REASON: &str = "proxy_protocol";
+/// Why these are refused.
+const REASON: Reason = Reason::ProxyProtocol;
 
 /// Why a peer is refused that is not among the trusted proxies.
 pub(super) const NOT_TRUSTED: &str = "its address is not among trusted-proxies, and \
@@ -24,8 +25,8 @@ pub(super) const TOO_LATE: &str = "the header of the PROXY protocol did not arri
 
 /// Says in the log and the metrics that a connection is closed without an answer.
 pub(super) fn note_refusal(shared: &Shared, remote: Peer, why: &str) {
-    shared.metrics.refused.add(REASON, 1);
-    tracing::info!(gateway = %shared.id, %remote, reason = REASON, "closed: {why}");
+    shared.metrics.refused.add(REASON.label(), 1);
+    tracing::info!(gateway = %shared.id, %remote, reason = %REASON, "closed: {why}");
 }
 
 impl Connection {

@@ -16,6 +16,7 @@ use crate::net::host::{is_loopback, split_host};
 use crate::text::excerpt::excerpt;
 use crate::text::position::{Position, Since};
 use crate::ws::origin::{Admission, Origin, admission, origin_of};
+use crate::ws::reason::Reason;
 use crate::ws::request::Request;
 use crate::ws::response::{Headers, Refusal, Response, bad_request};
 
@@ -122,7 +123,7 @@ pub(super) fn check_site(
     }
     let text = "A page of another site may not fetch this without an Origin header. \
                 The gateway's setting allow-origin says which pages may.\n";
-    Err(Refusal { response: Response::text(403, text), reason: "origin" })
+    Err(Refusal { response: Response::text(403, text), reason: Reason::Origin })
 }
 
 /// Whether a browser asks a loopback address under a name of somebody else's. The owner of a name can

@@ -7,6 +7,7 @@ use crate::listener::protocol::channel::Channel;
 use crate::text::excerpt::excerpt;
 use crate::text::glob::glob;
 use crate::text::position::{Position, Since};
+use crate::ws::reason::Reason;
 use crate::ws::response::{Refusal, Response};
 
 /// Bytes of a name that a refusal shows.
@@ -39,7 +40,7 @@ fn decoded(text: &str) -> Result<String, Refusal> {
 }
 
 fn wrong(text: impl Into<String>) -> Refusal {
-    Refusal { response: Response::text(400, text.into()), reason: "bad_request" }
+    Refusal { response: Response::text(400, text.into()), reason: Reason::BadRequest }
 }
 
 fn channels(
@@ -74,7 +75,7 @@ fn channels(
                  says which may.\n",
                 excerpt(&name, SHOWN)
             );
-            return Err(Refusal { response: Response::text(403, text), reason: "channel" });
+            return Err(Refusal { response: Response::text(403, text), reason: Reason::Channel });
         }
         channels.push(channel);
     }
@@ -85,7 +86,7 @@ fn channels(
             "Too many channels: the gateway's setting max-channels allows {} for each connection.\n",
             settings.max_channels
         );
-        return Err(Refusal { response: Response::text(403, text), reason: "max_channels" });
+        return Err(Refusal { response: Response::text(403, text), reason: Reason::MaxChannels });
     }
     Ok(channels.into())
 }

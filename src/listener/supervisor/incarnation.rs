@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::settings::GatewaySettings;
+use crate::listener::notes::STDERR;
 use crate::listener::process;
 use crate::listener::process::Spawned;
 use crate::listener::stderr;
@@ -95,7 +96,7 @@ pub(super) async fn with_tail(why: &str, tail: &Arc<Mutex<Tail>>) -> String {
     let tail = tail.lock();
     let mut text = why.to_owned();
     for line in tail.lines() {
-        text.push_str("\n  stderr: ");
+        text.push_str(STDERR);
         text.push_str(line);
     }
     text

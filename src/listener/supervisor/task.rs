@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::restart::Exit;
+use crate::listener::notes::Notes;
 use crate::listener::stderr::Tail;
 use crate::listener::supervisor::incarnation::{
     Incarnation, UP_AFTER, exit_text, spawn, try_out, with_tail,
@@ -129,6 +130,10 @@ impl Task {
         self.context.host.as_ref()
     }
 
+    fn notes(&self) -> &Notes {
+        &self.host().metrics().notes
+    }
+
     /// Makes these settings apply from now on.
     fn settle(&mut self, settings: Arc<GatewaySettings>) {
         self.settings = Arc::clone(&settings);
@@ -146,9 +151,13 @@ impl Task {
             self.host().attach(now.spawned.stdin.take(), stdout);
         }
         tracing::info!(gateway = %self.host().id(), pid, "listener started");
+        self.notes().started();
         let mut wrote = false;
         let end = self.live(&mut now, &mut wrote).await;
         let lived = now.started.elapsed();
+        if let End::Orphaned | End::Died(_) = end {
+            self.notes().ended();
+        }
         match end {
             End::Orphaned => {
                 let _ = now.spawned.process.kill().await;
@@ -175,6 +184,7 @@ impl Task {
             }
             End::Stop(cut, done) => {
                 self.end(&mut now, &cut).await;
+                self.notes().ended();
                 self.life.send_replace(Life::Stopped);
                 let _ = done.send(());
                 None
@@ -290,7 +300,17 @@ impl Task {
             self.delay.as_millis()
         );
         self.host().metrics().restarts.inc();
+        self.note_death(why, tail);
         self.pause().await
+    }
+
+    /// Keeps how it ended, with its last words, which may still be on their way.
+    fn note_death(&self, why: &str, tail: &Arc<Mutex<Tail>>) {
+        let (why, tail) = (format!("the listener ended: {why}"), Arc::clone(tail));
+        let host = Arc::clone(&self.context.host);
+        tokio::spawn(async move {
+            host.metrics().notes.failed(&with_tail(&why, &tail).await);
+        });
     }
 
     /// The pause before a restart, twice as long each time; an order may end it.

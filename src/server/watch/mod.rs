@@ -37,7 +37,7 @@ impl Sampler for Looks {
         let mut gateways = Vec::with_capacity(all.len());
         for gateway in &all {
             let mut old = before.remove(&gateway.id);
-            gateways.push(gateway.watched(&mut old, now));
+            gateways.push(gateway.watched(&mut old, now, &self.server.recent));
             self.before.extend(old.map(|old| (gateway.id.clone(), old)));
         }
         let (health, reasons) = self.server.health_in_words(&gateways);
