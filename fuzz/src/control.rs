@@ -6,27 +6,40 @@ use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 use hyper::Request;
+use hyper::http::request::Parts;
 use wsgw::api::ApiError;
 use wsgw::api::endpoint::Endpoint;
 use wsgw::api::file::ControlFile;
-use wsgw::control::guard::Guard;
-use wsgw::control::{Budget, Query, StructLines};
+use wsgw::control::guard::{Caller, Guard};
+use wsgw::control::{Budget, Page, Query, StructLines};
 use wsgw::control_client::wire::{Framing, Socket, Source, is_timeout};
 use wsgw::ws::close;
 
 use super::pieces;
 
-/// Header lines of a request: who may ask is one with the token, no Origin, and our own Host.
+/// Header lines of a request: who may ask is one with the token, no Origin, and our own Host; or the
+/// operators' page in its session. One that begins with a P is a POST.
 pub fn guard(data: &[u8]) {
     let mut builder = Request::builder().uri("/v1/gateways");
+    if data.starts_with(b"P") {
+        builder = builder.method("POST");
+    }
+    // The operators' page has one session, whose cookie stands in a request as `$`.
+    let page = Page::new(1, false);
+    let link = page.open(&Request::new(()).into_parts().0).expect("a link").url;
+    let code = link.split_once("?code=").expect("a code").1;
+    let cookie = page.begin(code).expect("random numbers").expect("a session");
+    assert_eq!(page.begin(code), Ok(None), "a code is good once");
     for line in data.split(|b| *b == b'\n').take(20) {
         let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
-        builder = builder.header(&line[..colon], &line[colon + 1..]);
+        let parts: Vec<&[u8]> = line[colon + 1..].split(|b| *b == b'$').collect();
+        builder = builder.header(&line[..colon], parts.join(cookie.as_bytes()));
     }
     let Ok(request) = builder.body(()) else { return };
     let parts = request.into_parts().0;
     let hosts = ["control.example".to_owned()];
     let guard = Guard::tcp("secret".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST), &hosts);
+    session(&page, &guard, &parts, &cookie);
 
     if guard.no_page(&parts).is_ok() {
         assert!(!parts.headers.contains_key("origin"));
@@ -43,6 +56,27 @@ pub fn guard(data: &[u8]) {
         let (scheme, token) = text.split_at(6);
         assert!(scheme.eq_ignore_ascii_case("bearer") && token.trim() == "secret", "{text}");
     }
+}
+
+/// Who may use the page's session is the page itself.
+fn session(page: &Page, guard: &Guard, parts: &Parts, cookie: &str) {
+    let Ok(Some(caller)) = page.session(guard, parts) else { return };
+    assert!(matches!(caller, Caller::Session { number: 1, .. }));
+    let all = |name: &str| -> Vec<&[u8]> {
+        parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect()
+    };
+    let cookies = all("cookie").join(&b';');
+    assert!(cookies.windows(cookie.len()).any(|part| part == cookie.as_bytes()));
+    assert!(all("authorization").is_empty());
+    let host = all("host");
+    assert_eq!(host.len(), 1);
+    match all("origin")[..] {
+        [] => {}
+        [origin] => assert!(origin.eq_ignore_ascii_case(&[b"http://", host[0]].concat())),
+        _ => panic!("two origins"),
+    }
+    assert!(all("sec-fetch-site").iter().all(|site| matches!(*site, b"same-origin" | b"none")));
+    assert!(parts.method == "GET" || all("x-wsgw").first() == Some(&&b"1"[..]));
 }
 
 /// A query, a URL of a control port, an error, a control file, and a stream of structs.

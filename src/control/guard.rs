@@ -28,7 +28,7 @@ pub struct Guard {
 
 /// Who sent a request that is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Caller {
+pub enum Caller {
     /// Who may open the unix socket.
     Socket,
     /// Who has the token.
@@ -46,7 +46,7 @@ pub(crate) enum Caller {
 
 impl Caller {
     /// When what it asks for has to end; `None`: never.
-    pub(crate) fn until(self) -> Option<Instant> {
+    pub fn until(self) -> Option<Instant> {
         match self {
             Caller::Session { until, .. } => Some(until),
             Caller::Socket | Caller::Token | Caller::Anyone => None,

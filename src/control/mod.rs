@@ -36,4 +36,4 @@ mod watch;
 pub use bind::{Bound, bind};
 pub(crate) use examine::what_is_wrong;
 #[doc(hidden)]
-pub use {body::Budget, ndjson::StructLines, query::Query};
+pub use {body::Budget, ndjson::StructLines, page::Page, query::Query};

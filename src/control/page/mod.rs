@@ -36,7 +36,7 @@ const POLICY: &str =
     "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /// The page of one control port.
-pub(crate) struct Page {
+pub struct Page {
     /// The cookie's name has the port, for browsers keep the cookies of all ports of a host together.
     cookie: String,
     tls: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// The page of a control port that is bound to `port`.
-    pub(crate) fn new(port: u16, tls: bool) -> Page {
+    pub fn new(port: u16, tls: bool) -> Page {
         Page { cookie: format!("wsgw-{port}"), tls, access: Access::default() }
     }
 
@@ -54,7 +54,10 @@ impl Page {
     }
 
     /// Makes a link with a new code. It leads to where this request was sent.
-    pub(crate) fn open(&self, parts: &Parts) -> Result<Opened, ApiError> {
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn open(&self, parts: &Parts) -> Result<Opened, ApiError> {
         let failed = |why: String| ApiError::new(ErrorCode::Failed, why);
         let authority = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let authority = reachable(authority.unwrap_or_default());
@@ -64,7 +67,7 @@ impl Page {
     }
 
     /// Answers a GET or HEAD of `/` or of `/page/NAME`; `None` for another request.
-    pub(crate) fn answer(&self, guard: &Guard, parts: &Parts) -> Option<Reply> {
+    pub(in crate::control) fn answer(&self, guard: &Guard, parts: &Parts) -> Option<Reply> {
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return None;
         }
@@ -111,26 +114,37 @@ impl Page {
                     locked()
                 }
             }
-            Ok(Some(code)) => match self.access.redeem(code, now) {
-                Ok(Some((session, number))) => {
-                    tracing::info!("operators' page: session {number} begins");
+            Ok(Some(code)) => match self.begin(code) {
+                Ok(Some(cookie)) => {
                     let secure = if self.tls { "; Secure" } else { "" };
-                    let name = &self.cookie;
-                    to_root(Some(format!(
-                        "{name}={session}; HttpOnly; SameSite=Strict; Path=/{secure}"
-                    )))
+                    let attributes = "HttpOnly; SameSite=Strict; Path=/";
+                    to_root(Some(format!("{cookie}; {attributes}{secure}")))
                 }
                 Ok(None) => locked(),
-                Err(why) => body::error(&ApiError::new(ErrorCode::Failed, why)),
+                Err(e) => body::error(&e),
             },
         }
+    }
+
+    /// Uses a code up. Returns the cookie of the session that it becomes, without attributes; `None`
+    /// for a code that is not good.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn begin(&self, code: &str) -> Result<Option<String>, ApiError> {
+        let begun = self.access.redeem(code, Instant::now());
+        let begun = begun.map_err(|why| ApiError::new(ErrorCode::Failed, why))?;
+        Ok(begun.map(|(session, number)| {
+            tracing::info!("operators' page: session {number} begins");
+            format!("{}={session}", self.cookie)
+        }))
     }
 
     /// The session of a request; `None` for one that has no cookie of ours, or a token.
     ///
     /// # Errors
     /// The session has ended, or this request may not use it.
-    pub(crate) fn session(&self, guard: &Guard, parts: &Parts) -> Result<Option<Caller>, ApiError> {
+    pub fn session(&self, guard: &Guard, parts: &Parts) -> Result<Option<Caller>, ApiError> {
         let cookies = cookies(&parts.headers, &self.cookie);
         if parts.headers.contains_key(AUTHORIZATION) || cookies.is_empty() {
             return Ok(None);
@@ -138,8 +152,8 @@ impl Page {
         let refused = |why: &str| Err(ApiError::new(ErrorCode::Forbidden, why));
         guard.host(parts)?;
         self.check_origin(parts)?;
-        let site = parts.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-        if !matches!(site, None | Some(b"same-origin" | b"none")) {
+        let mut sites = parts.headers.get_all("sec-fetch-site").iter();
+        if !sites.all(|site| site == "same-origin" || site == "none") {
             return refused("the page's session is good for requests of the page itself alone");
         }
         let now = Instant::now();
