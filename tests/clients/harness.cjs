@@ -25,8 +25,8 @@ async function until(check, what, patience = PATIENCE) {
 }
 
 class Serve {
-  /** With a `port` it comes back at the same place when it is restarted. */
-  static async start(args, listener = [], port = 0) {
+  /** With a `port` it comes back at the same place when it is restarted, and so it does with a `control`. */
+  static async start(args, listener = [], port = 0, control = "127.0.0.1:0") {
     const serve = new Serve();
     serve.dir = fs.mkdtempSync(path.join(os.tmpdir(), "wsgw-node-"));
     serve.env = {
@@ -39,14 +39,14 @@ class Serve {
       delete serve.env[name];
     }
     const tail = listener.length ? ["--", ...listener] : [];
-    const all = ["serve", "--port", port, "--control", "127.0.0.1:0", ...args, ...tail];
+    const all = ["serve", "--port", port, "--control", control, ...args, ...tail];
     serve.child = spawn(WSGW, all, { env: serve.env, stdio: ["ignore", "pipe", "pipe"] });
     serve.out = "";
     serve.err = "";
     serve.child.stdout.on("data", (data) => (serve.out += data));
     serve.child.stderr.on("data", (data) => (serve.err += data));
     serve.ended = new Promise((resolve) => serve.child.on("exit", resolve));
-    await until(() => /control listening on \S+\n/.test(serve.out), `serve: ${serve.err}`);
+    await until(() => /control listening on \S+\n/.test(serve.out), () => `serve: ${serve.err}`);
     serve.url = /gateway \S+ listening on (\S+)\n/.exec(serve.out)[1];
     serve.control = /control listening on (\S+)\n/.exec(serve.out)[1];
     return serve;

@@ -56,7 +56,8 @@ export function gateway(live, place) {
     busy = verb;
     showVerbs();
     try {
-      await call(`${at(id)}/${path ?? verb}`, { method: "POST" });
+      const { data } = await call(`${at(id)}/${path ?? verb}`, { method: "POST" });
+      live.learn(data);
       say(`${id} ${done}.`);
     } catch (problem) {
       complain(`${label}: ${problem.message}`);
@@ -65,7 +66,8 @@ export function gateway(live, place) {
     busy = null;
     showVerbs();
     // The button that was pressed may have gone.
-    if (had) (Object.values(buttons).find((one) => !one.hidden && !one.disabled) ?? head).focus();
+    const there = (one) => !one.hidden && !one.disabled;
+    if (had) [buttons[verb], ...Object.values(buttons)].find(there)?.focus();
   }
 
   function showVerbs() {

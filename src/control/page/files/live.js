@@ -112,6 +112,14 @@ export class Live {
     this.fresh = fresh;
   }
 
+  /** What a request has told of a gateway, ahead of the next event. */
+  learn(status) {
+    const known = this.gateway(status?.id);
+    if (!known) return;
+    Object.assign(known, status);
+    this.tell("learnt");
+  }
+
   gateway(id) {
     return this.watch?.gateways.find((gateway) => gateway.id === id) ?? null;
   }

@@ -16,7 +16,7 @@ export function overview(live) {
   const about = h("p", { class: "hint" });
   const figures = {
     connections: figure("Connections"), messages_in: figure("Messages in", "/s"),
-    messages_out: figure("Messages out", "/s"), opened: figure("Connections opened", "/s"),
+    messages_out: figure("Messages out", "/s"), opened: figure("Opened", "/s"),
   };
   const body = h("tbody", { role: "rowgroup" });
   const table = h("table", { class: "gateways", role: "table" },
@@ -24,7 +24,7 @@ export function overview(live) {
       h("th", { scope: "col", role: "columnheader", class: n > 0 && n < 7 ? "right" : null },
         n === 7 ? h("span", { class: "unseen" }, name) : name)))), body);
   const none = empty("This wsgw serves no gateway.",
-    "Add a table [[gateway]] to its config, and then run ", h("code", {}, "wsgw reload"), ".");
+    "Add a table ", h("code", {}, "[gateways.ID]"), " to its config, and then run ", h("code", {}, "wsgw reload"), ".");
   const nodes = h("ul", { class: "chips" });
   const cluster = h("section", { class: "panel", "aria-labelledby": "nodes-title", hidden: true },
     h("h2", { id: "nodes-title" }, "Nodes"), nodes);
@@ -92,7 +92,8 @@ function makeRow(gateway) {
     text(address, one.address ?? "not bound");
     address.classList.toggle("mono", Boolean(one.address));
     const error = one.state === "failed" ? one.error : one.last_error?.message;
-    text(wrong, error ?? "");
+    // The reason of a failure has lines of stderr below it.
+    text(wrong, (error ?? "").replace(/\n\s*(stderr: )?/g, "; "));
     wrong.hidden = !error;
     attribute(wrong, "data-tone", one.state === "failed" ? "bad" : "warn");
     text(connections, number(one.connections));

@@ -44,8 +44,10 @@ function wrong() {
       attribute(root, "data-tone", failed ? "bad" : "warn");
       text(title, failed ? "This gateway has failed" : "Last error");
       text(when, last ? `${moment(last.at)}, ${since(last.at, watch.time)} ago` : "");
-      text(message, (failed && one.error) || last?.message || "");
       const all = last?.stderr ?? [];
+      const words = (failed && one.error) || last?.message || "";
+      // The reason of a failure has the lines of stderr with it.
+      text(message, all.length ? words.split("\n")[0] : words);
       said.hidden = stderr.root.hidden = all.length === 0;
       stderr.set(all);
     },
