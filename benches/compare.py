@@ -22,6 +22,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SECONDS = 1.5
+BINARY = os.environ.get("WSGW_BIN", str(ROOT / "target/release/wsgw"))
 
 BUN = """
 const [port, mode, child] = process.argv.slice(-3);
@@ -84,7 +85,7 @@ def bun(port, mode, child):
 
 
 def wsgw(port, mode, *listener):
-    return [str(ROOT / "target/release/wsgw"), "serve", "-q", "--control", "off", "--port", port,
+    return [BINARY, "serve", "-q", "--control", "off", "--port", port,
             "--route", mode, *listener]
 
 
@@ -371,6 +372,7 @@ parser.add_argument("--channels", action="store_true")
 parser.add_argument("--streams", action="store_true")
 parser.add_argument("--files", action="store_true")
 parser.add_argument("--compression", action="store_true")
+parser.add_argument("--servers", action="store_true")
 parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                     default=["fanout:1000:128:1", "fanout:1000:1024:1", "fanout:1000:128:16", "fanout:5000:128:1",
                              "echo:1", "echo:100", "idle:5000"])
@@ -392,6 +394,9 @@ elif options.files:
 elif options.streams:
     import streams
     streams.run(sys.modules[__name__], options.rounds)
+elif options.servers:
+    import servers
+    servers.run(sys.modules[__name__], options.rounds)
 elif options.compression:
     import compression
     compression.run(sys.modules[__name__], options.rounds)

@@ -13,12 +13,14 @@
 #   benches/compare.sh --channels                    wsgw alone: channels and history beside the same without
 #   benches/compare.sh --streams                     wsgw alone: clients of streams beside WebSocket clients
 #   benches/compare.sh --files                       wsgw beside nginx: static files (needs nginx and wrk)
+#   benches/compare.sh --servers                     `wsgw bench` against each server: rates and latencies
 #   benches/compare.sh --compression                 a message of JSON to 1,000 clients, compressed and not
 #   benches/compare.sh --listeners                   100 clients that send as fast as they may, through
 #                                                    listeners in several languages
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --locked --quiet
+# WSGW_BIN=FILE is measured in place of what is built here.
+[ -n "${WSGW_BIN:-}" ] || cargo build --release --locked --quiet
 tools=$PWD/target/tests
 [ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py"
 "$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt

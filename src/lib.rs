@@ -68,7 +68,7 @@
 #![warn(unreachable_pub)]
 
 pub mod api;
-pub(crate) mod bench;
+pub mod bench;
 pub(crate) mod check;
 pub mod cli;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! `wsgw connect`: what one types, where it connects, and the frames of a server.
 
+use wsgw::bench::frames::Frames;
 use wsgw::cli::ConnectArgs;
 use wsgw::connect::command;
 use wsgw::connect::command::Line;
@@ -124,4 +125,15 @@ pub fn frame(data: &[u8]) {
 
 fn at_of(whole: &serde_json::Value) -> Option<String> {
     whole["at"].as_str().map(str::to_owned)
+}
+
+/// What a load test reads of a server is the same, whatever pieces it comes in.
+pub fn bench_frames(data: &[u8]) {
+    let Some((step, bytes)) = data.split_first() else { return };
+    let read = |step: usize| {
+        let (mut frames, mut found) = (Frames::default(), Vec::new());
+        let fed = bytes.chunks(step.max(1)).try_for_each(|piece| frames.feed(piece, &mut found));
+        (found, fed)
+    };
+    assert_eq!(read(usize::from(*step)), read(bytes.len()));
 }

@@ -22,7 +22,7 @@ use wsgw::config::settings::GatewaySettings;
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("listener_line", protocol::listener_line),
     ("lines", protocol::lines),
     ("push", protocol::push),
@@ -44,6 +44,7 @@ pub const TARGETS: [(&str, Target); 24] = [
     ("command", client::command),
     ("url", client::url),
     ("frame", client::frame),
+    ("bench_frames", client::bench_frames),
     ("since", channels::since),
     ("wishes", channels::wishes),
     ("stream", streams::stream),

@@ -8,7 +8,7 @@ use crate::ws::frame::{BadLength, FIN, Header, MAX_CONTROL, OpCode, unmask};
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub enum Item {
     /// A whole message, with its mark if it has one.
     Message(Option<Mark>),
     /// A ping with this payload.
@@ -19,7 +19,7 @@ pub(super) enum Item {
 
 /// The frames that come over one connection.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub struct Frames {
     /// The front of a frame, until there is enough of it.
     carry: Vec<u8>,
     /// Bytes of the payload under way that are still to come.
@@ -39,7 +39,7 @@ impl Frames {
     ///
     /// # Errors
     /// What the server did wrong.
-    pub(super) fn feed(&mut self, bytes: &[u8], found: &mut Vec<Item>) -> Result<(), String> {
+    pub fn feed(&mut self, bytes: &[u8], found: &mut Vec<Item>) -> Result<(), String> {
         if self.carry.is_empty() {
             return self.take(bytes, found);
         }

@@ -17,16 +17,16 @@ pub(super) const MOST: u32 = (1 << 20) - 1;
 
 /// What a mark says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub struct Mark {
     /// A random number for each phase: what is left of an earlier one, or of another program, is told
     /// from what belongs to this one.
-    pub(super) run: u32,
+    pub run: u32,
     /// The connection that sent it.
-    pub(super) sender: u32,
+    pub sender: u32,
     /// The messages that this connection sent before it in this run.
-    pub(super) number: u64,
+    pub number: u64,
     /// Nanoseconds from the start of the program's clock to when the message was due.
-    pub(super) due: u64,
+    pub due: u64,
 }
 
 impl Mark {

@@ -5,9 +5,9 @@
 
 mod assertion;
 mod engine;
-mod frames;
+pub mod frames;
 mod link;
-mod mark;
+pub mod mark;
 mod messages;
 mod numbers;
 mod openings;

@@ -8,7 +8,7 @@ from harness import ROOT, run_cli, tool
 
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = ("serve", "send", "connect", "status", "start", "stop", "restart", "reload",
-            "connections", "channels", "history", "close", "completions")
+            "connections", "channels", "history", "close", "completions", "bench")
 
 
 def test_every_metric_that_is_named_is_there(serve):
