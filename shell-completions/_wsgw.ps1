@@ -304,6 +304,9 @@ Register-ArgumentCompleter -Native -CommandName 'wsgw' -ScriptBlock {
             break
         }
         'wsgw;check' {
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'Path and query of the clients that are played [default: the first path of the gateway, or /]')
+            [CompletionResult]::new('-H', '-H ', [CompletionResultType]::ParameterName, 'A request header of the clients that are played (repeatable)')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'A request header of the clients that are played (repeatable)')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file (TOML) [default: wsgw/wsgw.toml in the user''s config directory, then /etc/wsgw/wsgw.toml]')
             [CompletionResult]::new('--id', '--id', [CompletionResultType]::ParameterName, 'Id of the gateway that the flags apply to [default: default]')
             [CompletionResult]::new('--control', '--control', [CompletionResultType]::ParameterName, 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]')

@@ -243,12 +243,24 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__check)
-            opts="-q -h -V --json --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
+            opts="-H -q -h -V --json --url --header --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -H)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

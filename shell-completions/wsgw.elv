@@ -286,6 +286,9 @@ set edit:completion:arg-completer[wsgw] = {|@words|
             cand --version 'Print version'
         }
         &'wsgw;check'= {
+            cand --url 'Path and query of the clients that are played [default: the first path of the gateway, or /]'
+            cand -H 'A request header of the clients that are played (repeatable)'
+            cand --header 'A request header of the clients that are played (repeatable)'
             cand --config 'Config file (TOML) [default: wsgw/wsgw.toml in the user''s config directory, then /etc/wsgw/wsgw.toml]'
             cand --id 'Id of the gateway that the flags apply to [default: default]'
             cand --control 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]'

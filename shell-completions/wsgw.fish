@@ -236,6 +236,8 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand top" -l token-file -d 'File th
 complete -c wsgw -n "__fish_wsgw_using_subcommand top" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand top" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand top" -s V -l version -d 'Print version'
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l url -d 'Path and query of the clients that are played [default: the first path of the gateway, or /]' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -s H -l header -d 'A request header of the clients that are played (repeatable)' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l config -d 'Config file (TOML) [default: wsgw/wsgw.toml in the user\'s config directory, then /etc/wsgw/wsgw.toml]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l id -d 'Id of the gateway that the flags apply to [default: default]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l control -d 'Control port: ADDR:PORT, unix:PATH or off [default: 127.0.0.1:10124]' -r

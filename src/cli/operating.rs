@@ -47,6 +47,12 @@ pub(crate) struct CheckArgs {
     /// Print the findings and the steps as JSON
     #[arg(long)]
     pub json: bool,
+    /// Path and query of the clients that are played [default: the first path of the gateway, or /]
+    #[arg(long, value_name = "PATH?QUERY")]
+    pub url: Option<String>,
+    /// A request header of the clients that are played (repeatable)
+    #[arg(short = 'H', long, value_name = "K: V")]
+    pub header: Vec<String>,
     /// What `serve` would be given: of it, what concerns the listener is heeded.
     #[command(flatten)]
     pub serve: ServeArgs,

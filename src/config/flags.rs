@@ -43,6 +43,11 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The id that `--id` gives.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// Whether any of it is about a gateway: an implicit config file is set aside then.
     pub(super) fn name_a_gateway(&self) -> bool {
         self.gateway != GatewayOptions::default()

@@ -10,6 +10,6 @@ pub(crate) mod process;
 pub mod protocol;
 pub mod recipients;
 pub mod report;
-mod stderr;
+pub(crate) mod stderr;
 pub(crate) mod supervisor;
 pub mod tap;

@@ -31,7 +31,7 @@ const KEPT: usize = 10;
 
 /// The last lines of one incarnation.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     lines: VecDeque<String>,
     ended: bool,
 }
@@ -45,12 +45,12 @@ impl Tail {
     }
 
     /// The lines, oldest first.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
     }
 
     /// Whether stderr has come to its end.
-    pub(super) fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.ended
     }
 }
@@ -91,7 +91,7 @@ impl Shown {
 }
 
 /// Drains a listener's stderr to its end.
-pub(super) async fn drain(
+pub(crate) async fn drain(
     stderr: OwnedFd,
     gateway: Arc<str>,
     tail: Arc<Mutex<Tail>>,

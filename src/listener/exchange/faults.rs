@@ -35,11 +35,16 @@ pub(super) fn not_shown(hidden: u64) -> String {
     if hidden > 0 { format!(" ({hidden} more were not shown)") } else { String::new() }
 }
 
-/// A hint for the author of a listener that writes a line which is neither an answer nor a command.
-fn hint(line: &[u8]) -> &'static str {
+/// Whether a line seems to be a part of JSON that goes over several lines.
+pub(crate) fn is_piece_of_json(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     let key = line.starts_with(b"\"") && memchr::memmem::find(line, b"\":").is_some();
-    if key || matches!(line, b"{" | b"}" | b"}," | b"[" | b"]" | b"],") {
+    key || matches!(line, b"{" | b"}" | b"}," | b"[" | b"]" | b"],")
+}
+
+/// A hint for the author of a listener that writes a line which is neither an answer nor a command.
+fn hint(line: &[u8]) -> &'static str {
+    if is_piece_of_json(line) {
         "; is it JSON over several lines? Each answer is one line (jq -c)"
     } else {
         "; did you mean to print to stderr?"

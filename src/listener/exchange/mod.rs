@@ -53,7 +53,7 @@ mod accepted;
 mod answer_times;
 mod channels;
 mod commands;
-mod faults;
+pub(crate) mod faults;
 pub mod incoming;
 mod outgoing;
 mod peers;
@@ -339,6 +339,11 @@ impl Exchange {
     /// Whether this incarnation owes an answer.
     pub(crate) fn owes(&self) -> bool {
         self.restart.up && !self.asked.is_empty()
+    }
+
+    /// Whether the answer to this event is waited for.
+    pub(crate) fn is_owed(&self, id: u64) -> bool {
+        self.asked.contains_key(&id)
     }
 
     /// Whether an event is owed or waits to be asked.

@@ -19,7 +19,7 @@ use crate::listener::stderr::Tail;
 use crate::listener::supervisor::SupervisorContext;
 
 /// How long an incarnation has to live to count as up, if it writes nothing.
-pub(super) const UP_AFTER: Duration = Duration::from_millis(200);
+pub(crate) const UP_AFTER: Duration = Duration::from_millis(200);
 
 /// One process and what its stderr said last.
 pub(crate) struct Incarnation {

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use incarnation::{Incarnation, try_out};
+pub(crate) use incarnation::{Incarnation, UP_AFTER, try_out};
 use task::Task;
+pub(crate) use task::{EARLY, STDIN_WAIT, TERM_WAIT};
 
 use crate::config::settings::GatewaySettings;
 use crate::listener::exchange::restart::Exit;

@@ -24,7 +24,7 @@ use crate::listener::supervisor::incarnation::{
 use crate::listener::supervisor::{Life, ListenerHost, Order, Report, SupervisorContext};
 
 /// An exit before this, without output, of the first two incarnations: it cannot be started.
-const EARLY: Duration = Duration::from_secs(1);
+pub(crate) const EARLY: Duration = Duration::from_secs(1);
 
 /// The first pause before a restart.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -36,10 +36,10 @@ const SETTLED: Duration = Duration::from_secs(10);
 const EXIT_GRACE: Duration = Duration::from_millis(200);
 
 /// How long it may take to exit after the end of its stdin.
-const STDIN_WAIT: Duration = Duration::from_secs(4);
+pub(crate) const STDIN_WAIT: Duration = Duration::from_secs(4);
 
 /// How long it may take to exit after SIGTERM.
-const TERM_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const TERM_WAIT: Duration = Duration::from_secs(2);
 
 /// Why an incarnation's time is over.
 enum End {
