@@ -28,5 +28,8 @@ pub const DEFAULT_PORT: u16 = 10124;
 /// The largest struct of a push, in bytes on the wire.
 pub const MAX_STRUCT: usize = 16 << 20;
 
+/// The header of a page of connections with the number of all that match.
+pub const TOTAL: &str = "wsgw-total";
+
 /// The header in which a success carries a remark for the person who asked.
 pub const NOTICE: &str = "wsgw-notice";

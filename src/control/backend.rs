@@ -26,15 +26,47 @@ pub struct ChannelsAsk<'a> {
     pub limit: usize,
 }
 
-/// Which connections are listed. They come in the order in which they connected.
-#[derive(Debug, Default)]
+/// Which connections are listed, and in which order.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct ConnectionsAsk {
     /// The members of this channel; `None`: all.
     pub channel: Option<Channel>,
-    /// Those behind this connection, whether it is still open or not.
+    /// Those that have this text in their name, their address, their path or the name of a channel;
+    /// upper and lower case are the same.
+    pub filter: Option<String>,
+    /// Those that connected after this connection, whether it is still open or not.
     pub after: Option<ConnId>,
+    /// What they are ordered by; those that are equal by their names.
+    pub sort: ConnectionOrder,
+    /// The other way round.
+    pub descending: bool,
+    /// So many of them are left out first.
+    pub offset: usize,
     /// At most so many; `None`: all.
     pub limit: Option<usize>,
+}
+
+/// What connections are ordered by.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionOrder {
+    /// When they connected.
+    #[default]
+    Opened,
+    /// The client's address.
+    Remote,
+    /// The bytes that wait for their sockets.
+    Queued,
+    /// The path of their requests.
+    Path,
+}
+
+/// A page of a list of connections.
+#[derive(Debug, Default)]
+pub struct ConnectionsPage {
+    /// The connections.
+    pub rows: Vec<ConnectionInfo>,
+    /// How many match channel and filter, on this page or not.
+    pub total: u64,
 }
 
 /// Which kept messages are read.
@@ -124,7 +156,7 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         id: &str,
         ask: ConnectionsAsk,
-    ) -> impl Future<Output = Result<Vec<ConnectionInfo>, ApiError>> + Send;
+    ) -> impl Future<Output = Result<ConnectionsPage, ApiError>> + Send;
     /// One connection.
     fn connection(
         &self,

@@ -1,10 +1,11 @@
 //! The requests that list what a gateway holds: connections, channels, kept messages.
 
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use crate::api::{ApiError, CHANNELS_LISTED, ErrorCode};
-use crate::control::backend::{Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk};
+use crate::api::{ApiError, CHANNELS_LISTED, ErrorCode, TOTAL};
+use crate::control::backend::{Backend, ChannelsAsk, HistoryAsk};
 use crate::control::body;
 use crate::control::body::{Reply, ReplyBody};
 use crate::control::frames::FramesBody;
@@ -22,12 +23,11 @@ pub(super) async fn connections(
 ) -> Result<Reply, ApiError> {
     Ok(match conn {
         None if reads(parts) => {
-            let ask = ConnectionsAsk {
-                channel: query.channel()?,
-                after: query.after_connection()?,
-                limit: query.limit()?,
-            };
-            body::json(&backend.connections(id, ask).await?)
+            let ask = query.connections()?;
+            let page = backend.connections(id, ask).await?;
+            let mut reply = body::json(&page.rows);
+            reply.headers_mut().insert(TOTAL, HeaderValue::from(page.total));
+            reply
         }
         None => not_allowed(parts, "GET, HEAD"),
         Some(conn) if reads(parts) => body::json(&backend.connection(id, conn).await?),

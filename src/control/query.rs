@@ -3,6 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::api::{ApiError, ErrorCode};
+use crate::control::backend::{ConnectionOrder, ConnectionsAsk};
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::text::position::Since;
@@ -104,15 +105,49 @@ impl Query {
         Ok((code, self.get("reason").unwrap_or_default()))
     }
 
+    /// Which connections are listed.
+    ///
+    /// # Errors
+    /// One of the parameters is not understood.
+    pub fn connections(&self) -> Result<ConnectionsAsk, ApiError> {
+        let sort = match self.get("sort") {
+            None | Some("opened") => ConnectionOrder::Opened,
+            Some("remote") => ConnectionOrder::Remote,
+            Some("queued") => ConnectionOrder::Queued,
+            Some("path") => ConnectionOrder::Path,
+            Some(other) => {
+                return Err(Query::bad("sort", other, "opened, remote, queued or path"));
+            }
+        };
+        let descending = match self.get("order") {
+            None | Some("asc") => false,
+            Some("desc") => true,
+            Some(other) => return Err(Query::bad("order", other, "asc or desc")),
+        };
+        Ok(ConnectionsAsk {
+            channel: self.channel()?,
+            filter: self.get("filter").filter(|text| !text.is_empty()).map(str::to_owned),
+            after: self.after_connection()?,
+            sort,
+            descending,
+            offset: self.number("offset")?.unwrap_or(0),
+            limit: self.limit()?,
+        })
+    }
+
     /// How many are listed at most.
     ///
     /// # Errors
     /// It is not a number.
     pub fn limit(&self) -> Result<Option<usize>, ApiError> {
-        let Some(text) = self.get("limit") else { return Ok(None) };
+        self.number("limit")
+    }
+
+    fn number(&self, key: &str) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.get(key) else { return Ok(None) };
         let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if !is_number {
-            return Err(Query::bad("limit", text, "a whole number"));
+            return Err(Query::bad(key, text, "a whole number"));
         }
         // One that is out of range is above any list.
         Ok(Some(text.parse().unwrap_or(usize::MAX)))
@@ -217,6 +252,20 @@ mod tests {
         for bad in ["reason=%zz", "reason=%ff", "reason=%", "reason=%2", "reason=%+2", "reason=%é"]
         {
             assert!(Query::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn which_connections_are_listed() {
+        let ask = |query| Query::parse(query).unwrap().connections();
+        assert_eq!(ask("").unwrap(), ConnectionsAsk::default());
+        assert_eq!(ask("sort=opened&order=asc&filter=&offset=0").unwrap(), ask("").unwrap());
+        let found = ask("sort=queued&order=desc&filter=R%C3%B6om+1&offset=20&limit=10").unwrap();
+        assert_eq!(found.sort, ConnectionOrder::Queued);
+        assert_eq!((found.descending, found.offset, found.limit), (true, 20, Some(10)));
+        assert_eq!(found.filter.as_deref(), Some("Röom 1"));
+        for bad in ["sort=", "sort=age", "order=up", "offset=-1", "offset=", "limit=x", "after=?"] {
+            assert_eq!(ask(bad).unwrap_err().code, ErrorCode::BadRequest, "{bad}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What threads tell a shard.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -65,8 +66,8 @@ pub enum HubMsg {
     GateOpen,
     /// For the primary.
     Primary(PrimaryMsg),
-    /// List connections, in the order of their names.
-    List(Listing, oneshot::Sender<Vec<ConnectionRow>>),
+    /// List connections.
+    List(Listing, oneshot::Sender<Listed>),
     /// Cut every connection now.
     CutAll,
     /// Tell when no connection is left.
@@ -99,6 +100,20 @@ pub enum Listing {
         /// So many of each shard at most.
         limit: usize,
     },
+    /// Those in these slots, in their order: all of them a part at a time, so that the shard is not
+    /// kept from its clients.
+    Slots(Range<u32>),
+}
+
+/// Connections of one shard.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The connections; those of a page in the order of their names.
+    pub rows: Vec<ConnectionRow>,
+    /// How many there are of which this is a page.
+    pub total: u64,
+    /// Whether there are slots behind those that were asked for.
+    pub more: bool,
 }
 
 /// A message to the primary of a gateway.

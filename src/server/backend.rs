@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::{ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, Reloaded};
 use crate::control::backend::{
-    Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage, LogPart,
+    Backend, ChannelsAsk, ConnectionsAsk, ConnectionsPage, HistoryAsk, HistoryMessage, LogPart,
 };
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
@@ -75,7 +75,7 @@ impl Backend for Server {
         &self,
         id: &str,
         ask: ConnectionsAsk,
-    ) -> Result<Vec<ConnectionInfo>, ApiError> {
+    ) -> Result<ConnectionsPage, ApiError> {
         Server::connections(self, id, ask).await
     }
 

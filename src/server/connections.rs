@@ -5,25 +5,69 @@
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, ConnectionInfo, ErrorCode};
-use crate::control::backend::ConnectionsAsk;
-use crate::gateway::msg::{HubMsg, Listing};
+use crate::control::backend::{ConnectionOrder, ConnectionsAsk, ConnectionsPage};
+use crate::gateway::msg::{HubMsg, Listed, Listing};
 use crate::listener::connection::ConnectionRow;
 use crate::listener::op::{CloseReply, Op};
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::server::Server;
+use crate::server::gateway::Running;
+use crate::server::search::Search;
 use crate::ws::close;
 
+/// Slots of a shard that are looked at together: what that takes, some 100 us, its clients wait.
+const PART: u32 = 1024;
+
 impl Server {
-    /// The open connections of a gateway, in the order of their names.
+    /// Open connections of a gateway.
     pub(crate) async fn connections(
         &self,
         id: &str,
         ask: ConnectionsAsk,
-    ) -> Result<Vec<ConnectionInfo>, ApiError> {
+    ) -> Result<ConnectionsPage, ApiError> {
         let gateway = self.find(id)?;
-        let Some(running) = gateway.running() else { return Ok(Vec::new()) };
-        let limit = ask.limit.unwrap_or(usize::MAX);
+        let Some(running) = gateway.running() else { return Ok(ConnectionsPage::default()) };
+        let is_plain = ask.sort == ConnectionOrder::Opened && !ask.descending;
+        let (rows, total) = match (is_plain && ask.filter.is_none(), &ask.channel) {
+            (true, _) => self.first(&running, &ask).await,
+            (false, None) => self.search(&running, &ask).await,
+            (false, Some(channel)) => {
+                // Its members alone, however many others there are.
+                let all = ConnectionsAsk { channel: Some(channel.clone()), ..Default::default() };
+                let mut search = Search::new(&ask);
+                self.first(&running, &all).await.0.into_iter().for_each(|row| search.take(row));
+                search.end()
+            }
+        };
+        Ok(ConnectionsPage { rows: rows.iter().filter_map(info).collect(), total })
+    }
+
+    /// Goes through all connections, a part of a shard at a time.
+    async fn search(&self, running: &Running, ask: &ConnectionsAsk) -> (Vec<ConnectionRow>, u64) {
+        let core = self.host.engine.core();
+        let mut search = Search::new(ask);
+        for shard in 0..core.shards() {
+            let mut slots = 0..PART;
+            loop {
+                let (reply, listed) = oneshot::channel();
+                let which = Listing::Slots(slots.clone());
+                core.post_hub(shard, &running.shared, HubMsg::List(which, reply));
+                // A shard that is gone has no connections.
+                let Listed { rows, more, .. } = listed.await.unwrap_or_default();
+                rows.into_iter().for_each(|row| search.take(row));
+                if !more {
+                    break;
+                }
+                slots = slots.end..slots.end + PART;
+            }
+        }
+        search.end()
+    }
+
+    /// The page in the order in which they connected.
+    async fn first(&self, running: &Running, ask: &ConnectionsAsk) -> (Vec<ConnectionRow>, u64) {
+        let limit = ask.limit.map_or(usize::MAX, |limit| limit.saturating_add(ask.offset));
         let mut waits = Vec::new();
         self.host.engine.core().post_all(&running.shared, || {
             let (reply, rows) = oneshot::channel();
@@ -31,14 +75,17 @@ impl Server {
             let (channel, after) = (ask.channel.clone(), ask.after);
             HubMsg::List(Listing::Page { channel, after, limit }, reply)
         });
-        let mut rows: Vec<ConnectionRow> = Vec::new();
+        let (mut rows, mut total) = (Vec::new(), 0);
         for wait in waits {
             // A shard that is gone has no connections.
-            rows.append(&mut wait.await.unwrap_or_default());
+            let mut listed: Listed = wait.await.unwrap_or_default();
+            rows.append(&mut listed.rows);
+            total += listed.total;
         }
         rows.sort_unstable_by_key(|row| row.info.id);
         rows.truncate(limit);
-        Ok(rows.iter().filter_map(info).collect())
+        rows.drain(..ask.offset.min(rows.len()));
+        (rows, total)
     }
 
     /// One connection.
@@ -58,8 +105,8 @@ impl Server {
             &running.shared,
             HubMsg::List(Listing::One(name), reply),
         );
-        let rows = rows.await.unwrap_or_default();
-        rows.first().and_then(info).ok_or_else(unknown)
+        let listed: Listed = rows.await.unwrap_or_default();
+        listed.rows.first().and_then(info).ok_or_else(unknown)
     }
 
     /// Closes one connection. The caller has checked neither code nor reason.

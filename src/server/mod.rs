@@ -16,6 +16,7 @@ pub(crate) mod history;
 mod listener_host;
 mod pushes;
 mod reload;
+mod search;
 pub(crate) mod starting;
 mod stopping;
 mod watch;

@@ -26,7 +26,8 @@ use wsgw::api::{
 };
 use wsgw::config::settings::{ControlListen, ControlSettings};
 use wsgw::control::backend::{
-    Backend, ChannelsAsk, ConnectionsAsk, HistoryAsk, HistoryMessage, LogPart, Sampler,
+    Backend, ChannelsAsk, ConnectionsAsk, ConnectionsPage, HistoryAsk, HistoryMessage, LogPart,
+    Sampler,
 };
 use wsgw::listener::protocol::channel::Channel;
 use wsgw::listener::protocol::connid::ConnId;
@@ -305,9 +306,12 @@ impl Backend for Fake {
         &self,
         id: &str,
         ask: ConnectionsAsk,
-    ) -> Result<Vec<ConnectionInfo>, ApiError> {
+    ) -> Result<ConnectionsPage, ApiError> {
         match self.status(id)?.state {
-            GatewayState::Running => Ok(channels::page(vec![info("k1"), info("k2")], &ask)),
+            GatewayState::Running => {
+                let rows = channels::page(vec![info("k1"), info("k2")], &ask);
+                Ok(ConnectionsPage { rows, total: 2 })
+            }
             _ => Err(ApiError::new(ErrorCode::NotRunning, "stopped")),
         }
     }

@@ -3,23 +3,36 @@
 use std::sync::Arc;
 
 use crate::gateway::hub::Hub;
-use crate::gateway::msg::Listing;
+use crate::gateway::msg::{Listed, Listing};
 use crate::listener::connection::ConnectionRow;
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 
 impl Hub {
-    /// Open connections, in the order of their names.
-    pub(super) fn list(&self, which: &Listing) -> Vec<ConnectionRow> {
-        let (channel, after, limit) = match which {
+    /// Open connections.
+    pub(super) fn list(&self, which: &Listing) -> Listed {
+        match which {
             Listing::One(conn) => {
                 let slot = self.conns.slot(*conn);
-                return slot.and_then(|slot| self.row(slot)).into_iter().collect();
+                let rows: Vec<_> = slot.and_then(|slot| self.row(slot)).into_iter().collect();
+                Listed { total: rows.len() as u64, rows, more: false }
             }
-            Listing::Page { channel, after, limit } => (channel, *after, *limit),
-        };
+            Listing::Page { channel, after, limit } => self.page(channel.as_ref(), *after, *limit),
+            Listing::Slots(slots) => {
+                let end = self.conns.hot().len() as u32;
+                let rows: Vec<_> = slots.clone().filter_map(|slot| self.row(slot)).collect();
+                Listed { total: rows.len() as u64, rows, more: slots.end < end }
+            }
+        }
+    }
+
+    /// A page, in the order of their names.
+    fn page(&self, channel: Option<&Channel>, after: Option<ConnId>, limit: usize) -> Listed {
+        let mut total = 0;
         // Rows are made only of those that are listed: a page of a million connections is cheap.
-        let place = |slot: u32| -> Option<(ConnId, u32)> {
+        let mut place = |slot: u32| -> Option<(ConnId, u32)> {
             let conn = self.conns.get(slot).filter(|conn| conn.info().is_some())?;
+            total += 1;
             after.is_none_or(|after| conn.id > after).then_some((conn.id, slot))
         };
         let mut places: Vec<(ConnId, u32)> = match channel {
@@ -34,7 +47,8 @@ impl Hub {
             places.truncate(limit);
         }
         places.sort_unstable();
-        places.into_iter().filter_map(|(_, slot)| self.row(slot)).collect()
+        let rows = places.into_iter().filter_map(|(_, slot)| self.row(slot)).collect();
+        Listed { rows, total, more: false }
     }
 
     /// A connection as it is listed; none before its 101, nor after its end.
