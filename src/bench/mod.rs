@@ -30,7 +30,7 @@ use crate::bench::messages::Messages;
 use crate::bench::openings::Openings;
 use crate::bench::options::Options;
 use crate::bench::progress::Progress;
-use crate::bench::report::Report;
+use crate::bench::report::{Report, counted};
 use crate::bench::times::{Times, nanoseconds};
 use crate::cli::BenchMode;
 use crate::error::{Failure, complain};
@@ -244,19 +244,20 @@ fn silent(engine: &Engine<'_>, messages: &Messages, is_echo: bool) -> Failure {
 fn notes_of(messages: &Messages, is_echo: bool, notes: &mut Vec<String>) {
     let counts = &messages.counts;
     if let Some(why) = &messages.why {
-        notes.push(format!("{} connections ended early; the first: {why}", messages.closed));
+        let gone = counted(messages.closed, "connection");
+        notes.push(format!("{gone} ended early; the first: {why}"));
     }
     if counts.unsent > 0 {
         notes.push(format!(
-            "{} messages were due and not sent, because the server did not take them in time",
-            report::grouped(counts.unsent)
+            "{} could not be sent when due, because the server did not take what came before",
+            counted(counts.unsent, "message")
         ));
     }
     if counts.strays > 0 && is_echo {
         notes.push(format!(
-            "{} messages came to connections that had not sent them: for an echo alone, start the \
-             gateway with --route sender",
-            report::grouped(counts.strays)
+            "{} came to connections that had not sent them: for an echo alone, start the gateway with \
+             --route sender",
+            counted(counts.strays, "message")
         ));
     }
 }
@@ -308,11 +309,9 @@ fn of_openings(engine: &Engine<'_>, openings: Openings, options: &Options, busy:
     let is_idle = options.mode == BenchMode::Idle;
     let mut notes = Vec::new();
     if let Some(gone) = &openings.first {
-        let (failed, closed) = (openings.failed, openings.closed);
-        notes.push(format!(
-            "{failed} openings failed and {closed} connections ended early; the first: {}",
-            gone.why
-        ));
+        let failed = counted(openings.failed, "opening");
+        let closed = counted(openings.closed, "connection");
+        notes.push(format!("{failed} failed, {closed} ended early; the first: {}", gone.why));
     }
     let report = Report {
         sent: openings.begun,

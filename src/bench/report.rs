@@ -115,7 +115,8 @@ impl Report {
     /// What was asked for, on one line.
     pub(super) fn asked(&self) -> String {
         let of_messages = self.payload > 0;
-        let mut text = format!("{}, {} connections", self.mode, grouped(self.connections as u64));
+        let connections = counted(self.connections as u64, "connection");
+        let mut text = format!("{}, {connections}", self.mode);
         if of_messages {
             let _ = write!(text, ", {} bytes a message", grouped(self.payload as u64));
         }
@@ -174,6 +175,11 @@ impl Report {
     }
 }
 
+/// So many of something.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
 /// A count with commas between thousands.
 pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
@@ -209,6 +215,8 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(counted(1, "message"), "1 message");
+        assert_eq!(counted(1000, "message"), "1,000 messages");
         assert_eq!([0.04, 99.94, 1234.5].map(decimal), ["0.0", "99.9", "1,235"]);
         assert_eq!(
             [0.0124, 0.9994, 1.0, 12.34, 1500.0].map(time),
