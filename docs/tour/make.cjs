@@ -62,6 +62,7 @@ async function people(chat) {
 }
 
 async function picture(tab, name) {
+  await tab.mouse.move(640, 30);
   const file = path.join(__dirname, `${name}.png`);
   await tab.screenshot({ path: file });
   const { size } = fs.statSync(file);
@@ -69,18 +70,18 @@ async function picture(tab, name) {
   if (size > BYTES) throw new Error(`${file} is larger than ${BYTES} bytes`);
 }
 
-async function pictures(tab, dark) {
-  const size = (width, height) => Promise.all([tab, dark].map((one) => one.setViewport({ width, height })));
+async function pictures(tab) {
+  const size = (width, height) => tab.setViewport({ width, height });
   await size(1280, 800);
   await says(tab, ".gateways tbody", /orders failed/);
   await picture(tab, "page-overview");
   await go(tab, "#/gateways/chat");
   await says(tab, "#refusals", /max.connections.per.ip/);
-  await size(1280, 760);
+  await size(1280, 776);
   await picture(tab, "page-gateway");
   await go(tab, "#/gateways/orders");
   await says(tab, ".alert", /cannot be reached/);
-  await size(1280, 560);
+  await size(1280, 520);
   await picture(tab, "page-failed");
   await size(1280, 760);
   await go(tab, "#/gateways/chat/connections?sort=path&filter=team");
@@ -96,16 +97,16 @@ async function pictures(tab, dark) {
   await says(tab, ".results", /Delivered/);
   await size(1280, 780);
   await picture(tab, "page-send");
-  await dark.bringToFront();
-  await go(dark, "#/gateways/chat/tail");
-  await dark.click("#tail-start");
-  await says(dark, "#tail-counts", /\d\d events/);
+  await tab.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  await go(tab, "#/gateways/chat/tail");
+  await tab.click("#tail-start");
+  await says(tab, "#tail-counts", /\d\d events/);
   await size(1280, 760);
-  await picture(dark, "page-tail");
-  await dark.click("#tail-start");
-  await go(dark, "#/gateways/chat");
+  await picture(tab, "page-tail");
+  await tab.click("#tail-start");
+  await go(tab, "#/gateways/chat");
   await size(390, 844);
-  await picture(dark, "page-phone");
+  await picture(tab, "page-phone");
 }
 
 async function main() {
@@ -117,14 +118,12 @@ async function main() {
   let talk;
   try {
     const tab = await open(browser, serve);
-    const dark = await open(browser, serve, { scheme: "dark" });
     talk = await people("ws://127.0.0.1:10125");
     for (let n = 0; n < 40; n += 1) await connect("ws://127.0.0.1:10126/").catch(() => null);
     for (const line of LINES.slice(0, 5)) await serve.cli("send", "-g", "chat", "--channel", "general", "--no-hook", line);
-    await tab.bringToFront();
     // The lines of the charts span two minutes.
     await new Promise((resolve) => setTimeout(resolve, 2 * MINUTE));
-    await pictures(tab, dark);
+    await pictures(tab);
   } finally {
     clearInterval(talk);
     await browser.close();

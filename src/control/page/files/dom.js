@@ -79,20 +79,24 @@ export function sparkline() {
   }, area, line);
   return {
     root,
-    /** `values` end now; the line always spans `room` of them, so time has one scale everywhere. */
+    /** `values` end now, and null is a gap. `room` of them fit in, so time has one scale everywhere. */
     draw(values, room) {
-      if (values.length < 2) {
-        line.setAttribute("d", "");
-        area.setAttribute("d", "");
-        return;
-      }
       const top = Math.max(1, ...values);
-      const step = WIDTH / (room - 1);
-      const begin = WIDTH - step * (values.length - 1);
-      const points = values.map((value, n) =>
-        `${(begin + n * step).toFixed(1)},${(HEIGHT - 1.5 - (value / top) * (HEIGHT - 3)).toFixed(1)}`);
-      line.setAttribute("d", `M${points.join("L")}`);
-      area.setAttribute("d", `M${begin.toFixed(1)},${HEIGHT}L${points.join("L")}L${WIDTH},${HEIGHT}Z`);
+      const x = (n) => (WIDTH - (WIDTH / (room - 1)) * (values.length - 1 - n)).toFixed(1);
+      const y = (value) => (HEIGHT - 1.5 - (value / top) * (HEIGHT - 3)).toFixed(1);
+      let stroke = "", fill = "";
+      for (let from = 0; from < values.length; from += 1) {
+        let end = from;
+        while (end < values.length && values[end] !== null) end += 1;
+        if (end - from > 1) {
+          const points = values.slice(from, end).map((value, n) => `${x(from + n)},${y(value)}`).join("L");
+          stroke += `M${points}`;
+          fill += `M${x(from)},${HEIGHT}L${points}L${x(end - 1)},${HEIGHT}Z`;
+        }
+        from = end;
+      }
+      line.setAttribute("d", stroke);
+      area.setAttribute("d", fill);
     },
   };
 }

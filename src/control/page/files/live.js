@@ -70,6 +70,7 @@ export class Live {
 
   take(event, first) {
     if (this.watch && (this.watch.pid !== event.pid || this.watch.since !== event.since)) this.past.clear();
+    this.gap(event);
     this.watch = event;
     this.keepLog(event, first);
     const sum = { connections: 0, messages_in: 0, messages_out: 0, opened: 0 };
@@ -86,6 +87,13 @@ export class Live {
     this.tell("watch");
   }
 
+  /** The seconds in which nobody looked are gaps in the lines. */
+  gap(event) {
+    if (!this.watch) return;
+    const missed = Math.round((Date.parse(event.time) - Date.parse(this.watch.time)) / 1000) - 1;
+    for (let n = 0; n < Math.min(missed, KEPT); n += 1) for (const id of this.past.keys()) this.keep(id, null);
+  }
+
   keep(id, point) {
     const points = this.past.get(id) ?? [];
     points.push(point);
@@ -95,7 +103,7 @@ export class Live {
 
   /** The last values of one figure of a gateway; of all of them with an empty id. */
   line(id, key) {
-    return (this.past.get(id) ?? []).map((point) => point[key]);
+    return (this.past.get(id) ?? []).map((point) => point?.[key] ?? null);
   }
 
   /** The first event of a stream has the newest lines again: they are joined where they meet. */
