@@ -6,7 +6,9 @@ const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const test = require("node:test");
 const WebSocket = require("ws");
+const { chromium } = require("./chromium.cjs");
 const { config, go, open, says, withPage } = require("./operators.cjs");
+const { Serve } = require("../harness.cjs");
 
 const AXE = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
@@ -90,6 +92,33 @@ for (const scheme of ["light", "dark"]) {
       assert.deepEqual(tab.problems, []);
     }));
 }
+
+test("page: what strangers get, and what stays when serve has gone", async () => {
+  const serve = await Serve.start([], ["cat"]);
+  const browser = await chromium();
+  let runs = true;
+  try {
+    const tab = await open(browser, serve);
+    const stranger = await (await browser.createBrowserContext()).newPage();
+    await stranger.goto(serve.control);
+    await serve.stop();
+    runs = false;
+    await says(tab, "#live", "Not connected");
+    for (const one of [tab, stranger]) {
+      await one.evaluate(AXE);
+      for (const scheme of ["light", "dark"]) {
+        await one.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+        for (const width of [320, 1400]) {
+          await one.setViewport({ width, height: 800 });
+          await look(one, `${scheme}, ${width}, ${one === tab ? "serve has gone" : "a stranger"}`);
+        }
+      }
+    }
+  } finally {
+    await browser.close();
+    if (runs) await serve.stop();
+  }
+});
 
 test("page: its whole way by keyboard, in the order in which it is read", () =>
   withPage([], ["cat"], async (serve, browser) => {

@@ -94,4 +94,4 @@ addEventListener("hashchange", () => show(false));
 text($("host"), location.host);
 show(true);
 standing();
-live.start();
+if (!document.hidden) live.start();
