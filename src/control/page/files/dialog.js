@@ -35,6 +35,7 @@ export function ask({ title, words, action, danger = false, fields = [] }) {
     };
     dialog.showModal();
     (fields[0]?.control ?? no).focus();
+    fields[0]?.control.select();
   });
 }
 
