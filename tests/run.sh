@@ -51,6 +51,7 @@ need node nodejs; need npm npm; need chromium chromium; need vmstat procps; need
 need caddy caddy; need haproxy haproxy; need systemd-analyze systemd; need dash dash; need awk mawk; need stdbuf coreutils
 need unshare util-linux; need ip iproute2; need script bsdutils; need sqlite3 sqlite3
 need tinyproxy tinyproxy; need microsocks microsocks
+need dpkg-deb dpkg; need rpm rpm; need man man-db; need mandoc mandoc; need strip binutils; need setpriv util-linux
 need python3 python3; python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" -ne 0 ]; then
@@ -69,6 +70,14 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 [ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py" || exit 1
 "$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt || exit 1
+# The two that make packages, without optimization: that takes a minute, once.
+for crate in cargo-deb@3.8.0 cargo-generate-rpm@0.21.1; do
+  [ -e "$tools/cargo/$crate" ] && continue
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$tools/cargo/target \
+    cargo install --quiet --locked --debug --root "$tools/cargo" "$crate" || exit 1
+  touch "$tools/cargo/$crate"
+done
+rm -rf "$tools/cargo/target"
 mkdir -p "$tools/node"
 cp tests/clients/node/package.json "$tools/node/"
 (cd "$tools/node" && npm install --no-fund --no-audit --silent) || exit 1
@@ -82,6 +91,8 @@ step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lo
 suite "cargo test" count_cargo cargo test --locked --no-fail-fast
 say "cargo build"
 cargo build --locked || exit 1
+# With what was built already, only the package itself is compiled.
+step "cargo publish" env CARGO_TARGET_DIR="$PWD/target" cargo publish --quiet --dry-run --allow-dirty --locked
 export WSGW_BIN=$PWD/target/debug/wsgw
 suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 --dist worksteal -p no:cacheprovider tests/e2e
 export WSGW_PYTHON=$tools/py/bin/python

@@ -131,35 +131,7 @@ def test_chat_survives_a_message_of_somebody_who_left():
     assert json.loads(done.stdout.splitlines()[0])["id"] == 7
 
 
-# The service manager, cron, the config file.
-
-
-def test_the_unit(tmp_path):
-    analyze = tool("systemd-analyze")
-    unit = tmp_path / "wsgw.service"
-    text = (EXAMPLES / "wsgw.service").read_text()
-    command = re.search(r"^ExecStart=(.*)$", text, re.M)[1]
-    # What it starts parses: usage errors would be exit 2 before anything else.
-    args = command.split()[1:]
-    args[args.index("--config") + 1] = "/no/such/file.toml"
-    assert run_cli(tmp_path, *args).returncode != 0
-    assert "unexpected argument" not in run_cli(tmp_path, *args).stderr
-    unit.write_text(re.sub(r"/usr/local/bin/wsgw", WSGW, text))
-    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60)
-    complaints = [line for line in done.stderr.splitlines() if "wsgw.service" in line
-                  and "man" not in line]
-    assert not complaints, complaints
-    for key in ("KillMode=mixed", "StateDirectory=wsgw", "ExecReload=", "NoNewPrivileges=yes",
-                "TimeoutStopSec=15"):
-        assert key in text
-    keys = {line.split("=")[0] for line in text.splitlines() if "=" in line and line[0].isupper()}
-    assert keys <= {
-        "Description", "After", "Type", "ExecStart", "ExecReload", "User", "StateDirectory",
-        "StateDirectoryMode", "LogsDirectory", "KillMode", "TimeoutStopSec", "Restart",
-        "LimitNOFILE", "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "WantedBy"}
-    known = run_cli(tmp_path, "serve", "--help").stdout
-    for flag in (word for word in args if word.startswith("--")):
-        assert flag in known
+# Cron, the config file.
 
 
 def test_the_crontab_lines(serve):
