@@ -87,4 +87,5 @@ pub(crate) mod paths;
 pub mod server;
 pub(crate) mod systemd;
 pub mod text;
+mod top;
 pub mod ws;

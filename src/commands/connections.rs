@@ -10,6 +10,7 @@ use crate::commands::lists::{Listing, Lists};
 use crate::commands::output::{print, table};
 use crate::error::{Failure, exit};
 use crate::listener::protocol::connid::ConnId;
+use crate::text::age::age;
 use crate::text::escape::escape;
 
 /// `wsgw connections [ID]`. Those of all gateways have a key `gateway` each.
@@ -63,38 +64,9 @@ fn connections_table(rows: &[Vec<String>]) -> String {
     table(&["GATEWAY", "CONN", "REMOTE", "TRANSPORT", ">AGE", ">QUEUED", "PATH", "CHANNELS"], rows)
 }
 
-/// `3h12m`: the two largest units.
-fn age(opened_at: &str, now: SystemTime) -> String {
-    let Ok(opened) = humantime::parse_rfc3339_weak(opened_at) else {
-        return escape(opened_at).into_owned();
-    };
-    let seconds = now.duration_since(opened).unwrap_or_default().as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ages() {
-        let now = humantime::parse_rfc3339("2026-11-24T12:00:00Z").unwrap();
-        for (opened, want) in [
-            ("2026-11-24T12:00:05Z", "0s"),
-            ("2026-11-24T11:59:59.5Z", "0s"),
-            ("2026-11-24T11:58:57.123456Z", "1m2s"),
-            ("2026-11-24T09:30:00Z", "2h30m"),
-            ("2026-11-20T11:00:00Z", "4d1h"),
-            ("soon\u{1b}", "soon\\x1b"),
-        ] {
-            assert_eq!(age(opened, now), want);
-        }
-    }
 
     #[test]
     fn what_a_client_chose_is_escaped() {

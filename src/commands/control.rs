@@ -14,12 +14,18 @@ use crate::text::units;
 
 /// Connects to the control port that the flags, the environment or the files name.
 pub(super) fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failure> {
+    let timeout = timeout(args)?;
+    let wanted = Wanted::from_env(args.control.clone(), args.token_file.clone())?;
+    Client::open(&wanted, timeout, retry)
+}
+
+/// How long an answer may take.
+pub(super) fn timeout(args: &ControlArgs) -> Result<Duration, Failure> {
     let timeout = seconds("--timeout", &args.timeout)?;
     if timeout.is_zero() {
         return Err(Failure::usage("--timeout 0 leaves no time at all"));
     }
-    let wanted = Wanted::from_env(args.control.clone(), args.token_file.clone())?;
-    Client::open(&wanted, timeout, retry)
+    Ok(timeout)
 }
 
 /// The time that a flag gives, as in the config file: `5`, `0.5`, `250ms`, `1m30s`.

@@ -1,6 +1,7 @@
 //! Text from outside: escaped, cut, split into lines, matched against patterns, read as units and
 //! positions; and how often the log may speak of it. Pure.
 
+pub(crate) mod age;
 pub mod channel;
 pub mod escape;
 pub mod excerpt;
