@@ -76,8 +76,8 @@ fn page(root: &Command, command: &Command) -> io::Result<Vec<u8>> {
         }
         page.push('\n');
     }
-    // The blank line breaks the line.
-    let mut page = page.replace(".br\n.sp\n.br\n", ".sp\n");
+    // The blank line is enough.
+    let mut page = page.replace(".br\n\n.br\n", ".sp\n");
     if name(command) == name(root) {
         page.push_str(FILES);
     } else {

@@ -8,6 +8,11 @@ pub(super) fn count(n: u64) -> String {
     }
 }
 
+/// `1 connection`, `2 connections`.
+pub(super) fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// As [`count`], with one digit behind the point where the number is small.
 pub(super) fn rate(n: f64) -> String {
     if !n.is_finite() || n <= 0.0 {

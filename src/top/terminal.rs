@@ -52,7 +52,10 @@ impl Terminal {
 
     /// Everything is drawn anew, over what another program left.
     pub(super) fn clear(&mut self) -> Result<(), Failure> {
-        self.0.clear().map_err(|e| broken(&e))
+        // `clear` would ask the terminal where its cursor is, and the thread that reads keys would
+        // take the answer.
+        let area = self.0.size().map_err(|e| broken(&e))?;
+        self.0.resize(area.into()).map_err(|e| broken(&e))
     }
 
     /// Gives the terminal back to the shell until it says `fg`.

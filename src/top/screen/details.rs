@@ -11,7 +11,7 @@ use ratatui::widgets::{Block, Borders, Paragraph, RenderDirection, Sparkline};
 
 use crate::api::{WatchedGateway, WatchedListener};
 use crate::text::age::age;
-use crate::top::format::{bytes, count, rate, time};
+use crate::top::format::{bytes, count, counted, rate, time};
 use crate::top::model::Model;
 use crate::top::screen::{Styles, text};
 
@@ -124,17 +124,17 @@ fn lines(gateway: &WatchedGateway, styles: Styles, width: u16) -> Vec<Line<'stat
 
 fn clients(gateway: &WatchedGateway) -> String {
     let mut parts = vec![
-        format!("{} connections", count(gateway.status.connections)),
+        counted(gateway.status.connections, "connection"),
         format!("{}/s opened", rate(gateway.rates.opened)),
     ];
     for (number, what) in [
-        (gateway.channels, "channels"),
-        (gateway.history_messages.unwrap_or(0), "kept messages"),
-        (gateway.dropped, "deliveries dropped"),
-        (gateway.slow_consumers, "slow consumers closed"),
+        (gateway.channels, "channel"),
+        (gateway.history_messages.unwrap_or(0), "kept message"),
+        (gateway.dropped, "dropped message"),
+        (gateway.slow_consumers, "closed slow consumer"),
     ] {
         if number > 0 {
-            parts.push(format!("{} {what}", count(number)));
+            parts.push(counted(number, what));
         }
     }
     parts.join("  ")
@@ -155,7 +155,8 @@ fn listener_lines(
     if let Some(since) = &listener.since {
         about.push_str(&format!("  for {}", age(since, SystemTime::now())));
     }
-    about.push_str(&format!("  {} restarts  {}", status.restarts, text(&listener.command)));
+    let restarts = counted(status.restarts, "restart");
+    about.push_str(&format!("  {restarts}  {}", text(&listener.command)));
     lines.push(labelled(
         "listener",
         vec![Span::styled(name, styles.state(name)), raw(about)],
@@ -164,10 +165,10 @@ fn listener_lines(
     lines.push(labelled(
         "answers",
         vec![raw(format!(
-            "p50 {}  p99 {}  of {} answers",
+            "p50 {}  p99 {}  of {}",
             time(listener.p50_ms),
             time(listener.p99_ms),
-            count(listener.answers)
+            counted(listener.answers, "answer")
         ))],
         styles,
     ));
@@ -176,10 +177,10 @@ fn listener_lines(
         format!("{} of {} unanswered", count(listener.unanswered), count(listener.window)),
         if full { styles.warning() } else { Style::new() },
     )];
-    window.push(raw(format!("  {} wait", count(gateway.queued))));
-    for (number, what) in [(listener.timeouts, "time-outs"), (listener.faults, "faults")] {
+    window.push(raw(format!("  {} waiting", count(gateway.queued))));
+    for (number, what) in [(listener.timeouts, "time-out"), (listener.faults, "fault")] {
         if number > 0 {
-            window.push(Span::styled(format!("  {} {what}", count(number)), styles.warning()));
+            window.push(Span::styled(format!("  {}", counted(number, what)), styles.warning()));
         }
     }
     lines.push(labelled("window", window, styles));

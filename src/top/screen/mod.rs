@@ -18,7 +18,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph, Wrap};
 use crate::api::Watch;
 use crate::text::age::{age, span};
 use crate::text::escape::escape;
-use crate::top::format::{count, rate};
+use crate::top::format::{counted, rate};
 use crate::top::keys::SORTS;
 use crate::top::model::{Model, Page};
 
@@ -109,14 +109,20 @@ pub(super) fn draw(frame: &mut Frame, model: &Model, now: Instant) {
 /// The table, below it the details of the selected gateway and the log, where there is room.
 fn draw_table(frame: &mut Frame, area: Rect, model: &Model, styles: Styles) {
     let rows = u16::try_from(model.rows().len()).unwrap_or(u16::MAX).saturating_add(1);
-    let least = rows.min(TABLE_ROWS);
     let log = if area.height >= LOG_FROM { area.height / 4 } else { 0 };
-    let wanted = details::height(model, area.width) + 1;
-    let left = area.height.saturating_sub(log).saturating_sub(least);
-    let below = if left >= details::LEAST { wanted.min(left) } else { 0 };
-    let [top, middle, bottom] =
-        Layout::vertical([Constraint::Min(0), Constraint::Length(below), Constraint::Length(log)])
-            .areas(area);
+    let left = area.height - log;
+    let wanted = details::height(model, area.width);
+    let below = wanted.min(left.saturating_sub(rows.min(TABLE_ROWS)));
+    let below = if below >= details::LEAST { below } else { 0 };
+    let [top, _, middle, _, bottom] = Layout::vertical([
+        Constraint::Length(rows.min(left - below)),
+        // Blank where there is room.
+        Constraint::Max(u16::from(below > 0)),
+        Constraint::Length(below),
+        Constraint::Min(0),
+        Constraint::Length(log),
+    ])
+    .areas(area);
     table::draw(frame, top, model, styles);
     if below > 0 {
         details::draw(frame, middle, model, styles);
@@ -164,9 +170,9 @@ fn totals(watch: &Watch) -> String {
         n => format!("  nodes {n}"),
     };
     format!(
-        "{running}/{} running  {} conns  in {}/s  out {}/s{nodes}",
+        "{running}/{} running  {}  in {}/s  out {}/s{nodes}",
         watch.gateways.len(),
-        count(connections),
+        counted(connections, "conn"),
         rate(sum(|g| g.rates.messages_in)),
         rate(sum(|g| g.rates.messages_out)),
     )
