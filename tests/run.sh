@@ -89,10 +89,10 @@ step "cargo deny, fuzz" env PATH="$tools/py/bin:$PATH" cargo deny --locked \
   --manifest-path fuzz/Cargo.toml check sources
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
 suite "cargo test" count_cargo cargo test --locked --no-fail-fast
+# Most of it is built already. The binary that it leaves is replaced by the next step.
+step "cargo publish" env CARGO_TARGET_DIR="$PWD/target" cargo publish --quiet --dry-run --allow-dirty --locked
 say "cargo build"
 cargo build --locked || exit 1
-# With what was built already, only the package itself is compiled.
-step "cargo publish" env CARGO_TARGET_DIR="$PWD/target" cargo publish --quiet --dry-run --allow-dirty --locked
 export WSGW_BIN=$PWD/target/debug/wsgw
 suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 --dist worksteal -p no:cacheprovider tests/e2e
 export WSGW_PYTHON=$tools/py/bin/python

@@ -1,6 +1,6 @@
 //! What `serve` tells: `GET /v1/watch`, read by a thread of its own, again and again.
 
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use crate::api::Watch;
@@ -66,13 +66,15 @@ impl Feed {
                     Failure::other(format!("the control port's answer is not understood: {e}"))
                 });
             }
-            if Instant::now() >= self.deadline {
-                let (place, time) = (self.stream.client().endpoint(), self.patience.as_secs_f64());
-                let text = format!("nothing came from the control port {place} for {time} s");
-                return Err(Failure::new(exit::UNREACHABLE, text));
-            }
+            let before = self.events.buffer().len();
             if !self.stream.read(self.events.buffer(), TICK)? {
                 let text = format!("{} ended the stream", self.stream.client().endpoint());
+                return Err(Failure::new(exit::UNREACHABLE, text));
+            }
+            // Read first: after Ctrl-Z and `fg` the time is over, and what came meanwhile is there.
+            if self.events.buffer().len() == before && Instant::now() >= self.deadline {
+                let (place, time) = (self.stream.client().endpoint(), self.patience.as_secs_f64());
+                let text = format!("nothing came from the control port {place} for {time} s");
                 return Err(Failure::new(exit::UNREACHABLE, text));
             }
         }
@@ -80,8 +82,8 @@ impl Feed {
 }
 
 /// Passes on what comes; where it breaks off, says so and begins anew. It ends when nobody listens
-/// any more.
-pub(super) fn follow(mut feed: Feed, options: &Options, to: &Sender<Happening>) {
+/// any more. Where the terminal takes nothing, it waits, and `serve` sends it less.
+pub(super) fn follow(mut feed: Feed, options: &Options, to: &SyncSender<Happening>) {
     loop {
         let lost = loop {
             match feed.next() {

@@ -12,7 +12,7 @@ mod sse;
 mod terminal;
 
 use std::io::IsTerminal;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, Event};
@@ -55,6 +55,9 @@ enum Happening {
 /// How often the ages on the screen are brought up to date.
 const REDRAW: Duration = Duration::from_secs(1);
 
+/// How much may wait for a terminal that takes nothing.
+const WAITING: usize = 16;
+
 /// Shows the gateways until `q`; the exit code.
 ///
 /// # Errors
@@ -69,7 +72,7 @@ pub(crate) fn watch(options: &Options) -> Result<u8, Failure> {
     let options = Options { id, ..options.clone() };
     // Before anything is drawn: what fails now is said as any command says it.
     let (feed, endpoint, first) = Feed::open(&options, options.timeout)?;
-    let (to, happenings) = channel();
+    let (to, happenings) = sync_channel(WAITING);
     terminal::watch_signals(to.clone())?;
     let mut terminal = Terminal::enter()?;
     let keys = to.clone();
@@ -101,7 +104,7 @@ pub(crate) fn watch(options: &Options) -> Result<u8, Failure> {
     }
 }
 
-fn read_terminal(to: &Sender<Happening>) {
+fn read_terminal(to: &SyncSender<Happening>) {
     loop {
         let happening = event::read().map_or(Happening::NoTerminal, Happening::Terminal);
         let over = matches!(happening, Happening::NoTerminal);

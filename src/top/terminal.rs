@@ -1,7 +1,8 @@
 //! The terminal: entered, left as it was found, and what signals do.
 
 use std::io::{self, Stdout};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::backend::CrosstermBackend;
@@ -22,6 +23,9 @@ pub(super) const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 /// The exit code of SIGHUP, or of a terminal that is gone.
 pub(super) const HUNG_UP: u8 = 129;
+
+/// How long the main thread may take to leave after a signal.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The terminal, in raw mode and on its alternate screen until it is dropped.
 pub(super) struct Terminal(ratatui::Terminal<CrosstermBackend<Stdout>>);
@@ -90,7 +94,7 @@ fn broken(error: &io::Error) -> Failure {
 }
 
 /// SIGINT, SIGTERM and SIGHUP end the program, but not without leaving the terminal as it was.
-pub(super) fn watch_signals(to: Sender<Happening>) -> Result<(), Failure> {
+pub(super) fn watch_signals(to: SyncSender<Happening>) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::other(format!("signals cannot be watched: {e}"));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
@@ -108,7 +112,11 @@ pub(super) fn watch_signals(to: Sender<Happening>) -> Result<(), Failure> {
             }
         });
         // The main thread may have left already.
-        let _ = to.send(Happening::Signal(code));
+        let _ = to.try_send(Happening::Signal(code));
+        // It may also be held up by a terminal that takes nothing.
+        std::thread::sleep(GRACE);
+        let _ = disable_raw_mode();
+        std::process::exit(i32::from(code));
     });
     Ok(())
 }

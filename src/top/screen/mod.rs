@@ -26,8 +26,10 @@ use crate::top::model::{Model, Page};
 const SILENT: u64 = 3;
 /// Rows that the table keeps where the details are below it.
 const TABLE_ROWS: u16 = 5;
-/// Rows of the screen from which on the log is at the bottom.
+/// Rows below the head from which on the log has a quarter of them, however many gateways there are.
 const LOG_FROM: u16 = 32;
+/// Rows below which the log has no place of its own.
+const LOG_LEAST: u16 = 4;
 
 /// Text from outside.
 fn text(from: &str) -> String {
@@ -109,17 +111,20 @@ pub(super) fn draw(frame: &mut Frame, model: &Model, now: Instant) {
 /// The table, below it the details of the selected gateway and the log, where there is room.
 fn draw_table(frame: &mut Frame, area: Rect, model: &Model, styles: Styles) {
     let rows = u16::try_from(model.rows().len()).unwrap_or(u16::MAX).saturating_add(1);
-    let log = if area.height >= LOG_FROM { area.height / 4 } else { 0 };
-    let left = area.height - log;
+    let reserved = if area.height >= LOG_FROM { area.height / 4 } else { 0 };
+    let left = area.height - reserved;
     let wanted = details::height(model, area.width);
     let below = wanted.min(left.saturating_sub(rows.min(TABLE_ROWS)));
     let below = if below >= details::LEAST { below } else { 0 };
-    let [top, _, middle, _, bottom] = Layout::vertical([
-        Constraint::Length(rows.min(left - below)),
+    let table = rows.min(left - below);
+    // The log gets what nobody else needs.
+    let log = area.height.saturating_sub(table + below + u16::from(below > 0));
+    let log = if below > 0 && log >= LOG_LEAST { log } else { 0 };
+    let [top, _, middle, bottom] = Layout::vertical([
+        Constraint::Length(table),
         // Blank where there is room.
         Constraint::Max(u16::from(below > 0)),
         Constraint::Length(below),
-        Constraint::Min(0),
         Constraint::Length(log),
     ])
     .areas(area);
