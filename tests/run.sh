@@ -89,8 +89,9 @@ step "cargo deny, fuzz" env PATH="$tools/py/bin:$PATH" cargo deny --locked \
   --manifest-path fuzz/Cargo.toml check sources
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
 suite "cargo test" count_cargo cargo test --locked --no-fail-fast
-# Most of it is built already. The binary that it leaves is replaced by the next step.
-step "cargo publish" env CARGO_TARGET_DIR="$PWD/target" cargo publish --quiet --dry-run --allow-dirty --locked
+# In a directory of its own: in ours, cargo would take what it builds of the package for the build of these sources.
+step "cargo publish" env CARGO_TARGET_DIR="$tools/publish" CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
+  cargo publish --quiet --dry-run --allow-dirty --locked
 say "cargo build"
 cargo build --locked || exit 1
 export WSGW_BIN=$PWD/target/debug/wsgw
