@@ -168,8 +168,11 @@ listener = ["/no/such/program"]
     assert client.recv() == "x"
     screen = top(server, columns=120, lines=50)
     screen.see("1/2 running", "failed", "/no/such/program", "degraded")
-    screen.type("\x1b[B").see(" chat ─", "2  origin", r"h\x1b]0;title\x07i",
+    screen.type("\x1b[B").see(" chat ─", "2  origin  key: allow-origin", r"h\x1b]0;title\x07i",
                               "python3")
+    screen.wait_for(lambda: re.search(r"p50 [\d.]+(µs|ms)  p99 [\d.]+(µs|ms)  of 1 answer", screen.shown),
+                    "times")
+    screen.type("\x1b[A").see(" broken ─", "last error")
     # Nothing that came from outside acted on the terminal.
     assert "\x1b]0;title" not in screen.text and "\x1b]" not in screen.text
 
