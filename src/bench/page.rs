@@ -24,7 +24,7 @@ pub(crate) fn page(report: &Report, version: &str) -> String {
         let _ = writeln!(out, "<p class=\"note\">{}</p>", html(note));
     }
     out.push_str("<div class=\"tables\">\n<table>\n<caption>Counts</caption>\n");
-    out.push_str("<tr><th></th><th>in all</th><th>a second</th></tr>\n");
+    out.push_str("<tr><td></td><th>in all</th><th>a second</th></tr>\n");
     for (name, count, rate) in report.counts() {
         let class = if name == "lost" && count > 0 { " class=\"bad\"" } else { "" };
         let rate = rate.map_or(String::new(), decimal);
@@ -45,7 +45,7 @@ pub(crate) fn page(report: &Report, version: &str) -> String {
     out.push_str("</div>\n");
     for (title, plot) in plots(report) {
         let _ = write!(out, "<figure>\n<figcaption>{title}{}</figcaption>\n", key(&plot));
-        let _ = writeln!(out, "{}\n</figure>", plot.svg());
+        let _ = writeln!(out, "<div tabindex=\"0\">{}</div>\n</figure>", plot.svg());
     }
     let _ = write!(
         out,
