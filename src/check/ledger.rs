@@ -120,6 +120,8 @@ pub(super) struct Ledger {
     pub(super) misses: usize,
     /// Answers to events that need none, or had theirs.
     pub(super) beside: usize,
+    /// The steps in which an answer to an event that needs none had a message.
+    pub(super) ignored: BTreeSet<Step>,
     /// Whether stdin has been closed.
     pub(super) ended: bool,
     /// Whether what was read last ends within a line.
@@ -144,6 +146,7 @@ impl Ledger {
             lines_after_end: 0,
             misses: 0,
             beside: 0,
+            ignored: BTreeSet::new(),
             ended: false,
             within_line: false,
             blocks: false,
@@ -288,6 +291,10 @@ impl Ledger {
         };
         if !sent.is_asked() {
             self.beside += 1;
+            let body = fields.message(true).ok().and_then(|answer| answer.body);
+            if body.is_some() {
+                self.ignored.insert(sent.step);
+            }
             if fields.changes_channels()
                 && let Err(why) = fields.channel_change()
             {

@@ -149,6 +149,11 @@ pub(super) fn survive(program: &Program, step: Step, well: bool, stderr: &str) -
              do not exit after an event."
         );
     }
+    let of_chunks = ["Extra data", "after JSON", "trailing characters"];
+    let step = match of_chunks.iter().any(|part| stderr.contains(part)) {
+        true => Step::Burst,
+        false => step,
+    };
     let of_step = match step {
         Step::Start => "See what its stderr says, and run the command by hand.",
         Step::Handshake => {
@@ -175,7 +180,8 @@ pub(super) fn survive(program: &Program, step: Step, well: bool, stderr: &str) -
              it."
         }
         Step::Burst => {
-            "It does not bear many messages at once: look at what it keeps of each, and at its limits."
+            "One read from stdin may bring several lines, or a part of one: split what comes at newlines, and \
+             keep the rest for the next read (Node: readline; C: fgets)."
         }
         Step::EndOfStdin | Step::Sigterm => "",
     };

@@ -63,10 +63,8 @@ impl Player<'_> {
     /// What is told of a listener that cannot be started.
     fn not_started(mut self, why: String) -> Report {
         self.say(Step::Start, Outcome::Bad, "the gateway would not start".to_owned());
-        let said = self
-            .stderr
-            .last()
-            .map_or(String::new(), |line| format!(" The last line of its stderr: {}", line.trim()));
+        let said = findings::last_words(&self.stderr);
+        let said = said.map_or(String::new(), |line| format!(" Its stderr says: {line}"));
         let message = format!("It cannot be started: {why}.{said}");
         let mend = "Run the command by hand in the same directory, and mend what it says. A listener has to run until its \
                     stdin ends.";
@@ -129,7 +127,16 @@ impl Player<'_> {
         let text = match until {
             Until::Gone => self.gone(step).await,
             Until::Deadline => format!("{what}; it does not read what it is told of that"),
-            Until::Done if is_told => format!("{what}, it was told{}", self.unasked()),
+            Until::Done if is_told => {
+                let ignored = match self.ledger.ignored.contains(&step) {
+                    true => {
+                        " (the message in its answer goes to nobody: to greet, write a command, \
+                             {\"command\":\"send\",…})"
+                    }
+                    false => "",
+                };
+                format!("{what}, it was told{ignored}{}", self.unasked())
+            }
             Until::Done => format!("{what}; it is not told{}", self.unasked()),
         };
         self.say(step, self.outcome(step, until == Until::Done), text);

@@ -23,6 +23,9 @@ const REACTION: Duration = Duration::from_millis(150);
 /// How long is waited where nothing is expected to come any more.
 pub(super) const SHORT: Duration = Duration::from_millis(200);
 
+/// How long it may take to start until it reads.
+const START: Duration = Duration::from_secs(5);
+
 /// How long a late answer is waited for, so that it is told from a missing one.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -210,6 +213,11 @@ impl<'a> Player<'a> {
         let Some(driver) = &mut self.driver else { return false };
         let up = Instant::now() + UP_AFTER;
         driver.until(up, &mut self.ledger, |_, _| false).await;
+        if !self.silent {
+            // What it is asked next shall not wait for its start.
+            let read = Instant::now() + START;
+            driver.until(read, &mut self.ledger, |driver, _| driver.has_read_all()).await;
+        }
         if driver.is_gone() {
             // One that ends by itself does so whatever it is told.
             let by_itself = self.facts.deaths.iter().any(|death| death.step == Step::Start);
@@ -260,7 +268,12 @@ impl<'a> Player<'a> {
 
     /// Waits until it has read what it was told, and a moment longer.
     pub(super) async fn wait_told(&mut self, step: Step) -> Until {
-        let limit = if self.silent { SHORT } else { self.settings.listener_timeout };
+        let limit = match step {
+            _ if self.silent => SHORT,
+            // It may still be starting.
+            Step::Open => self.settings.listener_timeout.max(START),
+            _ => self.settings.listener_timeout,
+        };
         let Some(driver) = &mut self.driver else { return Until::Gone };
         let deadline = Instant::now() + limit;
         let read =
@@ -324,7 +337,8 @@ impl<'a> Player<'a> {
             self.silent = false;
             return Until::Done;
         }
-        if self.ledger.misses > misses || !driver.wrote {
+        let answers_nothing = self.ledger.all().all(|(_, sent)| sent.answered.is_none());
+        if self.ledger.misses > misses || answers_nothing {
             if !driver.has_read_all() {
                 self.facts.unread.get_or_insert(step);
             }

@@ -18,8 +18,7 @@ pub(super) fn adopt_orphans() {
     }
 }
 
-/// Processes that run: of this group, without its leader; and, where that is asked for, our own children
-/// of other groups, without those in `known`. Nothing is found where there is no `/proc`.
+/// Processes of this group that run, without its leader. Nothing is found where there is no `/proc`.
 pub(super) fn left_of(group: u32) -> Vec<Left> {
     all().filter(|one| one.group == group && one.pid != group).map(Row::left).collect()
 }
@@ -28,6 +27,14 @@ pub(super) fn left_of(group: u32) -> Vec<Left> {
 pub(super) fn children_beside(group: u32) -> Vec<Left> {
     let own = std::process::id();
     all().filter(|one| one.parent == own && one.group != group).map(Row::left).collect()
+}
+
+/// How many times more there is to run than there are processors: 1 on a machine that is not busy.
+pub(super) fn crowding() -> f64 {
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let load = load.and_then(|text| text.split_ascii_whitespace().next()?.parse::<f64>().ok());
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (load.unwrap_or(1.0) / processors as f64).max(1.0)
 }
 
 struct Row {

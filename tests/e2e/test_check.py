@@ -148,7 +148,8 @@ KINDS = [
     ("unknown_recipient", "unknown_recipient", ['"alice"'], ["key conn"]),
     ("twice", "answered_twice", ["twice", "first answer counts"], ["one answer for each event"]),
     ("wrong_command", "wrong_command", ['unknown command "broadcast"'], ['"command":"send"']),
-    ("slow", "slow", ["messages a second"], ["in threads", "any order"]),
+    ("reads_chunks", "exits", ["Extra data"], ["split what comes at newlines"]),
+    ("prompts", "stray_output", ['"> {'], ["stderr"]),
     ("late", "late", ["too late", "500 ms (listener-timeout)"], ["--listener-timeout"]),
     ("forgets", "no_answer", ["30 of 305 events", "drops such a message"], ['"connections":[]']),
     ("answers_nothing", "no_answer", ["none of 305 events"], ['{"id":3}']),
@@ -176,10 +177,25 @@ def test_what_is_wrong_is_named_with_its_mend(tmp_path, kind, finding, says, men
     assert all(set(one) == {"id", "severity", "message", "mend"} for one in report["findings"])
     assert any(step["outcome"] == "bad" for step in report["steps"])
     also = {
+        "prompts": {"no_answer"},
         # Both are true of it.
         "does_not_read": {"stays_after_eof"},
     }
     assert set(report["ids"]) - {finding} <= also.get(kind, set()), report["ids"]
+
+
+def test_a_slow_listener(tmp_path):
+    report = bad(tmp_path, "slow", flags=())
+    assert report["ids"] == ["slow"] and report["findings"][0]["severity"] == "warning", report
+    assert "messages a second" in report["findings"][0]["message"]
+    assert "in threads" in report["findings"][0]["mend"] and "any order" in report["findings"][0]["mend"]
+    assert "not waited for" in step(report, "burst")["gateway"]
+
+
+def test_a_greeting_that_goes_to_nobody_is_no_finding(tmp_path):
+    report = bad(tmp_path, "greets")
+    assert report["ids"] == [] and "to greet, write a command" in step(report, "open")["gateway"], report
+    assert "to greet" not in step(check(tmp_path, "cat"), "open")["gateway"]
 
 
 def test_a_dead_listener_is_started_again_and_the_steps_go_on(tmp_path):

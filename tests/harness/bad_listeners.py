@@ -96,7 +96,7 @@ def wrong_command():
 
 
 def slow():
-    echo(lambda event: time.sleep(0.2))
+    echo(lambda event: time.sleep(1.2))
 
 
 def late():
@@ -192,6 +192,24 @@ def refuses():
     for event in events():
         no = event["event"] == "onHandshake" and "token" not in event["query"]
         say(id=event["id"], **({"reject": 401, "reason": "no token"} if no else {}))
+
+
+def reads_chunks():
+    while chunk := os.read(0, 65536):
+        event = json.loads(chunk)
+        if event["event"] == "onMessage":
+            say(id=event["id"])
+
+
+def prompts():
+    for event in messages():
+        print("> ", end="")
+        say(id=event["id"])
+
+
+def greets():
+    for event in events():
+        say(id=event["id"], message="welcome" if event["event"] == "onClientOpen" else event["message"])
 
 
 def chooses_nobody():
