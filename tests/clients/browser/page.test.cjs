@@ -264,9 +264,15 @@ test("page: the log, live, sifted by words and level", () =>
     await says(tab, "h1", "Log");
     await serve.cli("restart", "default", "--listener");
     const pid = (await serve.status()).listener_pid;
+    // Times are those of the reader's clock, as everywhere on the page.
+    await tab.emulateTimezone("Asia/Kathmandu");
+    await tab.reload();
     await says(tab, ".log", new RegExp(`listener started pid=${pid}`));
     await tab.type("#log-filter", `PID=${pid}`);
     await says(tab, ".log", new RegExp(`^\\S+ INFO default listener started pid=${pid}$`));
+    const [shown, written] = await tab.$eval(".log .entry:not([hidden]) time", (time) => [time.textContent, time.dateTime]);
+    const minutes = (text) => Number(text.slice(0, 2)) * 60 + Number(text.slice(3, 5));
+    assert.equal((minutes(shown) - minutes(written.slice(11)) + 1440) % 1440, 345);
     await tab.select("#log-level", "ERROR");
     await says(tab, ".empty .title", "No line of the log matches.");
     assert.deepEqual(tab.problems, []);

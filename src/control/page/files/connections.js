@@ -161,6 +161,7 @@ export function connections(live, id, place) {
     },
     leave() {
       left = true;
+      clearTimeout(typing);
       going?.abort();
     },
   };

@@ -2,16 +2,15 @@
 
 import { attribute, h, text } from "./dom.js";
 import { empty } from "./figures.js";
-import { count } from "./format.js";
+import { clock, count } from "./format.js";
 
 const LINE = /^(\S+)\s+(ERROR|WARN|INFO|DEBUG|TRACE)\s+(.*)$/s;
 
 /** A line of the log, with its time and level set apart where it has them. */
 export function logLine(line) {
   const [, time, level, rest] = LINE.exec(line) ?? [null, "", "", line];
-  const clock = /T(\d\d:\d\d:\d\d)/.exec(time)?.[1];
   return h("li", { class: "entry", "data-level": level || null },
-    time && h("time", { datetime: time, title: time }, clock ?? time), level && h("span", { class: "level" }, level),
+    time && h("time", { datetime: time, title: time }, clock(time)), level && h("span", { class: "level" }, level),
     h("span", { class: "words" }, rest));
 }
 
