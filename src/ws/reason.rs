@@ -185,8 +185,8 @@ impl Reason {
             Reason::ProxyProtocol => said(
                 "proxy_protocol",
                 Some("proxy-protocol"),
-                "The connection did not come from trusted-proxies, or without a good header of the \
-                 PROXY protocol.",
+                "The connection did not come from trusted-proxies, or had no good header of the PROXY \
+                 protocol.",
             ),
             Reason::Rejected => said(
                 "rejected",

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from harness import rss_kib, wait_until
+
 
 def gateway(data, name="default"):
     return next(g for g in data["gateways"] if g["id"] == name)
@@ -148,6 +150,10 @@ def test_what_waits_for_a_listener_that_does_not_answer(serve):
     found = server.events().until(
         lambda data: g if (g := gateway(data))["listener_detail"]["unanswered"] == 4 else None)
     assert found["listener_detail"]["window"] == 4
+    data = server.events().until(lambda data: data if data["health"] == "degraded" else None)
+    [reason] = data["reasons"]
+    assert re.fullmatch(r"The listener of the gateway default has answered nothing for [3-9] s, and 4 "
+                        r"events wait for it\.", reason)
 
 
 def test_how_a_listener_ended_and_what_it_said(serve):
@@ -240,3 +246,42 @@ def test_faults_and_timeouts_of_the_listener_are_what_went_wrong_last(scripted):
     found = stream.until(
         lambda data: g if (g := gateway(data))["listener_detail"]["timeouts"] else None)
     assert "no answer in 0.3 s" in found["last_error"]["message"]
+
+
+FLOOD = """
+import sys, time
+while True:
+    for _ in range(150):
+        print("x" * 1500, file=sys.stderr)
+    sys.stderr.flush()
+    time.sleep(0.9)
+"""
+
+
+@pytest.mark.long
+def test_a_reader_that_stops_reading_costs_little_and_is_let_go(serve):
+    # Each event has some 200 KiB of log: they fill the buffers of the sockets in a while.
+    server = serve("-q", "--hooks", "none", listener=["python3", "-u", "-c", FLOOD])
+    slow = server.events(receive_buffer=4096)
+    slow.event()
+    quick = server.events()
+    quick.event()
+    memory = rss_kib(server.pid)
+    slowest = 0.0
+    for _ in range(40):
+        start = time.monotonic()
+        assert quick.event().name == "watch"
+        slowest = max(slowest, time.monotonic() - start)
+    assert slowest < 5, "the others do not wait for it"
+    assert rss_kib(server.pid) - memory < 30_000
+    slow_port = slow.link.sock.getsockname()[1]
+
+    def is_cut():
+        quick.event()
+        # Our end of its connection, in the state ESTABLISHED while the other end holds it.
+        with open("/proc/net/tcp") as table:
+            rows = [row.split() for row in table]
+        return not any(row[2].endswith(f":{slow_port:04X}") and row[3] == "01" for row in rows)
+
+    wait_until(is_cut, "the end of who does not read", 90)
+    assert gateway(quick.event().data)["state"] == "running"

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{LastError, Rates, Refusals, WatchedGateway, WatchedListener};
 use crate::config::settings::{GatewaySettings, ListenerCommand};
@@ -32,6 +32,8 @@ pub(super) struct Before {
     opened: u64,
     /// The answers of the listener up to the last looks, the oldest first.
     answers: VecDeque<Times>,
+    /// When the listener was first seen to owe an answer, if it has given none since.
+    silent: Option<Instant>,
 }
 
 impl Before {
@@ -42,6 +44,7 @@ impl Before {
         answers.push_back(metrics.listener.latency.times());
         Before {
             answers,
+            silent: None,
             at,
             messages_in: metrics.messages_in.get(),
             messages_out: metrics.messages_out.get(),
@@ -49,6 +52,18 @@ impl Before {
             bytes_out: metrics.bytes_out.get(),
             opened: metrics.accepted.get(),
         }
+    }
+
+    /// For how long the listener has owed answers and given none, as far as was seen.
+    pub(super) fn silent(&self) -> Duration {
+        self.silent.map_or(Duration::ZERO, |since| self.at.duration_since(since))
+    }
+
+    /// Notes whether the listener has given an answer since `old`.
+    fn note_silence(&mut self, old: Option<&Before>, unanswered: u64) {
+        let count = |before: &Before| before.answers.back().map_or(0, Times::count);
+        let is_silent = unanswered > 0 && old.is_some_and(|old| count(old) == count(self));
+        self.silent = is_silent.then(|| old.and_then(|old| old.silent).unwrap_or(self.at));
     }
 
     /// The answers that came in the time of the last looks.
@@ -87,7 +102,8 @@ impl Gateway {
         let metrics = &self.metrics;
         let old = before.take();
         let answers = old.as_ref().map(|old| old.answers.clone()).unwrap_or_default();
-        let new = Before::of(metrics, now, answers);
+        let mut new = Before::of(metrics, now, answers);
+        new.note_silence(old.as_ref(), metrics.listener.unanswered.get());
         let rates = old.map(|old| new.rates(&old)).unwrap_or_default();
         let settings = Arc::clone(&self.state().settings);
         let listener = settings.listener.as_ref();
@@ -197,8 +213,6 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -230,6 +244,26 @@ mod tests {
         assert_eq!(look(None).count(), 0);
         let times = look(Some(1));
         assert!((times.percentile(99.0).unwrap() - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_listener_that_owes_and_gives_nothing_is_silent() {
+        let metrics = Metrics::default();
+        let start = Instant::now();
+        let look = |seconds, old: Option<&Before>, unanswered| {
+            let at = start + Duration::from_secs(seconds);
+            let mut new = Before::of(&metrics, at, VecDeque::new());
+            new.note_silence(old, unanswered);
+            new
+        };
+        let first = look(0, None, 5);
+        let second = look(1, Some(&first), 5);
+        let third = look(4, Some(&second), 5);
+        assert_eq!(first.silent() + second.silent(), Duration::ZERO);
+        assert_eq!(third.silent(), Duration::from_secs(3));
+        assert_eq!(look(5, Some(&third), 0).silent(), Duration::ZERO);
+        metrics.listener.latency.record(Duration::from_millis(1));
+        assert_eq!(look(5, Some(&third), 5).silent(), Duration::ZERO);
     }
 
     #[test]

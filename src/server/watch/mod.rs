@@ -35,12 +35,14 @@ impl Sampler for Looks {
         let all = self.server.all();
         let mut before = std::mem::take(&mut self.before);
         let mut gateways = Vec::with_capacity(all.len());
+        let mut silent = Vec::new();
         for gateway in &all {
             let mut old = before.remove(&gateway.id);
             gateways.push(gateway.watched(&mut old, now, &self.server.recent));
+            silent.push(old.as_ref().map(Before::silent).unwrap_or_default());
             self.before.extend(old.map(|old| (gateway.id.clone(), old)));
         }
-        let (health, reasons) = self.server.health_in_words(&gateways);
+        let (health, reasons) = self.server.health_in_words(&gateways, &silent);
         Watch {
             time: rfc3339(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
