@@ -171,11 +171,13 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, model: &Model, styles: Styles)
         };
         aligned(column, format!("{mark}{}", column.head), Style::new())
     });
-    let body = rows.iter().map(|gateway| {
+    let place = model.place();
+    let body = rows.iter().enumerate().map(|(at, gateway)| {
         Row::new(columns.iter().map(|column| {
             let content = text(&(column.show)(gateway));
             let style = match column.head {
-                "STATE" | "LISTENER" => styles.state(&content),
+                // The bar over the selected row has no holes of other colours.
+                "STATE" | "LISTENER" if at != place => styles.state(&content),
                 _ => Style::new(),
             };
             aligned(column, content, style)
@@ -189,6 +191,6 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, model: &Model, styles: Styles)
         .header(Row::new(heads).style(styles.title().add_modifier(Modifier::UNDERLINED)))
         .column_spacing(spacing(area.width))
         .row_highlight_style(styles.bar());
-    let mut state = TableState::new().with_selected(model.place());
+    let mut state = TableState::new().with_selected(place);
     frame.render_stateful_widget(table, area, &mut state);
 }
