@@ -386,7 +386,8 @@ def test_a_server_that_ends(serve, tmp_path):
         server.signal()
         found = json.loads(running.communicate(timeout=30)[0])
     assert running.returncode == 1
-    assert found["sent"] > 0 and found["closed"] == 4 and "1001" in found["notes"][0]
+    # Once the sender is gone there is nothing to wait for, whatever became of the others.
+    assert found["sent"] > 0 and 1 <= found["closed"] <= 4 and "1001" in found["notes"][0]
     # No more than what was under way.
     assert found["lost"] <= 40 < found["received"]
 
