@@ -2,6 +2,7 @@
 "use strict";
 
 const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
 const { chromium } = require("./chromium.cjs");
 const { Serve, until } = require("../harness.cjs");
@@ -57,7 +58,8 @@ async function withPage(args, listener, act, control) {
 
 /** A config file with gateways beside the one of the flags. */
 function config(text) {
-  const directory = fs.mkdtempSync(path.join(require("node:os").tmpdir(), "wsgw-page-"));
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "wsgw-page-"));
+  process.on("exit", () => fs.rmSync(directory, { recursive: true, force: true }));
   const file = path.join(directory, "wsgw.toml");
   fs.writeFileSync(file, text);
   return file;
