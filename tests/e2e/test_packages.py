@@ -55,7 +55,8 @@ INSTALLED = [
     "/usr/lib/systemd/system/wsgw.socket", "/usr/lib/sysusers.d/wsgw.conf",
     "/usr/share/bash-completion/completions/wsgw",
     "/usr/share/fish/vendor_completions.d/wsgw.fish", "/usr/share/doc/wsgw/README.md",
-    "/usr/share/doc/wsgw/examples/wsgw.toml", "/usr/share/doc/wsgw/examples/grafana.json",
+    "/usr/share/doc/wsgw/docs/tour/top.svg", "/usr/share/doc/wsgw/examples/wsgw.toml",
+    "/usr/share/doc/wsgw/examples/grafana.json",
     "/usr/share/man/man1/wsgw.1.gz", *[f"/usr/share/man/man1/wsgw-{name}.1.gz" for name in COMMANDS],
 ]
 
