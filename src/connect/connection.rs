@@ -41,8 +41,8 @@ pub(super) struct Link<'c> {
     /// The headers of the server's handshake, as they are shown.
     pub(super) headers: &'c str,
     pub(super) opened: Instant,
-    /// Echoes that an earlier connection took with it, in messages and bytes.
-    lost_echoes: (u64, u64),
+    /// Echoes that an earlier connection took with it, in messages and bytes; `None` without `--echo`.
+    lost_echoes: Option<(u64, u64)>,
     ping: Option<Interval>,
     /// When the silence after the end of the input has lasted long enough.
     silence: Option<Deadline>,
@@ -81,9 +81,9 @@ impl Link<'_> {
 
     /// Whether so many echoes wait that the server is not read.
     fn echoes_wait(&self) -> bool {
+        let Some(lost) = self.lost_echoes else { return false };
         let (messages, bytes) = echoes(self.counts);
-        self.leaving.is_none()
-            && (messages > self.lost_echoes.0 + ECHOES.0 || bytes > self.lost_echoes.1 + ECHOES.1)
+        self.leaving.is_none() && (messages > lost.0 + ECHOES.0 || bytes > lost.1 + ECHOES.1)
     }
 }
 
@@ -188,7 +188,7 @@ impl Session<'_> {
             counts,
             headers,
             opened: Instant::now(),
-            lost_echoes: echoes(counts),
+            lost_echoes: self.options.echo.then(|| echoes(counts)),
             ping: self.options.ping.map(|every| interval_at(Deadline::now() + every, every)),
             silence: None,
             input_ended: false,

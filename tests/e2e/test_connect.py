@@ -170,6 +170,21 @@ def test_echo(tmp_path):
     assert got == [True] * 3
 
 
+@pytest.mark.parametrize("flags", [[], ["--pretty", "--timestamps"], ["--compress"], ["--reconnect"]])
+def test_many_messages_come_though_nothing_is_sent(tmp_path, flags):
+    """Only with --echo is the server held up until it has taken back what it sent."""
+    def sends(connection):
+        for n in range(3000):
+            connection.send(f"message {n}")
+        connection.recv()
+
+    with ws_server(sends) as url:
+        done = run_connect(tmp_path, url, "-n", "3000", *flags)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3000 and lines[-1].endswith("message 2999")
+
+
 def test_ctrl_c_and_a_reader_that_has_gone(tmp_path):
     with ws_server(echo) as url:
         process = subprocess.Popen(
