@@ -25,6 +25,9 @@ const COMPARISONS: [(&str, Comparison); 5] = [
     ("=", |is, limit| is == limit),
 ];
 
+/// The same, for a person.
+const SIGNS: &str = "the comparisons are <, <=, >, >= and =";
+
 type Comparison = fn(&f64, &f64) -> bool;
 
 /// One condition.
@@ -56,14 +59,17 @@ impl Assertion {
         let (name, is_time) =
             NAMES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
                 let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-                wrong(&format!("the names are {}", known.join(", ")))
+                wrong(&format!("the names are {} (p999 is the latency of 99.9 %)", known.join(", ")))
             })?;
         let rest = &text[at..];
         let (sign, holds) = COMPARISONS
             .into_iter()
             .find(|(sign, _)| rest.starts_with(sign))
-            .ok_or_else(|| wrong("the comparisons are <, <=, >, >= and ="))?;
+            .ok_or_else(|| wrong(SIGNS))?;
         let value = rest[sign.len()..].trim();
+        if value.starts_with(['<', '>', '=', '!']) {
+            return Err(wrong(SIGNS));
+        }
         let limit = if is_time { milliseconds(value) } else { plain(value) };
         let limit = limit.ok_or_else(|| {
             wrong(match is_time {
@@ -185,6 +191,10 @@ mod tests {
             "p99<1.2.3ms",
         ] {
             assert!(Assertion::parse_list(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["lost==0", "lost=!0", "lost=>0", "p99=<1s"] {
+            let why = Assertion::parse_list(bad).unwrap_err();
+            assert!(why.contains("the comparisons are"), "{why}");
         }
     }
 }

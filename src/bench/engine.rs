@@ -30,6 +30,9 @@ const TURN: usize = 256;
 /// The longest sleep: so often, what has no event is looked at.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
+/// Why a connection is gone whose end came without a Close.
+const ENDED: &str = "the server closed the connection without a Close";
+
 /// A millisecond: `epoll_wait` sleeps for whole ones, and wakes up after them.
 const MILLISECOND: u64 = 1_000_000;
 
@@ -198,8 +201,7 @@ impl<'a> Engine<'a> {
                 Ok(false) => Ok(()),
                 Err(e) => Err(e),
             },
-            _ if place.backlog() > 0 => place.flush(),
-            _ => Ok(()),
+            _ => place.go_on(),
         };
         if let Err(e) = done {
             self.lost(load, link, &e.to_string());
@@ -213,9 +215,7 @@ impl<'a> Engine<'a> {
             && self.links[link].generation == generation
         {
             match self.links[link].read(&mut buffer) {
-                Ok(0) => {
-                    self.lost(load, link, "the server closed the connection without a Close");
-                }
+                Ok(0) => self.lost(load, link, ENDED),
                 Ok(n) => {
                     self.came(load, link, &buffer[..n]);
                     // Events come when the state changes: what was not filled is all there was.
@@ -240,8 +240,10 @@ impl<'a> Engine<'a> {
         if !plain.is_empty() {
             self.plain(load, link, &plain);
         }
-        if let Err(e) = decrypted {
-            self.lost(load, link, &format!("TLS: {e}"));
+        match decrypted {
+            Ok(false) => {}
+            Ok(true) => self.lost(load, link, ENDED),
+            Err(e) => self.lost(load, link, &format!("TLS: {e}")),
         }
     }
 
@@ -275,8 +277,7 @@ impl<'a> Engine<'a> {
             match item {
                 Item::Message(mark) => load.happened(self, link, Event::Message(mark), now),
                 Item::Ping(payload) => {
-                    let pong = |out: &mut Vec<u8>| frames::push(out, OpCode::Pong, &payload);
-                    if let Err(e) = self.links[link].send(pong) {
+                    if let Err(e) = self.links[link].pong(payload) {
                         self.lost(load, link, &e.to_string());
                     }
                 }

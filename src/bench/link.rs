@@ -10,10 +10,11 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
 
-use crate::bench::frames::Frames;
+use crate::bench::frames::{self, Frames};
 use crate::bench::target::{Address, Target};
 use crate::text::escape::escape;
 use crate::text::excerpt::excerpt;
+use crate::ws::frame::OpCode;
 use crate::ws::handshake::accept_key;
 
 /// The largest head of an answer.
@@ -76,6 +77,9 @@ pub(super) struct Link {
     pub(super) began: u64,
     out: Vec<u8>,
     written: usize,
+    /// Where in `out` the last pong ends, and the newest ping that came while it waited.
+    pong_end: usize,
+    ping: Option<Vec<u8>>,
     /// The answer to the handshake, as far as it came.
     head: Vec<u8>,
     key: String,
@@ -93,6 +97,8 @@ impl Link {
             began: 0,
             out: Vec::new(),
             written: 0,
+            pong_end: 0,
+            ping: None,
             head: Vec::new(),
             key: String::new(),
             frames: Frames::default(),
@@ -126,6 +132,8 @@ impl Link {
         self.generation = self.generation.wrapping_add(1);
         self.out.clear();
         self.written = 0;
+        self.pong_end = 0;
+        self.ping = None;
         self.head.clear();
         self.frames = Frames::default();
         Ok(())
@@ -174,6 +182,29 @@ impl Link {
         self.flush()
     }
 
+    /// Answers a ping. While the pong to an earlier one waits for the socket, only the newest ping is
+    /// kept (RFC 6455, section 5.5.3): a server that pings and does not read must not fill the memory.
+    pub(super) fn pong(&mut self, payload: Vec<u8>) -> io::Result<()> {
+        if self.pong_end > self.written {
+            self.ping = Some(payload);
+            return Ok(());
+        }
+        self.send(|out| frames::push(out, OpCode::Pong, &payload))?;
+        self.pong_end = self.out.len();
+        Ok(())
+    }
+
+    /// Writes what waits, and answers the ping that waited for that.
+    pub(super) fn go_on(&mut self) -> io::Result<()> {
+        if self.backlog() > 0 {
+            self.flush()?;
+        }
+        match self.ping.take() {
+            Some(payload) => self.pong(payload),
+            None => Ok(()),
+        }
+    }
+
     /// Writes what the socket takes of what waits.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
@@ -192,6 +223,7 @@ impl Link {
         }
         self.out.clear();
         self.written = 0;
+        self.pong_end = 0;
         Ok(())
     }
 
@@ -213,17 +245,21 @@ impl Link {
         self.tls.is_some()
     }
 
-    /// Decrypts what came, to the end of `plain`.
-    pub(super) fn decrypt(&mut self, mut cipher: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
-        while !cipher.is_empty() {
+    /// Decrypts what came, to the end of `plain`. Returns whether the server has said that no more
+    /// comes; what it sends behind that is not read.
+    pub(super) fn decrypt(&mut self, mut cipher: &[u8], plain: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return Ok(false) };
+        let mut is_over = false;
+        while !cipher.is_empty() && !is_over {
             tls.read_tls(&mut cipher)?;
             let came = tls.process_new_packets().map_err(io::Error::other)?;
             let before = plain.len();
             plain.resize(before + came.plaintext_bytes_to_read(), 0);
             tls.reader().read_exact(&mut plain[before..])?;
+            is_over = came.peer_has_closed();
         }
-        self.flush()
+        self.flush()?;
+        Ok(is_over)
     }
 
     /// Takes in the answer to the handshake. `None` while it is not whole; else what came behind it.

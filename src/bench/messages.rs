@@ -19,6 +19,9 @@ const SILENCE: u64 = 5_000_000_000;
 /// The same after Ctrl-C, and after a warm-up in which something came.
 const SHORT_SILENCE: u64 = 500_000_000;
 
+/// What is under way after the sending is waited for as long as was sent, and so long at least.
+const LEAST_WAIT: u64 = 10_000_000_000;
+
 /// Bytes that may wait for a socket before nothing more is put behind them.
 const BACKLOG: usize = 1 << 20;
 
@@ -40,6 +43,8 @@ pub(super) struct Messages {
     sent: Vec<u64>,
     sent_at: Vec<u64>,
     is_sending: bool,
+    /// Whether messages still came when they were not waited for any more.
+    pub(super) gave_up: bool,
     /// Receivers, and those of them that are still connected.
     all: usize,
     here: usize,
@@ -94,6 +99,7 @@ impl Messages {
             sent: Vec::new(),
             sent_at: Vec::new(),
             is_sending: false,
+            gave_up: false,
             all: 0,
             here: 0,
             left: 0,
@@ -163,7 +169,10 @@ impl Messages {
             let silence = now.saturating_sub(self.last.max(self.sending_end));
             let is_short = engine.is_stopped() || is_warm_up && self.counts.received > 0;
             let patience = if is_short { SHORT_SILENCE } else { SILENCE };
-            let is_done = outstanding == 0 || silence > patience;
+            let waited = now.saturating_sub(self.sending_end);
+            let is_late = waited > LEAST_WAIT.max(nanoseconds(duration));
+            let is_done = outstanding == 0 || silence > patience || is_late;
+            self.gave_up = !self.is_sending && outstanding > 0 && is_late;
             let open = engine.links.iter().any(|link| link.state == State::Open);
             if !self.is_sending && is_done || !open {
                 self.stop_sending(now.min(end));
@@ -252,7 +261,9 @@ impl Messages {
     }
 
     fn next_due(&self) -> Option<u64> {
-        self.rate.map(|rate| self.start + (self.counts.sent as f64 * 1e9 / rate) as u64)
+        // A rate far below one message an hour is due beyond the end of the clock.
+        let due = |rate: f64| self.start.saturating_add((self.counts.sent as f64 * 1e9 / rate) as u64);
+        self.rate.map(due)
     }
 
     /// Sends what is due, as far as the sockets take it.

@@ -253,6 +253,11 @@ fn notes_of(messages: &Messages, is_echo: bool, notes: &mut Vec<String>) {
             counted(counts.unsent, "message")
         ));
     }
+    if messages.gave_up {
+        notes.push(
+            "the server is behind: what had not come when the wait was over counts as lost".to_owned(),
+        );
+    }
     if counts.strays > 0 && is_echo {
         notes.push(format!(
             "{} came to connections that had not sent them: for an echo alone, start the gateway with \

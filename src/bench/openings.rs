@@ -132,7 +132,7 @@ impl Openings {
 
     /// When the next opening is due.
     fn next_due(&self) -> Option<u64> {
-        let due = |rate: f64| self.start + (self.begun as f64 * 1e9 / rate) as u64;
+        let due = |rate: f64| self.start.saturating_add((self.begun as f64 * 1e9 / rate) as u64);
         self.rate.map(due)
     }
 

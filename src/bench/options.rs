@@ -17,6 +17,9 @@ const LARGEST: usize = 16 << 20;
 /// The highest rate.
 const FASTEST: f64 = 10_000_000.0;
 
+/// The longest time in which the connections of the mode idle are opened, in seconds.
+const LONGEST_OPENING: f64 = 86_400.0;
+
 /// Open files besides the connections.
 const OTHER_FILES: u64 = 32;
 
@@ -55,6 +58,14 @@ impl Options {
             && !(rate > 0.0 && rate <= FASTEST)
         {
             return usage(format!("--rate is a number above 0, and at most {FASTEST}"));
+        }
+        if let (BenchMode::Idle, Some(rate)) = (args.mode, args.rate)
+            && f64::from(args.connections) / rate > LONGEST_OPENING
+        {
+            return usage(format!(
+                "--rate {rate} would open {} connections in more than a day",
+                args.connections
+            ));
         }
         if !(mark::SIZE..=LARGEST).contains(&args.payload) {
             return usage(format!(
@@ -114,6 +125,7 @@ mod tests {
             BenchArgs { rate: Some(0.0), ..good() },
             BenchArgs { rate: Some(f64::NAN), ..good() },
             BenchArgs { rate: Some(f64::INFINITY), ..good() },
+            BenchArgs { mode: BenchMode::Idle, rate: Some(1e-12), ..good() },
             BenchArgs { payload: 31, ..good() },
             BenchArgs { payload: 1 << 30, ..good() },
             BenchArgs { assert: Some("p99".to_owned()), ..good() },

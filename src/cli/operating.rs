@@ -123,7 +123,12 @@ pub(crate) struct BenchArgs {
 /// What stands below the flags of `wsgw bench`.
 const BENCH_HELP: &str = "The report's rate is what all connections received in a second. In the modes \
     idle and connect it is how many were opened, and sent, received and lost count openings. With --rate, \
-    a latency counts from when the message was due, so a server that falls behind cannot hide it.\n\n\
+    a latency counts from when the message was due, so a server that falls behind cannot hide it. What has not come 10 s after the end (or the duration, if \
+    that is longer) counts as lost.\n\nIn the mode fanout the messages reach every client of the gateway, not only those of the test: try \
+    a gateway that nobody uses. Times and numbers come back in the messages, and a server that changes \
+    those falsifies the report.\n\nExamples:\n  \
+    wsgw bench -c 100 -d 5 --html report.html\n  \
+    wsgw bench wss://localhost:8443 --insecure --mode echo --rate 1000 --assert 'p99<20ms,lost=0'\n\n\
     Exit codes: 0 done, 1 an assertion failed or the server ended the test, 2 usage, 3 the server cannot \
     be reached, 4 it refuses the handshake, 130 ended by Ctrl-C (the report shows what was measured).";
 

@@ -8,7 +8,8 @@ use crate::bench::options::Options;
 use crate::bench::page::page;
 use crate::cli::BenchArgs;
 use crate::commands::output;
-use crate::error::{Failure, exit};
+use crate::error::{Failure, complain, exit};
+use crate::text::escape::escape;
 
 /// Runs a load test and writes its report.
 pub(super) fn run(args: &BenchArgs) -> Result<u8, Failure> {
@@ -25,8 +26,16 @@ pub(super) fn run(args: &BenchArgs) -> Result<u8, Failure> {
             .map_err(|e| unwritable(path, &e))?;
     }
     printed?;
-    if !bench::holds(&options, &report) || report.was_cut_short {
+    let holds = bench::holds(&options, &report);
+    if report.was_cut_short {
+        let why = report.notes.first().map_or("", String::as_str);
+        complain(&format!("wsgw: the server ended the test: {why}"));
+    }
+    if !holds || report.was_cut_short {
         return Ok(exit::FAILURE);
+    }
+    if let (Some(list), false) = (&args.assert, args.json) {
+        output::print(&format!("the assertions hold: {}\n", escape(list)))?;
     }
     Ok(if report.was_interrupted { bench::INTERRUPTED } else { exit::OK })
 }

@@ -1,5 +1,8 @@
 """`wsgw bench`: what it counts and measures is true, and what it says can be used."""
 
+import base64
+import contextlib
+import hashlib
 import html.parser
 import json
 import os
@@ -7,6 +10,7 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,9 +19,10 @@ import time
 import pytest
 
 from harness import (
-    WSGW, PeerServer, Terminal, certificate, echo, private_env, run_cli, ws_server,
+    WSGW, PeerServer, Terminal, certificate, echo, encode_frame, private_env, rss_kib, run_cli, ws_server,
 )
 
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LATENCIES = ["p50", "p90", "p99", "p999", "max"]
 
 
@@ -377,15 +382,112 @@ def test_frames_that_break_the_protocol(bench):
     assert "broke the protocol" in done.stdout, done
 
 
+@pytest.mark.parametrize("mode", ["fanout", "echo", "connect"])
+def test_a_rate_far_below_one_is_one_message(serve, report, mode):
+    """The second one is due beyond the end of the clock."""
+    url = serve("--route", "sender" if mode == "echo" else "all").url()
+    found = report(url, "--mode", mode, "-c", "1", "--rate", "1e-12")
+    assert found["sent"] == found["received"] == 1, found
+
+
+def tls_server(tmp_path, after):
+    """The port of a server over TLS that opens WebSockets and then does `after(tls, sock)`."""
+    pem, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key)
+    acceptor = socket.create_server(("127.0.0.1", 0))
+
+    def serve_tls():
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = acceptor.accept()
+                tls = context.wrap_bio(incoming := ssl.MemoryBIO(), outgoing := ssl.MemoryBIO(),
+                                       server_side=True)
+
+                def does(what):
+                    while True:
+                        try:
+                            result = what()
+                            sock.sendall(outgoing.read())
+                            return result
+                        except ssl.SSLWantReadError:
+                            sock.sendall(outgoing.read())
+                            incoming.write(sock.recv(65536))
+
+                does(tls.do_handshake)
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += does(lambda: tls.read(4096))
+                name = re.search(rb"(?i)sec-websocket-key: *(\S+)", head)[1]
+                accept = base64.b64encode(hashlib.sha1(name + GUID).digest())
+                does(lambda: tls.write(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"))
+                # Its close_notify; it does not wait for ours.
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.unwrap()
+                sock.sendall(outgoing.read() + after)
+                sock.recv(1)
+
+    threading.Thread(target=serve_tls, daemon=True).start()
+    return acceptor
+
+
+@pytest.mark.parametrize("after", [b"", b"x" * 400_000], ids=["nothing", "more"])
+def test_the_end_of_tls_is_the_end_of_the_connection(report, tmp_path, after):
+    with tls_server(tmp_path, after) as acceptor:
+        url = f"wss://127.0.0.1:{acceptor.getsockname()[1]}/"
+        found = report(url, "--insecure", "--mode", "idle", "-c", "1")
+    assert found["closed"] == 1 and "without a Close" in found["notes"][0], found
+
+
+def test_a_server_that_pings_and_does_not_read_fills_no_memory(tmp_path):
+    peak = 0
+
+    def handler(peer):
+        nonlocal peak
+        peer.accept()
+        pings = encode_frame(9, b"p" * 125, masked=False) * 1000
+        for n in range(300):
+            peer.send(pings)
+        peak = rss_kib(running.pid)
+        running.terminate()
+
+    with PeerServer(handler) as server:
+        command = [WSGW, "bench", server.url, "--mode", "idle", "-c", "1", "-d", "60s"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env=private_env(tmp_path)) as running:
+            running.wait(60)
+    # 300,000 pongs are 39 MB; a buffer that doubles had twice as much.
+    assert 0 < peak < 40_000, peak
+
+
+def test_a_server_that_is_far_behind_is_not_waited_for_without_end(report):
+    """It answers, but would take minutes for what was sent."""
+    def handler(connection):
+        for n, message in enumerate(connection):
+            connection.send(message)
+            if n > 5:
+                time.sleep(0.5)
+
+    with ws_server(handler) as url:
+        began = time.monotonic()
+        found = report(url, "--mode", "echo", "-c", "1", "--rate", "200")
+    assert time.monotonic() - began < 40
+    assert found["lost"] > 100 and "behind" in found["notes"][-1], found
+
+
 def test_a_server_that_ends(serve, tmp_path):
     server = serve()
     command = [WSGW, "bench", server.url(), "-d", "60s", "-c", "4", "--rate", "100", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=private_env(tmp_path)) as running:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=private_env(tmp_path)) as running:
         # The first 101 are from before the measurement.
         server.await_metric("wsgw_messages_received_total", 150)
         server.signal()
-        found = json.loads(running.communicate(timeout=30)[0])
-    assert running.returncode == 1
+        out, said = running.communicate(timeout=30)
+        found = json.loads(out)
+    assert running.returncode == 1 and b"the server ended the test" in said
     # Once the sender is gone there is nothing to wait for, whatever became of the others.
     assert found["sent"] > 0 and 1 <= found["closed"] <= 4 and "1001" in found["notes"][0]
     # No more than what was under way.
