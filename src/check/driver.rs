@@ -65,6 +65,10 @@ pub(super) struct Driver {
     pub(super) wrote: bool,
     exited: bool,
     stdout_closed: Option<Instant>,
+    /// Whether it closed its stdin.
+    pub(super) stdin_broke: bool,
+    /// Whether it was sent a signal that ends it.
+    was_ended: bool,
     /// What the gateway would have done that no answer asked for: the first of it, and how much.
     pub(super) unasked: Vec<Deed>,
     pub(super) unasked_count: usize,
@@ -112,6 +116,8 @@ impl Driver {
             wrote: false,
             exited: false,
             stdout_closed: None,
+            stdin_broke: false,
+            was_ended: false,
             unasked: Vec::new(),
             unasked_count: 0,
         })
@@ -160,8 +166,11 @@ impl Driver {
                     ledger.written(&bytes[..written], now);
                     self.exchange.written(written, now);
                 }
-                // Full, or closed by a listener that lives on.
-                Err(_) => break,
+                Err(error) => {
+                    // Else it is full.
+                    self.stdin_broke |= error.kind() == io::ErrorKind::BrokenPipe;
+                    break;
+                }
             }
         }
         let deeds = self.carry_out();
@@ -197,7 +206,8 @@ impl Driver {
                     std::mem::take(&mut self.lines).end(|line| last = Some(line.to_vec()));
                     self.stdout = None;
                     self.stdout_closed = Some(Instant::now());
-                    if let Some(last) = last {
+                    // Where it was ended, the line may have been cut by that.
+                    if let Some(last) = last.filter(|_| !self.was_ended) {
                         self.line(Some(&last), ledger);
                     }
                 }
@@ -205,7 +215,7 @@ impl Driver {
                     let now = Instant::now();
                     self.wrote = true;
                     self.exchange.output(now);
-                    ledger.read(&buffer[..read]);
+                    ledger.read(&buffer[..read], read == buffer.len());
                     let mut lines = Vec::new();
                     self.lines.feed(&buffer[..read], self.max_line, |line| {
                         lines.push(line.map(<[u8]>::to_vec));
@@ -286,7 +296,8 @@ impl Driver {
     }
 
     /// Signals its process group.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&mut self, signal: Signal) {
+        self.was_ended = true;
         self.process.signal_group(signal);
     }
 
@@ -301,6 +312,7 @@ impl Driver {
     /// Ends what is left of it; how it ended, in words, and whether that was without an error.
     pub(super) async fn bury(&mut self, ledger: &mut Ledger) -> (String, bool) {
         let exited = self.exited;
+        self.was_ended |= !exited;
         let status = self.process.kill().await;
         self.exited = true;
         self.read_rest(ledger).await;

@@ -56,11 +56,13 @@ impl Player<'_> {
             self.settings.is_plain() && ledger.lines > 0 && ledger.lines == ledger.lines_after_end;
         let left = self.facts.children.len() + self.facts.escaped.len();
         if left > 0 {
-            text.push_str(&format!(", and left {left} processes behind"));
+            let processes = if left == 1 { "process" } else { "processes" };
+            text.push_str(&format!(", and left {left} {processes} behind"));
         }
         let late = ledger.all().filter(|(_, sent)| sent.after_end).count();
         if late > 0 {
-            text.push_str(&format!("; {late} answers came only now"));
+            let answers = if late == 1 { "answer" } else { "answers" };
+            text.push_str(&format!("; {late} {answers} came only now"));
         }
         if self.facts.plain_at_end {
             text.push_str("; its lines came only now");

@@ -49,6 +49,8 @@ pub(super) struct Facts {
     pub(super) deaths: Vec<Death>,
     /// Steps in which it did not read what it was sent.
     pub(super) unread: Option<Step>,
+    /// The step in which it was found to have closed its stdin, while it ran on.
+    pub(super) closed_stdin: Option<Step>,
     /// The burst was cut short after this time, with so many answers.
     pub(super) cut: Option<(Duration, usize)>,
     /// The burst's answers took so long in all.
@@ -81,6 +83,7 @@ pub(super) fn findings(
 ) -> Vec<Finding> {
     let mut all = Findings { ledger, facts, program, settings, found: Vec::new() };
     all.deaths();
+    all.closed_stdin();
     let buffered = all.buffered();
     all.lines();
     if !buffered {
@@ -140,12 +143,29 @@ impl Findings<'_> {
         }
     }
 
+    /// Whether it lives on without a stdin.
+    fn closed_stdin(&mut self) {
+        let Some(step) = self.facts.closed_stdin else { return };
+        let message = format!(
+            "It closed its stdin and runs on: it did not get {}, nor anything after it. The gateway could tell it of no \
+             client and no message, until the listener is restarted.",
+            step.what()
+        );
+        let mend = "Leave stdin open and read it line by line until it ends, then exit. Look for close(0), sys.stdin.close() \
+                    and a redirection such as <&-; and in a shell script, for a program in front of the loop that reads \
+                    the script's stdin to its end.";
+        self.error("closes_stdin", message, mend.to_owned());
+    }
+
     /// Whether its output is held back.
     fn buffered(&mut self) -> bool {
         let asked = || self.ledger.all().filter(|(_, sent)| sent.is_asked());
         let at_end = asked().filter(|(_, sent)| sent.after_end).count();
-        let late = asked().any(|(_, sent)| sent.timed_out.is_some());
-        let held_back = at_end > 0 || late && self.ledger.shows_blocks();
+        // Events to which its line was at fault, or that went down with its process, say nothing.
+        let dead = |step: Step| self.facts.deaths.iter().any(|death| death.step == step);
+        let late = asked().filter(|(_, sent)| sent.timed_out.is_some() && !dead(sent.step)).count();
+        let is_late = late > self.ledger.skipped;
+        let held_back = at_end > 0 || is_late && self.ledger.shows_blocks();
         if !held_back && !self.facts.plain_at_end {
             return false;
         }
@@ -154,7 +174,8 @@ impl Findings<'_> {
         } else if self.ledger.shows_blocks() {
             "Its answers came in blocks, long after their events".to_owned()
         } else {
-            format!("{at_end} answers came only when its stdin had ended")
+            let answers = if at_end == 1 { "answer" } else { "answers" };
+            format!("{at_end} {answers} came only when its stdin had ended")
         };
         let message = format!(
             "{what}: it holds its output back (most programs do that when their stdout is no terminal), or it reads to the \
@@ -233,10 +254,20 @@ impl Findings<'_> {
                 format!("It answered an event twice{times}: {line}. The first answer counts, the gateway ignores the second."),
                 "Write one answer for each event. To send more than one message, add lines such as {\"command\":\"send\",\"message\":\"…\",\"connections\":[\"k1\"]}.".to_owned(),
             ),
+            Fault::ByteOrderMark => self.error(
+                "byte_order_mark",
+                format!("It wrote a byte order mark (U+FEFF) in front of a line{times}: {line}. The gateway takes it for no JSON, and skips the line."),
+                "Write UTF-8 without a byte order mark: new UTF8Encoding(false) in C# and PowerShell, encoding=\"utf-8\" and not \"utf-8-sig\" in Python.".to_owned(),
+            ),
+            Fault::UnknownKey => self.warning(
+                "unknown_key",
+                format!("It answers with the key {why:?}, which means nothing to the gateway{times}: {line}. The message goes out unchanged."),
+                "Put the text that is to be sent in the key message: {\"id\":3,\"message\":\"…\"}. The other keys are base64, connections, except, channel, join and leave, all in small letters.".to_owned(),
+            ),
             Fault::WrongAnswer => self.error(
                 "wrong_type",
                 format!("An answer is at fault{times}: {why}. The answer: {line}. Its event: {event}. {dropped}"),
-                mend_of_answer(why, line),
+                mends::of_answer(why, line),
             ),
             Fault::WrongCommand => self.error(
                 "wrong_command",
@@ -305,8 +336,9 @@ impl Findings<'_> {
         if let Some(&&(_, sent)) = late.first() {
             let took = sent.took().unwrap_or_default();
             let message = format!(
-                "{} answers came too late, for example after {} to {}. {}",
+                "{} {} came too late, for example after {} to {}. {}",
                 late.len(),
+                if late.len() == 1 { "answer" } else { "answers" },
                 seconds(took),
                 sent.line,
                 self.when_unanswered(limit)
@@ -367,7 +399,16 @@ impl Findings<'_> {
 
     /// How it ends.
     fn ends(&mut self) {
-        if self.settings.is_plain() && self.facts.unread.is_some() {
+        let (lines, empty) = (self.ledger.lines, self.ledger.empty_behind);
+        if empty >= 10 && empty * 3 >= lines {
+            let message = format!(
+                "It writes an empty line behind each line ({empty} of its {lines} lines), and an empty line is a message, too: \
+                 clients get two for one."
+            );
+            self.warning("empty_lines", message, mends::one_newline(self.program));
+        }
+        let unread = self.facts.unread.is_some() && self.facts.closed_stdin.is_none();
+        if self.settings.is_plain() && unread {
             self.warning(
                 "does_not_read",
                 "It does not read its stdin. Once clients have filled the pipe, the gateway reads nothing from them for \
@@ -408,43 +449,6 @@ impl Findings<'_> {
             self.error("children_escaped", message, mend);
         }
     }
-}
-
-/// How an answer with this fault is mended.
-fn mend_of_answer(why: &str, line: &str) -> String {
-    let key = ["connections", "except"].into_iter().find(|key| why.contains(&format!("\"{key}\"")));
-    if let Some(key) = key {
-        return format!(
-            "Write {key} as a list of names, also for a single one: \"{key}\":[\"k1\"]. Leave the key out to \
-             send to all (or whom route names); [] is nobody. null is not a list."
-        );
-    }
-    if why.contains("base64") {
-        return "Write base64 in the standard alphabet (A-Z a-z 0-9 + /) with its = at the end, as a string; or leave the key \
-                out and write a message."
-            .to_owned();
-    }
-    if why.contains("surrogate") {
-        return "Half of a character beyond U+FFFF (an emoji, say) stands alone in the text: cut text between characters, \
-                not between UTF-16 units."
-            .to_owned();
-    }
-    if why.contains("reject") {
-        return "Refuse a client with a status from 400 to 599, a number: {\"id\":1,\"reject\":401,\"reason\":\"no token\"}. \
-                Accept it with {\"id\":1}."
-            .to_owned();
-    }
-    if why.contains("subprotocol") {
-        return "Choose one of those that the key protocols of the event lists, or leave protocol out.".to_owned();
-    }
-    if why.contains("join") && why.contains("push") {
-        return "Look at conn before you answer with join: a push has none (null).".to_owned();
-    }
-    if line.contains("\"channel\"") || why.contains("join") || why.contains("leave") {
-        return "channel, join and leave are the name of a channel or a list of names.".to_owned();
-    }
-    "Write the keys of an answer with the types that its event has: message is a string, connections a list of strings."
-        .to_owned()
 }
 
 /// The line of a stderr that tells most: the last one that names an error, else the last.

@@ -30,6 +30,7 @@ pub(super) struct Sent {
     /// Its kind.
     pub(super) hook: Hook,
     binary: bool,
+    event: Value,
     /// The line, cut.
     pub(super) line: String,
     /// When its last byte was written.
@@ -78,6 +79,10 @@ pub(super) enum Fault {
     IdNotNumber,
     UnknownId,
     AnsweredTwice,
+    /// JSON behind a byte order mark.
+    ByteOrderMark,
+    /// An answer with a key that means nothing, which leaves the message as it is.
+    UnknownKey,
     /// A key of an answer has a wrong type or value.
     WrongAnswer,
     WrongCommand,
@@ -118,6 +123,11 @@ pub(super) struct Ledger {
     pub(super) lines_after_end: usize,
     /// Lines that were meant for answers, it seems, and are none.
     pub(super) misses: usize,
+    /// Lines that the gateway skips for what is wrong with them.
+    pub(super) skipped: usize,
+    /// Empty lines behind lines that are not, of a listener of plain lines.
+    pub(super) empty_behind: usize,
+    was_full: bool,
     /// Answers to events that need none, or had theirs.
     pub(super) beside: usize,
     /// The steps in which an answer to an event that needs none had a message.
@@ -145,6 +155,9 @@ impl Ledger {
             lines: 0,
             lines_after_end: 0,
             misses: 0,
+            skipped: 0,
+            empty_behind: 0,
+            was_full: false,
             beside: 0,
             ignored: BTreeSet::new(),
             ended: false,
@@ -162,6 +175,7 @@ impl Ledger {
     pub(super) fn begin_process(&mut self) {
         self.written = Lines::default();
         self.within_line = false;
+        self.was_full = false;
         self.ended = false;
     }
 
@@ -207,6 +221,7 @@ impl Ledger {
                 step: self.step,
                 hook,
                 binary: event["base64"].is_string(),
+                event,
                 line: shown(&line),
                 written: now,
                 answered: None,
@@ -232,10 +247,11 @@ impl Ledger {
         }
     }
 
-    /// Notes bytes that the listener wrote.
-    pub(super) fn read(&mut self, bytes: &[u8]) {
+    /// Notes bytes that the listener wrote; `is_full` says that there was no room to read more, so that
+    /// their number says nothing.
+    pub(super) fn read(&mut self, bytes: &[u8], is_full: bool) {
         self.within_line = bytes.last() != Some(&b'\n');
-        self.blocks |= bytes.len().is_multiple_of(BLOCK) && self.within_line;
+        self.blocks |= !is_full && bytes.len().is_multiple_of(BLOCK) && self.within_line;
     }
 
     /// Notes what an answer leads to.
@@ -255,6 +271,8 @@ impl Ledger {
         self.lines += 1;
         self.lines_after_end += usize::from(self.ended);
         if self.plain {
+            self.empty_behind += usize::from(line.is_empty() && self.was_full);
+            self.was_full = !line.is_empty();
             if std::str::from_utf8(line).is_err() {
                 let why = "it is not UTF-8: the bytes that are wrong become U+FFFD".to_owned();
                 self.fault(Fault::NotUtf8, line, why, None);
@@ -310,6 +328,13 @@ impl Ledger {
         sent.answered = Some(now);
         sent.after_end = ended;
         let (hook, binary, in_time) = (sent.hook, sent.binary, sent.timed_out.is_none());
+        let unknown = match sent.step {
+            Step::Text => unknown_key(line, &sent.event),
+            _ => None,
+        };
+        if let Some(key) = unknown {
+            self.fault(Fault::UnknownKey, line, key, Some(id));
+        }
         let target = if hook == Hook::OnHandshake {
             fields.handshake().and_then(|answer| self.offered(answer)).map(|()| None)
         } else {
@@ -351,6 +376,11 @@ impl Ledger {
                 | Fault::NoId
                 | Fault::IdNotNumber
                 | Fault::UnknownId
+                | Fault::ByteOrderMark
+        ));
+        self.skipped += usize::from(!matches!(
+            fault,
+            Fault::AnsweredTwice | Fault::WrongAnswer | Fault::UnknownKey | Fault::UnknownRecipient
         ));
         let step = self.step;
         self.fault_steps.insert(step);
@@ -367,6 +397,17 @@ fn shown(line: &[u8]) -> String {
     escape(&excerpt(&text, SHOWN)).into_owned()
 }
 
+/// The key of an answer that is about nothing and stands in no event, if the answer changes nothing.
+fn unknown_key(line: &[u8], event: &Value) -> Option<String> {
+    let Ok(Value::Object(answer)) = serde_json::from_slice(line) else { return None };
+    let same = |key: &&str| answer.get(*key).is_none_or(|value| event.get(*key) == Some(value));
+    if !answer::KEYS.iter().all(|key| *key == "id" || same(key)) {
+        return None;
+    }
+    let is_unknown = |key: &&String| !answer::KEYS.contains(&&***key) && event.get(key).is_none();
+    answer.keys().find(is_unknown).cloned()
+}
+
 /// What kind of mistake a line is that is neither an answer nor a command.
 fn kind_of(line: &[u8], why: &str) -> (Fault, String) {
     let why = why.to_owned();
@@ -374,6 +415,9 @@ fn kind_of(line: &[u8], why: &str) -> (Fault, String) {
         return (Fault::NotUtf8, "it is not UTF-8".to_owned());
     };
     let text = text.trim();
+    if text.strip_prefix('\u{feff}').is_some_and(|text| text.trim().starts_with('{')) {
+        return (Fault::ByteOrderMark, why);
+    }
     if let Ok(value) = serde_json::from_str::<Value>(text) {
         return match value.get("id") {
             Some(id) if !id.is_null() => (Fault::IdNotNumber, format!("its id is {id}")),
@@ -402,6 +446,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_that_mean_nothing_are_found_where_an_answer_changes_nothing() {
+        let event = serde_json::json!({"id": 3, "event": "onMessage", "conn": "k1", "message": "hi"});
+        for (line, key) in [
+            (r#"{"id":3,"reply":"HI"}"#, Some("reply")),
+            (r#"{"id":3,"MESSAGE":"HI"}"#, Some("MESSAGE")),
+            (r#"{"id":3,"event":"onMessage","conn":"k1","message":"hi","text":"HI"}"#, Some("text")),
+            (r#"{"id":3,"event":"onMessage","conn":"k1","message":"hi"}"#, None),
+            (r#"{"id":3}"#, None),
+            (r#"{"id":3,"message":"HI","note":1}"#, None),
+            (r#"{"id":3,"connections":[],"why":"spam"}"#, None),
+        ] {
+            assert_eq!(unknown_key(line.as_bytes(), &event).as_deref(), key, "{line}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_told_apart() {
         for (line, fault) in [
             (&b"Listening on stdin ..."[..], Fault::Stray),
@@ -418,6 +478,8 @@ mod tests {
             (b"{\"message\":\"x\"}", Fault::NoId),
             (b"{\"id\":null}", Fault::NoId),
             (b"{\"id\":\"3\"}", Fault::IdNotNumber),
+            (b"\xef\xbb\xbf{\"id\":3}", Fault::ByteOrderMark),
+            (b"\xef\xbb\xbfready", Fault::Stray),
         ] {
             let shown = String::from_utf8_lossy(line);
             let Line::Fault(why) = answer::parse(line) else { panic!("{shown}") };

@@ -116,6 +116,20 @@ pub(super) fn utf8(program: &Program) -> String {
     }
 }
 
+/// For an empty line behind each line.
+pub(super) fn one_newline(program: &Program) -> String {
+    let how = match program {
+        Program::Python => {
+            "print(line, end=\"\", flush=True), or line = line.rstrip(\"\\n\") before anything else"
+        }
+        Program::Perl => "chomp the line first",
+        Program::Ruby => "puts adds none to a line that has one; print and $/ may",
+        Program::Node => "console.log(line.trimEnd()), or readline, which takes the newline off",
+        _ => "take it off when you read, or add none when you write",
+    };
+    format!("The line that was read ends with its newline already: {how}.")
+}
+
 /// For a loop that does not end with stdin.
 pub(super) fn end_with_stdin(program: &Program) -> String {
     let how = match program {
@@ -230,4 +244,41 @@ pub(super) fn heed_sigterm(program: &Program) -> String {
         _ => "leave the signal as it is, or exit in its handler",
     };
     format!("Exit at SIGTERM within 2 s: {how}.")
+}
+
+/// How an answer with this fault is mended.
+pub(super) fn of_answer(why: &str, line: &str) -> String {
+    let key = ["connections", "except"].into_iter().find(|key| why.contains(&format!("\"{key}\"")));
+    if let Some(key) = key {
+        return format!(
+            "Write {key} as a list of names, also for a single one: \"{key}\":[\"k1\"]. Leave the key out to \
+             send to all (or whom route names); [] is nobody. null is not a list."
+        );
+    }
+    if why.contains("base64") {
+        return "Write base64 in the standard alphabet (A-Z a-z 0-9 + /) with its = at the end, as a string; or leave the key \
+                out and write a message."
+            .to_owned();
+    }
+    if why.contains("surrogate") {
+        return "Half of a character beyond U+FFFF (an emoji, say) stands alone in the text: cut text between characters, \
+                not between UTF-16 units."
+            .to_owned();
+    }
+    if why.contains("reject") {
+        return "Refuse a client with a status from 400 to 599, a number: {\"id\":1,\"reject\":401,\"reason\":\"no token\"}. \
+                Accept it with {\"id\":1}."
+            .to_owned();
+    }
+    if why.contains("subprotocol") {
+        return "Choose one of those that the key protocols of the event lists, or leave protocol out.".to_owned();
+    }
+    if why.contains("join") && why.contains("push") {
+        return "Look at conn before you answer with join: a push has none (null).".to_owned();
+    }
+    if line.contains("\"channel\"") || why.contains("join") || why.contains("leave") {
+        return "channel, join and leave are the name of a channel or a list of names.".to_owned();
+    }
+    "Write the keys of an answer with the types that its event has: message is a string, connections a list of strings."
+        .to_owned()
 }

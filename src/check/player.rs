@@ -279,6 +279,9 @@ impl<'a> Player<'a> {
         let read =
             driver.until(deadline, &mut self.ledger, |driver, _| driver.has_read_all()).await;
         if read == Until::Deadline {
+            if driver.stdin_broke {
+                self.facts.closed_stdin.get_or_insert(step);
+            }
             self.facts.unread.get_or_insert(step);
             self.silent = true;
             return read;
@@ -338,7 +341,12 @@ impl<'a> Player<'a> {
             return Until::Done;
         }
         let answers_nothing = self.ledger.all().all(|(_, sent)| sent.answered.is_none());
-        if self.ledger.misses > misses || answers_nothing {
+        let is_broken = driver.stdin_broke;
+        if is_broken {
+            self.facts.closed_stdin.get_or_insert(step);
+        }
+        // The first answer of all may take long: a database is opened for it, say.
+        if self.ledger.misses > misses || answers_nothing && (self.silent || is_broken) {
             if !driver.has_read_all() {
                 self.facts.unread.get_or_insert(step);
             }
@@ -351,6 +359,12 @@ impl<'a> Player<'a> {
                 ledger.of_step(step).any(|(_, sent)| sent.answered.is_some())
             })
             .await;
+        if until == Until::Deadline && answers_nothing {
+            if !driver.has_read_all() {
+                self.facts.unread.get_or_insert(step);
+            }
+            self.silent = true;
+        }
         if until == Until::Gone { until } else { Until::Deadline }
     }
 
@@ -372,7 +386,10 @@ impl<'a> Player<'a> {
         if good && !self.ledger.has_fault_in(step) { Outcome::Good } else { Outcome::Bad }
     }
 
-    pub(super) fn say(&mut self, step: Step, outcome: Outcome, gateway: String) {
+    pub(super) fn say(&mut self, step: Step, outcome: Outcome, mut gateway: String) {
+        if outcome == Outcome::Bad && self.ledger.has_fault_in(step) {
+            gateway.push_str("; a line that it wrote is at fault (see below)");
+        }
         self.steps.push(StepReport { step: step.name(), outcome, gateway });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::check;
 use crate::check::client::Client;
 use crate::check::report::{Outcome, Report, Severity};
@@ -33,11 +35,28 @@ pub(super) fn run(args: &CheckArgs) -> Result<u8, Failure> {
             let _ = write!(std::io::stderr(), "\r\x1b[K{step} …");
         }
     };
-    let report = runtime.block_on(check::check(gateway, client, &progress));
+    let outcome = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        std::io::Result::Ok(tokio::select! {
+            report = check::check(gateway, client, &progress) => Ok(report),
+            _ = interrupt.recv() => Err(SignalKind::interrupt()),
+            _ = terminate.recv() => Err(SignalKind::terminate()),
+            _ = hangup.recv() => Err(SignalKind::hangup()),
+        })
+    });
     runtime.shutdown_background();
     if shows {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
+    let outcome =
+        outcome.map_err(|e| Failure::other(format!("signals cannot be watched: {e}")))?;
+    let report = match outcome {
+        Ok(report) => report,
+        // The listener was ended with its group when it was let go of.
+        Err(kind) => return Ok(128 + u8::try_from(kind.as_raw_value()).unwrap_or_default()),
+    };
     let text = if args.json {
         let json = serde_json::to_string_pretty(&report);
         json.map_err(|e| Failure::other(format!("the report cannot be written: {e}")))? + "\n"

@@ -462,6 +462,19 @@ def test_a_server_that_pings_and_does_not_read_fills_no_memory(tmp_path):
     assert 0 < peak < 40_000, peak
 
 
+def test_a_server_that_sends_without_end_keeps_nobody(tmp_path):
+    def handler(peer):
+        peer.accept()
+        messages = encode_frame(1, b"x", masked=False) * 100_000
+        while True:
+            peer.send(messages)
+
+    with PeerServer(handler) as server:
+        command = [WSGW, "bench", server.url, "--mode", "idle", "-c", "1", "-d", "1s"]
+        done = subprocess.run(command, capture_output=True, env=private_env(tmp_path), timeout=30)
+    assert done.returncode == 0, done
+
+
 def test_a_server_that_is_far_behind_is_not_waited_for_without_end(report):
     """It answers, but would take minutes for what was sent."""
     def handler(connection):

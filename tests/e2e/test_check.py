@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import HERE, ROOT, alive, run_cli, tool
+from harness import HERE, ROOT, WSGW, alive, private_env, run_cli, tool, wait_until
 
 BAD = [sys.executable, "-u", str(HERE / "bad_listeners.py")]
 
@@ -163,6 +163,9 @@ KINDS = [
     ("dies_on_push", "exits", ["a push", "AttributeError"], ["conn is null (None)"]),
     ("dies_on_close", "exits", ["onClientClose", "no such user"], ["key event"]),
     ("closes_stdout", "exits", ["closed its stdout"], []),
+    ("closes_stdin", "closes_stdin", ["closed its stdin and runs on", "it did not get an onClientOpen"], ["close(0)"]),
+    ("byte_order_mark", "byte_order_mark", ["U+FEFF"], ["utf-8-sig"]),
+    ("unknown_key", "unknown_key", ['"reply"', "goes out unchanged"], ["in the key message"]),
 ]
 
 
@@ -180,8 +183,64 @@ def test_what_is_wrong_is_named_with_its_mend(tmp_path, kind, finding, says, men
         "prompts": {"no_answer"},
         # Both are true of it.
         "does_not_read": {"stays_after_eof"},
+        "closes_stdin": {"stays_after_eof"},
     }
     assert set(report["ids"]) - {finding} <= also.get(kind, set()), report["ids"]
+
+
+@pytest.mark.parametrize("kind, ids", [
+    ("forgets_and_is_long", ["no_answer"]),
+    ("single_quotes_and_long", ["not_json"]),
+    ("ids_as_strings", ["id_not_number"]),
+    ("dies_on_empty_and_is_long", ["exits"]),
+])
+def test_a_listener_that_flushes_is_not_told_to_flush(tmp_path, kind, ids):
+    """However many bytes come at once, and whatever is missing."""
+    report = bad(tmp_path, kind)
+    assert set(report["ids"]) == set(ids), report
+
+
+def test_one_late_answer_is_one(tmp_path):
+    """The first one takes long, since something is opened for it; what follows is in time."""
+    report = bad(tmp_path, "slow_first_answer", flags=["--listener-timeout", "800ms"])
+    assert report["ids"] == ["late"] and "1 answer came too late" in report["findings"][0]["message"], report
+    assert [step["step"] for step in report["steps"] if step["outcome"] == "bad"] == ["text"]
+
+
+def test_two_newlines_are_two_messages(tmp_path):
+    """What a newcomer writes first: print() adds a newline to a line that has one."""
+    script = "import sys\nfor line in sys.stdin: print(line{}, flush=True)"
+    report = check(tmp_path, sys.executable, "-c", script.format(""), flags=["--plain"])
+    assert report["ids"] == ["empty_lines"], report
+    assert 'print(line, end=""' in report["findings"][0]["mend"]
+    cure = script.format(", end=''")
+    assert check(tmp_path, sys.executable, "-c", cure, flags=["--plain"])["ids"] == []
+
+
+def test_a_bad_step_says_why(tmp_path):
+    """Also where all that is wrong with it is a line."""
+    for kind in ("startup_banner", "stray_prints", "twice"):
+        report = bad(tmp_path, kind)
+        wrong = [step for step in report["steps"] if step["outcome"] == "bad"]
+        assert wrong and all("is at fault" in step["gateway"] for step in wrong), report
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_check_and_the_listener_with_its_group(tmp_path, number):
+    script = 'sleep 1000 & echo $$ $! > pids; while read -r line; do sleep 1; echo "$line"; done'
+    command = [WSGW, "check", "--", "sh", "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, env=private_env(tmp_path), stdout=subprocess.PIPE) as running:
+        pids = wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().split(), "its pids")
+        running.send_signal(number)
+        assert running.wait(10) == 128 + number
+    for pid in pids:
+        wait_until(lambda: not alive(int(pid)), f"the end of process {pid}")
+
+
+def test_a_line_that_sigterm_cut_is_no_fault(tmp_path):
+    line = '{"command":"members","channel":"a","ref":1}'
+    report = check(tmp_path, "yes", line, flags=["--listener-timeout", "300ms"], timeout=60)
+    assert "not_json" not in report["ids"] and "json_over_lines" not in report["ids"], report
 
 
 def test_a_slow_listener(tmp_path):

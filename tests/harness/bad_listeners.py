@@ -217,5 +217,41 @@ def chooses_nobody():
         say(id=event["id"], connections=[])
 
 
+def closes_stdin():
+    os.close(0)
+    time.sleep(1000)
+
+
+def byte_order_mark():
+    print("\ufeff", end="")
+    echo()
+
+
+def unknown_key():
+    for event in messages():
+        say(id=event["id"], reply=event["message"].upper())
+
+
+def forgets_and_is_long():
+    for n, event in enumerate(messages()):
+        if n % 10 != 5:
+            say(id=event["id"], message="x" * 2000)
+
+
+def single_quotes_and_long():
+    for event in messages():
+        print({"id": event["id"], "message": "x" * 2000}, flush=True)
+
+
+def dies_on_empty_and_is_long():
+    for event in messages():
+        say(id=event["id"], message=event["message"][0] * 2000)
+
+
+def slow_first_answer():
+    first = iter([2])
+    echo(lambda event: time.sleep(next(first, 0)))
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

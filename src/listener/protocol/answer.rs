@@ -31,6 +31,29 @@ pub enum Line<'a> {
     Fault(&'static str),
 }
 
+/// The keys of lines that mean something.
+pub(crate) const KEYS: [&str; 19] = [
+    "id",
+    "event",
+    "command",
+    "message",
+    "base64",
+    "connections",
+    "except",
+    "channel",
+    "join",
+    "leave",
+    "since",
+    "reject",
+    "reason",
+    "protocol",
+    "conn",
+    "code",
+    "limit",
+    "after",
+    "ref",
+];
+
 /// The known keys of a line. If a key comes twice, its last value counts, as in most JSON parsers.
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
