@@ -27,6 +27,10 @@ const BUFFER: usize = 256 * 1024;
 /// Sockets that are looked at in a turn.
 const TURN: usize = 256;
 
+/// Reads of one socket in a turn, so that a server that sends without end does not keep the others
+/// waiting, nor the clock and Ctrl-C.
+const READS: usize = 4;
+
 /// The longest sleep: so often, what has no event is looked at.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
@@ -70,6 +74,9 @@ pub(super) struct Engine<'a> {
     buffer: Vec<u8>,
     items: Vec<Item>,
     pub(super) links: Vec<Link>,
+    /// Sockets with more to read, which no event tells of again: the link, its generation, and whether
+    /// its other end is closed.
+    unread: Vec<(usize, u32, bool)>,
     start: Instant,
     stop: Arc<AtomicBool>,
     /// Whether it may keep a CPU to itself.
@@ -97,6 +104,7 @@ impl<'a> Engine<'a> {
             buffer: vec![0; BUFFER],
             items: Vec::new(),
             links: (0..links).map(|_| Link::new()).collect(),
+            unread: Vec::new(),
             start: Instant::now(),
             stop,
             spins: cpus() > 1,
@@ -165,6 +173,7 @@ impl<'a> Engine<'a> {
         let before = self.now();
         let gap = until.saturating_sub(before);
         let sleep = match self.spins {
+            _ if !self.unread.is_empty() => 0,
             true if expects || gap < 2 * MILLISECOND => 0,
             true => gap - MILLISECOND,
             false => gap,
@@ -172,7 +181,8 @@ impl<'a> Engine<'a> {
         let sleep = Duration::from_nanos(sleep).min(LONGEST_SLEEP);
         // A signal ends the wait early, and nothing else can go wrong with it.
         let _ = self.poll.poll(&mut self.events, Some(sleep));
-        if self.events.is_empty() {
+        let unread = mem::take(&mut self.unread);
+        if self.events.is_empty() && unread.is_empty() {
             std::thread::yield_now();
             return;
         }
@@ -185,6 +195,11 @@ impl<'a> Engine<'a> {
             self.read(load, link, is_closed);
         }
         self.events = events;
+        for (link, generation, is_closed) in unread {
+            if self.links[link].generation == generation {
+                self.read(load, link, is_closed);
+            }
+        }
         self.busy += self.now() - before;
     }
 
@@ -211,15 +226,21 @@ impl<'a> Engine<'a> {
     fn read(&mut self, load: &mut impl Load, link: usize, is_closed: bool) {
         let mut buffer = mem::take(&mut self.buffer);
         let generation = self.links[link].generation;
+        let mut reads = 0;
         while !matches!(self.links[link].state, State::Free | State::Connecting)
             && self.links[link].generation == generation
         {
             match self.links[link].read(&mut buffer) {
                 Ok(0) => self.lost(load, link, ENDED),
                 Ok(n) => {
+                    reads += 1;
                     self.came(load, link, &buffer[..n]);
                     // Events come when the state changes: what was not filled is all there was.
                     if n < buffer.len() && !is_closed {
+                        break;
+                    }
+                    if reads == READS {
+                        self.unread.push((link, generation, is_closed));
                         break;
                     }
                 }

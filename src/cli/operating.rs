@@ -32,6 +32,7 @@ pub(crate) struct TopArgs {
 
 /// `wsgw serve`, and the question whether it could.
 #[derive(Debug, Clone, Default, Args)]
+#[command(after_help = format!("{PROTOCOL}\n\n{SERVE_EXAMPLES}"))]
 pub(crate) struct ServeCommandArgs {
     /// Say whether the config file and the flags are good, with all that is wrong; bind and start nothing
     #[arg(long)]
@@ -43,6 +44,7 @@ pub(crate) struct ServeCommandArgs {
 
 /// `wsgw check`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = format!("{CHECK_EXAMPLES}\n\n{PROTOCOL}"))]
 pub(crate) struct CheckArgs {
     /// Print the findings and the steps as JSON
     #[arg(long)]
@@ -119,6 +121,37 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub remote: bool,
 }
+
+/// What a listener reads and writes.
+const PROTOCOL: &str = r#"The listener reads an event from each line of its stdin, and answers with the same id:
+  {"id":3,"event":"onMessage","conn":"k1","message":"hello"}    an event (with more keys)
+  {"id":3}                                   send the message on unchanged
+  {"id":3,"message":"HELLO"}                 send another text
+  {"id":3,"connections":["k2"]}              send it to these alone; [] is nobody
+  {"command":"send","message":"good day"}    send something unasked
+A whole listener in Python (each line is flushed, and stdout is for answers alone):
+  import json, sys
+  for line in sys.stdin:
+      event = json.loads(line)
+      if event["event"] == "onMessage":
+          print(json.dumps({"id": event["id"], "message": event["message"].upper()}), flush=True)"#;
+
+/// What stands below the flags of `wsgw serve`.
+const SERVE_EXAMPLES: &str = "Examples:
+  wsgw serve -- cat                              each message goes to all clients
+  wsgw serve -- python3 upper.py                 http://127.0.0.1:10125/ is a page for trying it
+  wsgw check -- python3 upper.py                 what is wrong with a listener
+  wsgw connect                                   a client; send, status, top and open show and do more";
+
+/// What stands below the flags of `wsgw check`.
+const CHECK_EXAMPLES: &str = "Examples:
+  wsgw check -- python3 upper.py
+  wsgw check --plain -- ./each_line.sh
+  wsgw check --config wsgw.toml --id chat        the listener of a config file
+The flags are those of serve; few of them concern a listener (--hooks, --listener-timeout, --route,
+--channels, --plain).
+
+Exit codes: 0 clean, 1 there are findings, 2 usage, 5 the listener cannot be started.";
 
 /// What stands below the flags of `wsgw bench`.
 const BENCH_HELP: &str = "The report's rate is what all connections received in a second. In the modes \
