@@ -66,7 +66,14 @@ pub fn ensure_writable(directory: &Path) -> Result<(), String> {
 pub fn ensure_can_be_directory(path: &Path) -> Result<(), String> {
     let absolute = std::path::absolute(path).map_err(|e| e.to_string())?;
     let there = absolute.ancestors().find(|part| part.symlink_metadata().is_ok());
-    ensure_writable(there.unwrap_or(Path::new("/")))
+    let there = there.unwrap_or(Path::new("/"));
+    // There the system says that everything may be done, and does nothing.
+    let is_proc =
+        rustix::fs::statfs(there).is_ok_and(|it| it.f_type == rustix::fs::PROC_SUPER_MAGIC);
+    if is_proc && there != absolute {
+        return Err(format!("no directory can be made in {}", there.display()));
+    }
+    ensure_writable(there)
 }
 
 /// Reads all of a file or pipe, `limit` bytes at most.

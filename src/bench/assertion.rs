@@ -59,7 +59,10 @@ impl Assertion {
         let (name, is_time) =
             NAMES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
                 let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-                wrong(&format!("the names are {} (p999 is the latency of 99.9 %)", known.join(", ")))
+                wrong(&format!(
+                    "the names are {} (p999 is the latency of 99.9 %)",
+                    known.join(", ")
+                ))
             })?;
         let rest = &text[at..];
         let (sign, holds) = COMPARISONS

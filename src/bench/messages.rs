@@ -262,7 +262,8 @@ impl Messages {
 
     fn next_due(&self) -> Option<u64> {
         // A rate far below one message an hour is due beyond the end of the clock.
-        let due = |rate: f64| self.start.saturating_add((self.counts.sent as f64 * 1e9 / rate) as u64);
+        let due =
+            |rate: f64| self.start.saturating_add((self.counts.sent as f64 * 1e9 / rate) as u64);
         self.rate.map(due)
     }
 

@@ -255,7 +255,8 @@ fn notes_of(messages: &Messages, is_echo: bool, notes: &mut Vec<String>) {
     }
     if messages.gave_up {
         notes.push(
-            "the server is behind: what had not come when the wait was over counts as lost".to_owned(),
+            "the server is behind: what had not come when the wait was over counts as lost"
+                .to_owned(),
         );
     }
     if counts.strays > 0 && is_echo {

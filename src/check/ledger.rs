@@ -447,11 +447,15 @@ mod tests {
 
     #[test]
     fn keys_that_mean_nothing_are_found_where_an_answer_changes_nothing() {
-        let event = serde_json::json!({"id": 3, "event": "onMessage", "conn": "k1", "message": "hi"});
+        let event =
+            serde_json::json!({"id": 3, "event": "onMessage", "conn": "k1", "message": "hi"});
         for (line, key) in [
             (r#"{"id":3,"reply":"HI"}"#, Some("reply")),
             (r#"{"id":3,"MESSAGE":"HI"}"#, Some("MESSAGE")),
-            (r#"{"id":3,"event":"onMessage","conn":"k1","message":"hi","text":"HI"}"#, Some("text")),
+            (
+                r#"{"id":3,"event":"onMessage","conn":"k1","message":"hi","text":"HI"}"#,
+                Some("text"),
+            ),
             (r#"{"id":3,"event":"onMessage","conn":"k1","message":"hi"}"#, None),
             (r#"{"id":3}"#, None),
             (r#"{"id":3,"message":"HI","note":1}"#, None),

@@ -7,7 +7,7 @@ use crate::bench;
 use crate::bench::options::Options;
 use crate::bench::page::page;
 use crate::cli::BenchArgs;
-use crate::commands::output;
+use crate::commands::{control, output};
 use crate::error::{Failure, complain, exit};
 use crate::text::escape::escape;
 
@@ -18,7 +18,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<u8, Failure> {
         // It is known before the test whether the file can be written, and an old one stays till then.
         File::options().append(true).create(true).open(path).map_err(|e| unwritable(path, &e))?;
     }
-    let report = bench::run(&options)?;
+    let report = bench::run(&options).map_err(|failure| control::with_running(failure, "bench"))?;
     let text = if args.json { report.json() + "\n" } else { report.text() };
     let printed = output::print(&text);
     if let Some(path) = &args.html {

@@ -50,8 +50,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<u8, Failure> {
     if shows {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
-    let outcome =
-        outcome.map_err(|e| Failure::other(format!("signals cannot be watched: {e}")))?;
+    let outcome = outcome.map_err(|e| Failure::other(format!("signals cannot be watched: {e}")))?;
     let report = match outcome {
         Ok(report) => report,
         // The listener was ended with its group when it was let go of.

@@ -10,6 +10,7 @@ use crate::control_client::Client;
 use crate::control_client::discovery::Wanted;
 use crate::error::{Failure, exit};
 use crate::listener::protocol::channel::Channel;
+use crate::text::escape::lines;
 use crate::text::units;
 
 /// Connects to the control port that the flags, the environment or the files name.
@@ -17,6 +18,30 @@ pub(super) fn open(args: &ControlArgs, retry: Duration) -> Result<Client, Failur
     let timeout = timeout(args)?;
     let wanted = Wanted::from_env(args.control.clone(), args.token_file.clone())?;
     Client::open(&wanted, timeout, retry)
+}
+
+/// A failure to reach a gateway, with the addresses of those that run here, as far as the control port
+/// names them.
+pub(super) fn with_running(mut failure: Failure, command: &str) -> Failure {
+    if failure.exit != exit::UNREACHABLE {
+        return failure;
+    }
+    for address in running().unwrap_or_default() {
+        failure.message.push_str(&format!(
+            "\na gateway runs at {address}: wsgw {command} {address}",
+            address = lines(&address)
+        ));
+    }
+    failure
+}
+
+/// The addresses of the gateways that run.
+fn running() -> Result<Vec<String>, Failure> {
+    let wanted = Wanted::from_env(None, None)?;
+    let mut client = Client::open(&wanted, Duration::from_secs(1), Duration::ZERO)?;
+    let list: Vec<GatewayStatus> = read(&client.call("GET", "/v1/gateways", None)?)?;
+    let running = list.into_iter().filter(|gateway| gateway.state == GatewayState::Running);
+    Ok(running.filter_map(|gateway| gateway.address).collect())
 }
 
 /// How long an answer may take.

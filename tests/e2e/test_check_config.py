@@ -176,3 +176,8 @@ def test_a_default_file_is_found(tmp_path):
     path.write_text('[gateways.a]\nlistener = ["no-such-program"]\n')
     done = run_cli(tmp_path, "serve", "--check-config")
     assert done.returncode == 1 and f"{path}:1: gateways.a: listener" in done.stderr, done
+
+
+def test_a_log_directory_that_cannot_be_made(tmp_path):
+    done = run_cli(tmp_path, "serve", "--check-config", "--log-dir", "/proc/nope", "--", "cat")
+    assert done.returncode == 1 and "/proc" in done.stderr, done

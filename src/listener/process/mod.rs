@@ -186,6 +186,9 @@ pub(crate) fn explain(error: &io::Error, command: &ListenerCommand) -> String {
                 "there is no program {program:?} in PATH; for a file in {directory} write ./{program}"
             )
         }
+        io::ErrorKind::PermissionDenied if command.directory.join(&program).is_dir() => {
+            format!("{program} is a directory: name the program in it")
+        }
         io::ErrorKind::PermissionDenied => {
             format!(
                 "{program} is not executable: chmod +x it, or name its interpreter (python3 {program})"

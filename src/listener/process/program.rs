@@ -200,7 +200,7 @@ mod tests {
             (&["no-such-program"][..], "in PATH"),
             (&["./no-such-file"], "no program ./no-such-file"),
             (&["./plain"], "chmod +x"),
-            (&["/"], "not executable"),
+            (&["/"], "is a directory"),
             (&["./gone"], "/no/such/interpreter"),
             (&["./windows"], "line ends"),
             (&["./env"], "no-such-language"),
