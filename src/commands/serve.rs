@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -69,8 +70,10 @@ async fn serve(
     let mut bound = control::bind(&settings.control)?;
     let renewal = bound.as_mut().and_then(control::Bound::take_renewal);
     let levels = log.clone();
+    let address = Arc::new(Mutex::new(None));
+    let heard = Arc::clone(&address);
     let environment = Environment {
-        announce: Box::new(say),
+        announce: Box::new(move |line| say_and_note(line, &heard)),
         load: Box::new(move || {
             let settings = config::load(&args)?;
             settings.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -95,7 +98,8 @@ async fn serve(
         control_task = Some(tokio::spawn(task));
     }
 
-    let outcome = until_stopped(&server, &mut signals, &log, announcement).await;
+    let announce = || announce(announcement.as_deref(), address.lock().as_deref());
+    let outcome = until_stopped(&server, &mut signals, &log, announce).await;
     systemd::stopping();
     if outcome == Outcome::Stopped {
         tracing::info!("stopping; a second signal cuts it short");
@@ -127,11 +131,12 @@ async fn until_stopped(
     server: &Arc<Server>,
     signals: &mut Signals,
     log: &Controls,
-    mut announcement: Option<String>,
+    announce: impl FnOnce(),
 ) -> Outcome {
     let starting = Arc::clone(server);
     let mut start = tokio::spawn(async move { starting.start_automatic().await });
     let mut started = false;
+    let mut announce = Some(announce);
     loop {
         tokio::select! {
             any = &mut start, if !started => {
@@ -139,8 +144,8 @@ async fn until_stopped(
                 if !any.unwrap_or(false) {
                     return Outcome::NothingStarted;
                 }
-                if let Some(line) = announcement.take() {
-                    say(&line);
+                if let Some(announce) = announce.take() {
+                    announce();
                 }
                 systemd::ready();
             }
@@ -170,6 +175,31 @@ async fn shut_down(server: &Arc<Server>, signals: &mut Signals, log: &Controls) 
                 Request::Reload | Request::ReopenLog => log.reopen(),
             },
         }
+    }
+}
+
+/// Says where a gateway listens, and keeps the address of the first.
+fn say_and_note(line: &str, first: &Mutex<Option<String>>) {
+    say(line);
+    if let Some((_, url)) = line.rsplit_once(" listening on ") {
+        first.lock().get_or_insert_with(|| url.to_owned());
+    }
+}
+
+/// Says where the control port is, and at a terminal what can be done next. Programs that read our stdout
+/// get the addresses alone.
+fn announce(control: Option<&str>, address: Option<&str>) {
+    if let Some(line) = control {
+        say(line);
+    }
+    if !std::io::stdout().is_terminal() {
+        return;
+    }
+    if let Some(address) = address {
+        say(&format!("try in another terminal: wsgw connect {address}"));
+    }
+    if control.is_some() {
+        say("                         wsgw send 'hello, all', wsgw top, wsgw open (a page)");
     }
 }
 

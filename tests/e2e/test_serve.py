@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from harness import WSGW, Serve, private_env, run_cli, wait_until, ws_client
+from harness import WSGW, Serve, Terminal, private_env, run_cli, wait_until, ws_client
 
 # Announcements, ports.
 
@@ -315,3 +315,12 @@ def test_refused_by_status(serve):
     with pytest.raises(InvalidStatus) as info:
         server.connect()
     assert info.value.response.status_code == 503
+
+
+def test_a_terminal_is_told_what_to_do_next(tmp_path):
+    terminal = Terminal(tmp_path, "--port", "0", "--control", "127.0.0.1:0", "--", "cat", command=(WSGW, "serve"))
+    try:
+        terminal.wait("wsgw open")
+        assert re.search(r"listening on (ws://[0-9.:]+)[^$]*wsgw connect \1", terminal.plain), terminal.plain
+    finally:
+        terminal.kill()
