@@ -79,10 +79,14 @@ impl Driver {
     ///
     /// # Errors
     /// Why it cannot be started.
-    pub(super) fn start(settings: &Arc<GatewaySettings>, first_id: u64) -> Result<Driver, String> {
+    pub(super) fn start(
+        settings: &Arc<GatewaySettings>,
+        control_url: Option<&str>,
+        first_id: u64,
+    ) -> Result<Driver, String> {
         let Some(command) = &settings.listener else { return Err("no listener is set".to_owned()) };
         let fed = settings.feeds_listener();
-        let mut spawned = process::spawn(command, &settings.id, None, fed, None)
+        let mut spawned = process::spawn(command, &settings.id, control_url, fed, None)
             .map_err(|error| process::explain(&error, command))?;
         let metrics = Arc::new(ListenerMetrics::default());
         let gateway: Arc<str> = Arc::from(settings.id.as_str());

@@ -34,14 +34,17 @@ use crate::config::settings::GatewaySettings;
 use crate::listener::process::orphans;
 
 /// Plays a gateway with clients like this one to the listener of these settings. `progress` is told the
-/// name of each step. To be called within a runtime of one thread that lives as long as the listener.
+/// name of each step. `control_url` is what the listener is told of the control port, which is not there. To be called within a runtime of one thread that lives as long as the listener.
 pub(crate) async fn check(
     settings: GatewaySettings,
     client: Client,
+    control_url: Option<String>,
     progress: &dyn Fn(&str),
 ) -> Report {
     // What leaves the listener's group becomes ours, so that it is seen.
     processes::adopt_orphans();
     tokio::spawn(orphans::reap());
-    Player::new(Arc::new(settings), client, progress).play().await
+    let mut player = Player::new(Arc::new(settings), client, progress);
+    player.control_url = control_url;
+    player.play().await
 }

@@ -36,6 +36,8 @@ const PROCESSES: usize = 12;
 pub(super) struct Player<'a> {
     pub(super) settings: Arc<GatewaySettings>,
     pub(super) client: Client,
+    /// The control port that a gateway would name to it.
+    pub(super) control_url: Option<String>,
     pub(super) progress: &'a dyn Fn(&str),
     pub(super) program: Program,
     pub(super) driver: Option<Driver>,
@@ -70,6 +72,7 @@ impl<'a> Player<'a> {
         Player {
             settings,
             client,
+            control_url: None,
             progress,
             program: program.unwrap_or(Program::Shell),
             driver: None,
@@ -148,7 +151,8 @@ impl<'a> Player<'a> {
     pub(super) fn start_process(&mut self) -> Result<(), String> {
         self.processes += 1;
         self.ledger.begin_process();
-        self.driver = Some(Driver::start(&self.settings, self.next_id)?);
+        self.driver =
+            Some(Driver::start(&self.settings, self.control_url.as_deref(), self.next_id)?);
         Ok(())
     }
 

@@ -10,8 +10,9 @@ use crate::check::report::{Outcome, Report, Severity};
 use crate::cli::CheckArgs;
 use crate::commands::output;
 use crate::config;
-use crate::config::settings::GatewaySettings;
+use crate::config::settings::{ControlListen, ControlSettings, GatewaySettings};
 use crate::error::Failure;
+use crate::net::host::join;
 use crate::text::escape::escape;
 
 /// Columns of what is printed.
@@ -21,6 +22,7 @@ const WIDTH: usize = 100;
 pub(super) fn run(args: &CheckArgs) -> Result<u8, Failure> {
     // The exit code 1 means findings: what is wrong with the config is a wrong use of this command.
     let settings = config::load(&args.serve).map_err(|why| Failure::usage(why.message))?;
+    let control_url = control_url(&settings.control);
     let gateway = chosen(settings.gateways, args.serve.id())?;
     let client =
         Client::new(&gateway, args.url.as_deref(), &args.header).map_err(Failure::usage)?;
@@ -40,7 +42,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<u8, Failure> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
         std::io::Result::Ok(tokio::select! {
-            report = check::check(gateway, client, &progress) => Ok(report),
+            report = check::check(gateway, client, control_url, &progress) => Ok(report),
             _ = interrupt.recv() => Err(SignalKind::interrupt()),
             _ = terminate.recv() => Err(SignalKind::terminate()),
             _ = hangup.recv() => Err(SignalKind::hangup()),
@@ -68,6 +70,16 @@ pub(super) fn run(args: &CheckArgs) -> Result<u8, Failure> {
         output::print(&text)?
     }
     Ok(report.exit())
+}
+
+/// The URL of the control port that `serve` would have.
+fn control_url(settings: &ControlSettings) -> Option<String> {
+    let scheme = if settings.tls_cert.is_some() { "https" } else { "http" };
+    match &settings.listen {
+        ControlListen::Off => None,
+        ControlListen::Tcp(host, port) => Some(format!("{scheme}://{}", join(host, *port))),
+        ControlListen::Unix(path) => Some(format!("http+unix://{}", path.display())),
+    }
 }
 
 /// The gateway whose listener is checked.

@@ -243,6 +243,15 @@ def test_a_line_that_sigterm_cut_is_no_fault(tmp_path):
     assert "not_json" not in report["ids"] and "json_over_lines" not in report["ids"], report
 
 
+def test_the_environment_is_that_of_serve(tmp_path):
+    script = "test -n \"$WSGW_CONTROL\" && test \"$WSGW_GATEWAY\" = default && exec cat"
+    report = check(tmp_path, "sh", "-c", script, flags=[])
+    assert report["ids"] == [] and report["exit"] == 0, report
+    report = check(tmp_path, "sh", "-c", f"test \"$WSGW_CONTROL\" = http://127.0.0.1:4711 && {script}",
+                   flags=["--control", "127.0.0.1:4711"])
+    assert report["exit"] == 0, report
+
+
 def test_a_slow_listener(tmp_path):
     report = bad(tmp_path, "slow", flags=())
     assert report["ids"] == ["slow"] and report["findings"][0]["severity"] == "warning", report
