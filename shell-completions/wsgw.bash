@@ -217,7 +217,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__channels)
-            opts="-h -V --json --control --token-file --timeout --help --version"
+            opts="-h -V --local --json --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -243,7 +243,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__check)
-            opts="-H -q -h -V --json --url --header --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
+            opts="-H -q -h -V --json --url --header --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --cluster --on-engine-loss --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -355,6 +355,14 @@ _wsgw() {
                     ;;
                 --history)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -W "off ordered core" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-engine-loss)
+                    COMPREPLY=($(compgen -W "local hold" -- "${cur}"))
                     return 0
                     ;;
                 --window)
@@ -619,7 +627,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__connections)
-            opts="-h -V --channel --limit --after --json --control --token-file --timeout --help --version"
+            opts="-h -V --channel --limit --after --local --json --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1067,7 +1075,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__send)
-            opts="-g -q -h -V --gateway --to --except --channel --data --base64 --binary --lines --no-hook --require-one --retry --json --quiet --control --token-file --timeout --help --version"
+            opts="-g -q -h -V --gateway --to --except --channel --data --base64 --binary --lines --no-hook --require-one --require-all-nodes --retry --json --quiet --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1121,7 +1129,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__serve)
-            opts="-q -h -V --check-config --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
+            opts="-q -h -V --check-config --config --id --control --control-token-file --log-dir --log-level --quiet --host --port --startup --listener --hooks --route --headers --protocol --path --streams --static --console --format --compression --channels --allow-channels --presence --history --cluster --on-engine-loss --window --listener-timeout --on-timeout --hang-timeout --restart-delay-max --drain --close-spread --producer-wait --max-connections --max-connections-per-ip --max-channels --handshake-timeout --max-message --max-queue --ping-interval --pong-timeout --idle-timeout --allow-origin --trusted-proxies --proxy-protocol --mode --group --max-rate --max-line --tls-cert --tls-key --plain --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1221,6 +1229,14 @@ _wsgw() {
                     ;;
                 --history)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -W "off ordered core" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-engine-loss)
+                    COMPREPLY=($(compgen -W "local hold" -- "${cur}"))
                     return 0
                     ;;
                 --window)
@@ -1361,7 +1377,7 @@ _wsgw() {
             return 0
             ;;
         wsgw__subcmd__status)
-            opts="-h -V --json --control --token-file --timeout --help --version"
+            opts="-h -V --nodes --json --control --token-file --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

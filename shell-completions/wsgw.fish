@@ -81,6 +81,11 @@ query\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l allow-channels -d 'Channels that a URL may ask for (repeatable); * spans any characters' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l presence -d 'Channels whose members are told who joins and leaves (repeatable); * spans any characters' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l history -d 'Number of messages to keep of each channel, and of what goes to all clients' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l cluster -d 'How messages are shared with other nodes: off, ordered (one order on all nodes) or core [default: off]' -r -f -a "off\t''
+ordered\t''
+core\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-engine-loss -d 'What happens while no NATS server can be reached: local (own clients get their messages) or hold [default: local]' -r -f -a "local\t''
+hold\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l window -d 'Maximum number of unanswered events [default: 256]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand serve" -l on-timeout -d 'What happens to a message without an answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''
@@ -129,6 +134,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l binary -d 'Send stdin
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l lines -d 'Send each line of stdin as one message, as soon as it arrives'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l no-hook -d 'Do not pass the message through the listener'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l require-one -d 'Fail (exit code 4) if no client got the message'
+complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l require-all-nodes -d 'Fail (exit code 4) if a node of the cluster did not say in time what came of it'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -l json -d 'Print the result as JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s q -l quiet -d 'Print only errors'
 complete -c wsgw -n "__fish_wsgw_using_subcommand send" -s h -l help -d 'Print help'
@@ -166,6 +172,7 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connect" -s V -l version -d 'P
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l nodes -d 'Show the nodes of the gateway\'s cluster'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand status" -s V -l version -d 'Print version'
@@ -200,12 +207,14 @@ complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l after -d 'Show
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l local -d 'Of a cluster\'s nodes, ask only this one'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand connections" -s V -l version -d 'Print version'
 complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l control -d 'URL of the control port (http://ADDR:PORT, http+unix://PATH) [env: WSGW_CONTROL]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l token-file -d 'File that holds the control token [env: WSGW_TOKEN holds the token itself]' -r -F
 complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l timeout -d 'How long to wait for the answer: seconds, or 250ms, 1m30s' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l local -d 'Count only the members on this node of a cluster'
 complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -l json -d 'Print JSON'
 complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -s h -l help -d 'Print help'
 complete -c wsgw -n "__fish_wsgw_using_subcommand channels" -s V -l version -d 'Print version'
@@ -274,6 +283,11 @@ query\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l allow-channels -d 'Channels that a URL may ask for (repeatable); * spans any characters' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l presence -d 'Channels whose members are told who joins and leaves (repeatable); * spans any characters' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l history -d 'Number of messages to keep of each channel, and of what goes to all clients' -r
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l cluster -d 'How messages are shared with other nodes: off, ordered (one order on all nodes) or core [default: off]' -r -f -a "off\t''
+ordered\t''
+core\t''"
+complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l on-engine-loss -d 'What happens while no NATS server can be reached: local (own clients get their messages) or hold [default: local]' -r -f -a "local\t''
+hold\t''"
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l window -d 'Maximum number of unanswered events [default: 256]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l listener-timeout -d 'How long an answer may take [default: 10s]' -r
 complete -c wsgw -n "__fish_wsgw_using_subcommand check" -l on-timeout -d 'What happens to a message without an answer: drop, broadcast or close [default: drop]' -r -f -a "drop\t''

@@ -121,6 +121,9 @@ pub(crate) struct SendArgs {
     /// Fail (exit code 4) if no client got the message
     #[arg(long)]
     pub require_one: bool,
+    /// Fail (exit code 4) if a node of the cluster did not say in time what came of it
+    #[arg(long)]
+    pub require_all_nodes: bool,
     /// Keep trying for this time if the control port cannot be reached: seconds, or 1m30s
     #[arg(long, value_name = "SECONDS")]
     pub retry: Option<String>,
@@ -239,6 +242,9 @@ pub(crate) struct StatusArgs {
     /// Show only this gateway
     #[arg(value_name = "ID")]
     pub id: Option<String>,
+    /// Show the nodes of the gateway's cluster
+    #[arg(long)]
+    pub nodes: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -262,6 +268,9 @@ pub(crate) struct ConnectionsArgs {
     /// Show only those that connected after this connection, which may be closed
     #[arg(long, value_name = "CONN")]
     pub after: Option<String>,
+    /// Of a cluster's nodes, ask only this one
+    #[arg(long)]
+    pub local: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -279,6 +288,9 @@ pub(crate) struct ChannelsArgs {
     /// Show the members and the history of this channel
     #[arg(value_name = "CHANNEL")]
     pub channel: Option<String>,
+    /// Count only the members on this node of a cluster
+    #[arg(long)]
+    pub local: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

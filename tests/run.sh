@@ -50,7 +50,7 @@ need jq jq; need curl curl; need zsh zsh; need fish fish; need nginx nginx; need
 need node nodejs; need npm npm; need chromium chromium; need vmstat procps; need cc build-essential
 need caddy caddy; need haproxy haproxy; need systemd-analyze systemd; need dash dash; need awk mawk; need stdbuf coreutils
 need unshare util-linux; need ip iproute2; need script bsdutils; need sqlite3 sqlite3
-need tinyproxy tinyproxy; need microsocks microsocks
+need tinyproxy tinyproxy; need microsocks microsocks; need nats-server nats-server
 need dpkg-deb dpkg; need rpm rpm; need man man-db; need mandoc mandoc; need strip binutils; need setpriv util-linux
 need python3 python3; python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
@@ -59,7 +59,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     exit 1
   fi
   export DEBIAN_FRONTEND=noninteractive
-  # nginx must not be started as a service: the tests start their own.
+  # nginx and nats-server must not be started as services: the tests start their own.
   policy=
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d && policy=1

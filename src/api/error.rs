@@ -57,6 +57,8 @@ error_codes! {
     Failed, "failed", 500, FAILURE;
     /// The listener's answer cannot be used.
     ListenerFault, "listener_fault", 502, LISTENER;
+    /// The NATS servers cannot be reached, and messages wait for them.
+    EngineLost, "engine_lost", 503, LISTENER;
     /// The listener does not run.
     ListenerDown, "listener_down", 503, LISTENER;
     /// The gateway, or all of `serve`, is stopping.
@@ -177,6 +179,7 @@ mod tests {
             ("busy", 429, 1),
             ("failed", 500, 1),
             ("listener_fault", 502, 5),
+            ("engine_lost", 503, 5),
             ("listener_down", 503, 5),
             ("stopping", 503, 4),
             ("listener_timeout", 504, 5),

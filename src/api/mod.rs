@@ -16,7 +16,9 @@ mod watch;
 pub use channels::{CHANNELS_LISTED, ChannelHistory, ChannelInfo, ChannelSummary};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use push::{PushOutcome, read_result, write_result};
-pub use status::{ConnectionInfo, GatewayState, GatewayStatus, ListenerState, Reloaded};
+pub use status::{
+    ConnectionInfo, GatewayState, GatewayStatus, ListenerState, NodeStatus, Reloaded,
+};
 pub use totals::Totals;
 pub use watch::{
     LastError, Opened, Rates, Refusals, Tail, TailEntry, Watch, WatchedGateway, WatchedListener,

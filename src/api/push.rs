@@ -18,6 +18,13 @@ pub struct PushOutcome {
     /// Connections that were named and are closed or unknown.
     #[serde(default)]
     pub gone: Vec<String>,
+    /// On a gateway with a cluster: the nodes that are known, this one and the silent ones among
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u64>,
+    /// On a gateway with a cluster: the nodes that did not say in time what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Vec<String>>,
 }
 
 /// Appends the result of the struct in line `line` of a stream, a line itself.
@@ -50,12 +57,17 @@ pub fn read_result(json: &[u8]) -> Result<Result<PushOutcome, ApiError>, serde_j
         dropped: u64,
         #[serde(default)]
         gone: Vec<String>,
+        nodes: Option<u64>,
+        silent: Option<Vec<String>>,
         error: Option<ApiError>,
     }
-    let Line { matched, delivered, dropped, gone, error } = serde_json::from_slice(json)?;
+    let Line { matched, delivered, dropped, gone, nodes, silent, error } =
+        serde_json::from_slice(json)?;
     match (error, delivered) {
         (Some(error), _) => Ok(Err(error)),
-        (None, Some(delivered)) => Ok(Ok(PushOutcome { matched, delivered, dropped, gone })),
+        (None, Some(delivered)) => {
+            Ok(Ok(PushOutcome { matched, delivered, dropped, gone, nodes, silent }))
+        }
         (None, None) => Err(serde::de::Error::missing_field("delivered")),
     }
 }
@@ -67,9 +79,21 @@ mod tests {
 
     #[test]
     fn a_result_comes_back_as_it_was_written() {
-        let outcome =
-            PushOutcome { matched: 3, delivered: 2, dropped: 1, gone: vec!["k9".to_owned()] };
-        for result in [Ok(outcome), Err(ApiError::new(ErrorCode::Busy, "try again"))] {
+        let outcome = PushOutcome {
+            matched: 3,
+            delivered: 2,
+            dropped: 1,
+            gone: vec!["k9".to_owned()],
+            nodes: None,
+            silent: None,
+        };
+        let of_nodes = PushOutcome {
+            nodes: Some(3),
+            silent: Some(vec!["b7xq".to_owned()]),
+            ..outcome.clone()
+        };
+        for result in [Ok(outcome), Ok(of_nodes), Err(ApiError::new(ErrorCode::Busy, "try again"))]
+        {
             let mut line = Vec::new();
             write_result(&mut line, 7, &result);
             assert_eq!(line.pop(), Some(b'\n'));

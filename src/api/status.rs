@@ -85,6 +85,21 @@ pub struct GatewayStatus {
     pub error: Option<String>,
 }
 
+/// A node in `GET /v1/gateways/ID/nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name, which its connections' names begin with.
+    pub node: String,
+    /// What its config calls it.
+    pub name: String,
+    /// Whether it is the one that was asked.
+    pub this: bool,
+    /// Its open connections.
+    pub connections: u64,
+    /// Milliseconds since it was last heard.
+    pub silent_ms: u64,
+}
+
 /// One connection in `GET /v1/gateways/ID/connections`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectionInfo {

@@ -6,7 +6,9 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 
 use crate::config;
-use crate::config::settings::{GatewaySettings, HistorySettings, ListenHost, LogSettings};
+use crate::config::settings::{
+    ClusterSettings, GatewaySettings, HistorySettings, ListenHost, LogSettings,
+};
 use crate::config::{Probes, ServeArgs};
 use crate::control;
 use crate::error::{Failure, exit};
@@ -16,6 +18,9 @@ use crate::net::host;
 use crate::net::tls::server_config;
 use crate::net::unix::Place;
 use crate::server::starting::check_static;
+
+/// Bytes of a file with credentials at most.
+const CREDENTIALS: usize = 64 << 10;
 
 /// A config without errors.
 #[derive(Debug)]
@@ -31,7 +36,12 @@ pub(crate) struct Good {
 /// # Errors
 /// All that is wrong, a line each: exit code 1.
 pub(crate) fn check_config(args: &ServeArgs) -> Result<Good, Failure> {
-    let probes = Probes { gateway: of_gateway, control: control::what_is_wrong, log: of_log };
+    let probes = Probes {
+        gateway: of_gateway,
+        control: control::what_is_wrong,
+        log: of_log,
+        cluster: of_cluster,
+    };
     let settings = config::examine(args, &probes)
         .map_err(|failure| Failure::new(exit::FAILURE, failure.message))?;
     let what = match &settings.config_file {
@@ -68,6 +78,13 @@ fn of_gateway(settings: &GatewaySettings) -> Vec<String> {
     }
     found.extend(settings.history.as_ref().and_then(of_history));
     found
+}
+
+/// What a cluster needs and does not find.
+fn of_cluster(settings: &ClusterSettings) -> Option<String> {
+    let path = settings.credentials.as_ref()?;
+    let read = files::read_text(path, CREDENTIALS);
+    read.err().map(|why| format!("credentials {} cannot be read: {why}", path.display()))
 }
 
 /// Why a name leads to no address. Literal addresses are not looked up.

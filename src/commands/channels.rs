@@ -25,7 +25,8 @@ pub(super) fn run(args: &ChannelsArgs) -> Result<u8, Failure> {
         return one(args, id, channel(name)?);
     }
     let mut client = control::open(&args.control, Duration::ZERO)?;
-    let listing = Listing { path: "channels", pages: Some(Pages { size: PAGE, name }) };
+    let path = if args.local { "channels?local=true" } else { "channels" };
+    let listing = Listing { path, pages: Some(Pages { size: PAGE, name }) };
     let lists =
         Lists::fetch(&mut client, args.id.as_deref(), &listing).map_err(|mut failure| {
             if failure.exit == exit::NO_GATEWAY {
@@ -57,7 +58,12 @@ fn name(item: &RawValue) -> Result<String, Failure> {
 
 fn one(args: &ChannelsArgs, id: &str, name: &str) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
-    let path = format!("/v1/gateways/{}/channels/{}?limit={ALL}", segment(id), segment(name));
+    let path = format!(
+        "/v1/gateways/{}/channels/{}?limit={ALL}&local={}",
+        segment(id),
+        segment(name),
+        args.local
+    );
     let body = client.call("GET", &path, None)?;
     if args.json {
         print_json(&body)?;

@@ -29,6 +29,9 @@ pub(super) fn run(args: &ConnectionsArgs) -> Result<u8, Failure> {
         }
         query.push(format!("after={after}"));
     }
+    if args.local {
+        query.push("local=true".to_owned());
+    }
     let path = format!("connections{}", with_question_mark(&query));
     let mut client = control::open(&args.control, Duration::ZERO)?;
     let listing = Listing { path: &path, pages: None };

@@ -100,7 +100,9 @@ impl Listing<'_> {
         loop {
             let mut page_path = path.clone();
             if let Some(pages) = &self.pages {
-                page_path.push_str(&format!("?limit={}&after={}", pages.size, segment(&after)));
+                let sign = if page_path.contains('?') { '&' } else { '?' };
+                let size = pages.size;
+                page_path.push_str(&format!("{sign}limit={size}&after={}", segment(&after)));
             }
             let answer = client.request("GET", &page_path, None)?;
             if answer.status != 200 {

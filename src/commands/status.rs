@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use crate::api::GatewayStatus;
+use crate::api::{GatewayStatus, NodeStatus};
 use crate::cli::StatusArgs;
 use crate::commands::control;
-use crate::commands::control::{read, segment};
+use crate::commands::control::{only_gateway, read, segment};
 use crate::commands::output::{print, print_json, table};
+use crate::control_client::Client;
 use crate::error::{Failure, exit};
 use crate::text::escape::escape;
 
 /// `wsgw status [ID]`.
 pub(super) fn status(args: &StatusArgs) -> Result<u8, Failure> {
     let mut client = control::open(&args.control, Duration::ZERO)?;
+    if args.nodes {
+        return nodes(args, &mut client);
+    }
     let path = match &args.id {
         None => "/v1/gateways".to_owned(),
         Some(id) => format!("/v1/gateways/{}", segment(id)),
@@ -25,6 +29,38 @@ pub(super) fn status(args: &StatusArgs) -> Result<u8, Failure> {
     } else {
         print(&gateways_table(&read::<Vec<GatewayStatus>>(&body)?))?;
     }
+    Ok(exit::OK)
+}
+
+/// `wsgw status --nodes`.
+fn nodes(args: &StatusArgs, client: &mut Client) -> Result<u8, Failure> {
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => only_gateway(client, "name one (`wsgw status --nodes ID`)")?,
+    };
+    let body = client.call("GET", &format!("/v1/gateways/{}/nodes", segment(&id)), None)?;
+    if args.json {
+        print_json(&body)?;
+        return Ok(exit::OK);
+    }
+    let nodes: Vec<NodeStatus> = read(&body)?;
+    if nodes.is_empty() {
+        print("no cluster\n")?;
+        return Ok(exit::OK);
+    }
+    let row = |node: &NodeStatus| {
+        let this = if node.this { "this one" } else { "" };
+        let heard = Duration::from_millis(node.silent_ms / 100 * 100);
+        vec![
+            node.node.clone(),
+            escape(&node.name).into_owned(),
+            node.connections.to_string(),
+            if node.this { "-".to_owned() } else { format!("{heard:?} ago") },
+            this.to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+    print(&table(&["NODE", "NAME", ">CONNECTIONS", ">HEARD", ""], &rows))?;
     Ok(exit::OK)
 }
 

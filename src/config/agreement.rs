@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::cluster::ClusterOptions;
 use crate::config::from_text;
 use crate::config::history::HistoryOptions;
 use crate::config::options::Key;
@@ -69,6 +70,7 @@ fn the_example_has_every_key_with_its_default() {
     keys::<HistoryOptions>().for_each(|key| check("gateways.chat.history", key));
     keys::<ControlOptions>().for_each(|key| check("control", key));
     keys::<LogOptions>().for_each(|key| check("log", key));
+    keys::<ClusterOptions>().for_each(|key| check("cluster", key));
     let spelt_out = from_text(Path::new("/wsgw.toml"), &defaults).unwrap();
     let mut chat = GatewaySettings::new("chat");
     chat.history = Some(HistorySettings::default());

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::hooks::{Hook, Hooks};
 use crate::config::settings::{
-    ChannelSource, ControlListen, ControlSettings, GatewaySettings, ListenHost, Route, Startup,
+    ChannelSource, Cluster, ClusterSettings, ControlListen, ControlSettings, GatewaySettings,
+    ListenHost, Route, Startup,
 };
 use crate::config::tables::{ControlOptions, GatewayOptions};
 use crate::config::values::NamedValues;
@@ -40,6 +41,40 @@ pub(super) fn contradictions(settings: &GatewaySettings) -> Vec<String> {
         found.push(
             "channels lets a URL ask for any channel, and nothing says which are admitted: set \
              allow-channels (\"*\" admits all), or use a listener with onHandshake among its hooks"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// What a gateway of a cluster cannot be without, or beside.
+pub(super) fn not_in_a_cluster(
+    settings: &GatewaySettings,
+    cluster: Option<&ClusterSettings>,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    if settings.cluster == Cluster::Off {
+        return found;
+    }
+    if cluster.is_none_or(|cluster| cluster.url.is_empty()) {
+        found.push(
+            "cluster needs to know where the NATS servers are: add a table [cluster] with \
+             url = \"nats://127.0.0.1:4222\" to the config file"
+                .to_owned(),
+        );
+    }
+    let history = settings.history.as_ref();
+    if settings.cluster == Cluster::Core && history.is_some() {
+        found.push(
+            "history needs one order on all nodes, and cluster \"core\" has none: set cluster to \
+             \"ordered\", or leave history out"
+                .to_owned(),
+        );
+    }
+    if history.is_some_and(|history| history.file.is_some()) {
+        found.push(
+            "history.file has no place beside cluster \"ordered\": there the stream of the NATS \
+             servers is the history; leave history.file out"
                 .to_owned(),
         );
     }
@@ -180,6 +215,9 @@ pub(super) fn without_effect(own: &GatewayOptions, settings: &GatewaySettings) -
     }
     channels_without_effect(own, settings).into_iter().for_each(&mut warn);
     address_without_effect(own, settings).into_iter().for_each(&mut warn);
+    if own.on_engine_loss.is_some() && settings.cluster == Cluster::Off {
+        warn("on-engine-loss has no effect, for cluster is off".to_owned());
+    }
     if own.pong_timeout.is_some() && settings.ping_interval == Duration::ZERO {
         warn("pong-timeout has no effect, for ping-interval is 0".to_owned());
     }

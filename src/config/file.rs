@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use crate::config::cluster::ClusterOptions;
 use crate::config::id::gateway_id;
 use crate::config::options::{Kind, Options, SubTable};
 use crate::config::place::{Errors, Place, Reader, Value, did_you_mean, entries};
@@ -14,7 +15,7 @@ use crate::error::Failure;
 use crate::files;
 
 /// The tables that a file may have.
-const TABLES: [&str; 4] = ["control", "log", "defaults", "gateways"];
+const TABLES: [&str; 5] = ["control", "log", "cluster", "defaults", "gateways"];
 
 /// The longest config file that is read, in bytes.
 const LONGEST: usize = 16 << 20;
@@ -48,6 +49,8 @@ pub(super) struct FileOptions {
     pub(super) log: LogOptions,
     /// The line on which `[log]` stands.
     pub(super) log_line: usize,
+    /// With the line on which it stands; `None` where there is no such table.
+    pub(super) cluster: Option<(usize, ClusterOptions)>,
     pub(super) defaults: GatewayOptions,
     /// `None` where the file has no `[gateways]`: flags may name the only one.
     pub(super) gateways: Option<Vec<Entry>>,
@@ -132,6 +135,10 @@ pub(super) fn parse(base: &Path, text: &str) -> FileOptions {
                 let read = SubTable::<LogOptions>::from_file(value.get_ref(), &mut place);
                 file.log = read.unwrap_or_default();
                 file.log_line = reader.line(at);
+            }
+            "cluster" => {
+                let read = SubTable::<ClusterOptions>::from_file(value.get_ref(), &mut place);
+                file.cluster = read.map(|read| (reader.line(at), read));
             }
             "defaults" => {
                 let read = SubTable::<GatewayOptions>::from_file(value.get_ref(), &mut place);

@@ -39,6 +39,12 @@ pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
     if !text.is_ascii() {
         return Err(wrong("only ASCII characters are allowed"));
     }
+    // A client that reports every attempt is silent, unless it is asked for: what matters is said by us.
+    let text = match text.contains("async_nats") {
+        true => text.to_owned(),
+        false => format!("{text},async_nats=off"),
+    };
+    let text = text.as_str();
     // As a regular expression the value of a field could take minutes to be read.
     EnvFilter::builder().with_regex(false).parse(text).map_err(|e| wrong(&e.to_string()))
 }

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod check;
+mod cluster;
 mod file;
 pub(crate) mod filter;
 mod flags;
@@ -24,7 +25,10 @@ use std::path::{Path, PathBuf};
 use crate::config::file::{Entry, FileOptions};
 use crate::config::options::Options as _;
 use crate::config::place::Errors;
-use crate::config::settings::{ControlSettings, GatewaySettings, LogSettings, ServeSettings};
+use crate::config::settings::{
+    Cluster, ClusterSettings, ControlSettings, GatewaySettings, LogSettings, ServeSettings,
+};
+use crate::config::tables::GatewayOptions;
 use crate::error::Failure;
 use crate::paths;
 
@@ -50,6 +54,8 @@ pub(crate) struct Probes {
     pub control: fn(&ControlSettings) -> Vec<String>,
     /// What the log needs.
     pub log: fn(&LogSettings) -> Vec<String>,
+    /// What the cluster needs.
+    pub cluster: fn(&ClusterSettings) -> Option<String>,
 }
 
 /// Reads the same as [`load`], and has everything looked at that the settings name.
@@ -116,7 +122,8 @@ fn settle(
     base: &Path,
     probes: Option<&Probes>,
 ) -> Result<ServeSettings, Failure> {
-    let FileOptions { control, control_line, log, log_line, defaults, gateways, mut errors } = file;
+    let (control_line, log_line) = (file.control_line, file.log_line);
+    let FileOptions { control, log, cluster, defaults, gateways, mut errors, .. } = file;
     let failed = |errors: Errors| match path {
         None if probes.is_none() => Ok(()),
         path => errors.result(path),
@@ -129,16 +136,14 @@ fn settle(
         failed(std::mem::take(&mut errors))?;
         flags_are_about = Some(put_flags(args, &mut own, named)?);
     }
+    let (cluster_line, cluster) = cluster.map(|(line, it)| (line, it.settings())).unzip();
     let mut gateways = Vec::new();
     let mut notices = Vec::new();
     let mut places = Vec::new();
     for Entry { id, name, options, line } in own {
-        let mut gateway = defaults.clone().merge(options.clone()).settings();
-        gateway.id = id;
-        if let Some(listener) = &mut gateway.listener {
-            listener.directory = base.to_path_buf();
-        }
-        for why in check::contradictions(&gateway) {
+        let gateway = gateway_of(id, defaults.clone().merge(options.clone()), base);
+        let wrong = check::contradictions(&gateway);
+        for why in wrong.into_iter().chain(check::not_in_a_cluster(&gateway, cluster.as_ref())) {
             if probes.is_none() && flags_are_about.as_ref() == Some(&gateway.id) {
                 return Err(Failure::usage(format!("gateway {}: {why}", gateway.id)));
             }
@@ -155,16 +160,16 @@ fn settle(
     let control = control.merge(args.control.clone());
     notices.extend(check::control_without_effect(&control));
     let control = control.settings();
-    let shared = check::shared_history_files(&gateways).into_iter();
-    for (index, why) in shared.chain(check::shared_sockets(&gateways, &control)) {
-        let (line, name) = &places[index];
-        errors.add(*line, format!("{name}: {why}"));
-    }
+    add_shared(&gateways, &control, &places, &mut errors);
     let mut of_control = check::control_contradictions(&control);
     let mut log = log.merge(args.log.clone()).settings();
     log.quiet = args.quiet;
     if let Some(probes) = probes {
         of_control.extend((probes.control)(&control));
+        let of_cluster = cluster.as_ref().and_then(probes.cluster);
+        of_cluster
+            .into_iter()
+            .for_each(|why| errors.add(cluster_line.unwrap_or(1), format!("cluster: {why}")));
         let of_log = (probes.log)(&log);
         of_log.into_iter().for_each(|why| errors.add(log_line, format!("log: {why}")));
     }
@@ -173,11 +178,38 @@ fn settle(
     Ok(ServeSettings {
         control,
         log,
+        cluster,
         gateways,
         config_file: path.map(Path::to_path_buf),
         directory: base.to_path_buf(),
         notices,
     })
+}
+
+/// What several gateways, or one and the control port, cannot share.
+fn add_shared(
+    gateways: &[GatewaySettings],
+    control: &ControlSettings,
+    places: &[(usize, String)],
+    errors: &mut Errors,
+) {
+    let shared = check::shared_history_files(gateways).into_iter();
+    for (index, why) in shared.chain(check::shared_sockets(gateways, control)) {
+        let (line, name) = &places[index];
+        errors.add(*line, format!("{name}: {why}"));
+    }
+}
+
+/// The settings of a gateway.
+fn gateway_of(id: String, options: GatewayOptions, base: &Path) -> GatewaySettings {
+    let sets_max_message = options.max_message.is_some();
+    let mut gateway = options.settings();
+    gateway.id = id;
+    if let Some(listener) = &mut gateway.listener {
+        listener.directory = base.to_path_buf();
+    }
+    gateway.max_message_is_set = sets_max_message && gateway.cluster != Cluster::Off;
+    gateway
 }
 
 /// Puts the flags over the options of the gateway that they are about, and returns its id.

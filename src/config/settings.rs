@@ -4,11 +4,12 @@
 
 use std::path::PathBuf;
 
+pub use crate::config::cluster::{ClusterSettings, StreamRule};
 pub use crate::config::history::HistorySettings;
 pub use crate::config::tables::{ControlSettings, GatewaySettings, LogSettings};
 pub use crate::config::values::{
-    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenHost, ListenerCommand,
-    OnTimeout, Route, Startup,
+    ChannelSource, Cluster, Compression, ControlListen, Format, HeaderRule, ListenHost,
+    ListenerCommand, OnEngineLoss, OnTimeout, Route, Startup,
 };
 
 /// Everything that the file and the flags of `wsgw serve` say.
@@ -18,6 +19,8 @@ pub struct ServeSettings {
     pub control: ControlSettings,
     /// The log.
     pub log: LogSettings,
+    /// The NATS servers of the cluster; `None` without one.
+    pub cluster: Option<ClusterSettings>,
     /// The gateways, by id in the order of the config file.
     pub gateways: Vec<GatewaySettings>,
     /// The file all this came from, for `reload`; `None` where only flags spoke.

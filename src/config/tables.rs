@@ -19,8 +19,8 @@ use crate::config::options::Flag::{self, Named};
 use crate::config::options::Unset::{Called, Is, Nothing};
 use crate::config::options::options;
 use crate::config::values::{
-    ChannelSource, Compression, ControlListen, Format, HeaderRule, ListenHost, ListenerCommand,
-    OnTimeout, Route, Startup,
+    ChannelSource, Cluster, Compression, ControlListen, Format, HeaderRule, ListenHost,
+    ListenerCommand, OnEngineLoss, OnTimeout, Route, Startup,
 };
 
 options! {
@@ -30,6 +30,11 @@ options! {
     also {
         /// The gateway's id, lower case.
         pub id: String,
+        /// Bytes of the largest message that can be shared with other nodes of a cluster, which its
+        /// servers say; `None` without a cluster.
+        pub max_shared: Option<usize>,
+        /// Whether `max-message` was set on a gateway with a cluster, whose servers may need a smaller one.
+        pub max_message_is_set: bool,
     }
 
     /// Address or name to bind (if a name has several addresses, one is bound, IPv4 first), or unix:PATH
@@ -103,6 +108,14 @@ options! {
     /// Number of messages to keep of each channel, and of what goes to all clients
     #[key("history": HistoryTable = Nothing, Named("history", "N"))]
     pub history: Option<HistorySettings>,
+
+    /// How messages are shared with other nodes: off, ordered (one order on all nodes) or core
+    #[key("cluster": Choice<Cluster> = Is("off"), Named("cluster", "MODE"))]
+    pub cluster: Cluster,
+
+    /// What happens while no NATS server can be reached: local (own clients get their messages) or hold
+    #[key("on-engine-loss": Choice<OnEngineLoss> = Is("local"), Named("on-engine-loss", "WHAT"))]
+    pub on_engine_loss: OnEngineLoss,
 
     /// Maximum number of unanswered events
     #[key("window": Whole<usize, 1, 1_048_576> = Is("256"), Named("window", "N"))]
@@ -340,7 +353,9 @@ impl GatewaySettings {
     /// Whether the change to `new` needs a restart of the gateway: another address, or TLS on or
     /// off. Everything else applies live.
     pub fn needs_restart(&self, new: &GatewaySettings) -> bool {
-        !self.has_address_of(new) || self.tls_cert.is_some() != new.tls_cert.is_some()
+        !self.has_address_of(new)
+            || self.tls_cert.is_some() != new.tls_cert.is_some()
+            || (self.cluster, self.on_engine_loss) != (new.cluster, new.on_engine_loss)
     }
 
     /// Whether the change to `new` needs another listener subprocess, the clients staying.

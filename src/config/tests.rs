@@ -31,7 +31,7 @@ fn flag_of(key: &str) -> String {
 }
 
 /// A value for each key: as a flag, and in the file.
-const VALUES: [(&str, &str, &str); 44] = [
+const VALUES: [(&str, &str, &str); 46] = [
     ("host", "0.0.0.0", "\"0.0.0.0\""),
     ("port", "7", "7"),
     ("startup", "manual", "\"manual\""),
@@ -50,6 +50,8 @@ const VALUES: [(&str, &str, &str); 44] = [
     ("allow-channels", "room.*,lobby", "[\"room.*\", \"lobby\"]"),
     ("presence", "room.*,lobby", "[\"room.*\", \"lobby\"]"),
     ("history", "50", "{ channels = { \"*\" = 50 }, broadcast = 50 }"),
+    ("cluster", "core", "\"core\""),
+    ("on-engine-loss", "hold", "\"hold\""),
     ("window", "7", "7"),
     ("listener-timeout", "250ms", "0.25"),
     ("on-timeout", "close", "\"close\""),
@@ -97,8 +99,12 @@ fn every_key_means_the_same_as_a_flag_and_in_the_file() {
         if !other.0.is_empty() {
             args.extend([other.0, other.2]);
         }
-        let mut by_flag = load(&serve(&args)).unwrap().gateways;
-        let mut toml = format!("[gateways.g]\n{key} = {file}\n");
+        let table = if key == "cluster" { "[cluster]\nurl = \"nats://x\"\n" } else { "" };
+        let mut by_flag = match table {
+            "" => load(&serve(&args)).unwrap().gateways,
+            table => load_text(&format!("{table}[gateways.g]\n"), &args).unwrap().gateways,
+        };
+        let mut toml = format!("{table}[gateways.g]\n{key} = {file}\n");
         if !other.1.is_empty() {
             toml.push_str(&format!("{} = \"{}\"\n", other.1, other.2));
         }

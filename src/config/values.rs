@@ -82,6 +82,26 @@ pub enum Compression {
     Shared,
 }
 
+/// How a gateway shares what it sends with other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cluster {
+    /// It does not.
+    Off,
+    /// All nodes send everything in the one order of a stream.
+    Ordered,
+    /// Each node sends what the others have sent, in the order of each of them.
+    Core,
+}
+
+/// What happens while no NATS server can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEngineLoss {
+    /// The node sends to its own clients.
+    Local,
+    /// Messages wait.
+    Hold,
+}
+
 /// What becomes of a message whose answer did not come in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnTimeout {
@@ -147,6 +167,16 @@ impl NamedValues for Format {
 impl NamedValues for Compression {
     const NAMES: &'static [(&'static str, Compression)] =
         &[("off", Compression::Off), ("shared", Compression::Shared)];
+}
+
+impl NamedValues for Cluster {
+    const NAMES: &'static [(&'static str, Cluster)] =
+        &[("off", Cluster::Off), ("ordered", Cluster::Ordered), ("core", Cluster::Core)];
+}
+
+impl NamedValues for OnEngineLoss {
+    const NAMES: &'static [(&'static str, OnEngineLoss)] =
+        &[("local", OnEngineLoss::Local), ("hold", OnEngineLoss::Hold)];
 }
 
 impl NamedValues for OnTimeout {

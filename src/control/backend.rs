@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::api::{
-    ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, PushOutcome, Reloaded,
-    Watch,
+    ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, NodeStatus, PushOutcome,
+    Reloaded, Watch,
 };
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
@@ -24,10 +24,12 @@ pub struct ChannelsAsk<'a> {
     pub after: Option<&'a str>,
     /// At most so many.
     pub limit: usize,
+    /// On a gateway with a cluster: the members on this node alone count.
+    pub local: bool,
 }
 
 /// Which connections are listed, and in which order.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ConnectionsAsk {
     /// The members of this channel; `None`: all.
     pub channel: Option<Channel>,
@@ -44,6 +46,8 @@ pub struct ConnectionsAsk {
     pub offset: usize,
     /// At most so many; `None`: all.
     pub limit: Option<usize>,
+    /// On a gateway with a cluster: those of this node alone.
+    pub local: bool,
 }
 
 /// What connections are ordered by.
@@ -148,6 +152,7 @@ pub trait Backend: Send + Sync + 'static {
         channel: Channel,
         limit: usize,
         after: Option<ConnId>,
+        local: bool,
     ) -> impl Future<Output = Result<ChannelInfo, ApiError>> + Send;
     /// Kept messages, the oldest first. They are what they were at the time of the call.
     fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError>;
@@ -175,6 +180,12 @@ pub trait Backend: Send + Sync + 'static {
     fn tail(&self, id: &str) -> Result<Subscription, ApiError>;
     /// `Ok`, or why `/healthz` says no.
     fn health(&self) -> Result<(), String>;
+    /// What is not as it should be although `/healthz` says yes.
+    fn degraded(&self) -> Option<String> {
+        None
+    }
+    /// The nodes of a gateway's cluster.
+    fn nodes(&self, id: &str) -> Result<Vec<NodeStatus>, ApiError>;
     /// The Prometheus text.
     fn metrics(&self) -> String;
     /// For those who watch from now on.

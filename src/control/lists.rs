@@ -40,6 +40,14 @@ pub(super) async fn connections(
     })
 }
 
+/// Lists the nodes of a gateway's cluster.
+pub(super) fn nodes(backend: &impl Backend, parts: &Parts, id: &str) -> Result<Reply, ApiError> {
+    match reads(parts) {
+        true => Ok(body::json(&backend.nodes(id)?)),
+        false => Ok(not_allowed(parts, "GET, HEAD")),
+    }
+}
+
 /// Lists the channels of a gateway, or shows one of them. A name may have slashes, encoded or as
 /// they are, so it may be several segments of the path.
 pub(super) async fn channels(
@@ -54,7 +62,8 @@ pub(super) async fn channels(
     }
     let limit = query.limit()?.unwrap_or(CHANNELS_LISTED);
     if name.is_empty() {
-        let ask = ChannelsAsk { prefix: query.prefix(), after: query.after_channel()?, limit };
+        let (prefix, after) = (query.prefix(), query.after_channel()?);
+        let ask = ChannelsAsk { prefix, after, limit, local: query.local()? };
         return Ok(body::json(&backend.channels(id, &ask)?));
     }
     let name = name.join("/");
@@ -65,7 +74,7 @@ pub(super) async fn channels(
         ApiError::new(ErrorCode::BadRequest, text)
     })?;
     let after = query.after_connection()?;
-    Ok(body::json(&backend.channel(id, channel, limit, after).await?))
+    Ok(body::json(&backend.channel(id, channel, limit, after, query.local()?).await?))
 }
 
 /// Sends kept messages. `busy` marks the connection as busy until they are sent.

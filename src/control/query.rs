@@ -132,7 +132,20 @@ impl Query {
             descending,
             offset: self.number("offset")?.unwrap_or(0),
             limit: self.limit()?,
+            local: self.local()?,
         })
+    }
+
+    /// Whether this node of a cluster is asked alone.
+    ///
+    /// # Errors
+    /// The value is unknown.
+    pub fn local(&self) -> Result<bool, ApiError> {
+        match self.get("local") {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(other) => Err(Query::bad("local", other, "true or false")),
+        }
     }
 
     /// How many are listed at most.

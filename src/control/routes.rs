@@ -118,7 +118,10 @@ impl<B: Backend> Api<B> {
             return body::method_not_allowed(method, "/healthz", "GET, HEAD");
         }
         let (status, text) = match self.backend.health() {
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Ok(()) => match self.backend.degraded() {
+                None => (StatusCode::OK, "ok\n".to_owned()),
+                Some(why) => (StatusCode::OK, format!("degraded\n{why}\n")),
+            },
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         };
         body::text(status, "text/plain; charset=utf-8", text)
@@ -155,6 +158,7 @@ impl<B: Backend> Api<B> {
             ["v1", "gateways"] if reads => body::json(&backend.gateways()),
             ["v1", "gateways", id] if reads => body::json(&backend.gateway(&name(id))?),
             ["v1", "watch"] => self.watch(parts, caller, busy)?,
+            ["v1", "gateways", id, "nodes"] => lists::nodes(&**backend, parts, &name(id))?,
             ["metrics"] | ["v1", "gateways"] | ["v1", "gateways", _] => {
                 return not_allowed("GET, HEAD");
             }
@@ -175,13 +179,7 @@ impl<B: Backend> Api<B> {
                 lists::history(&**backend, parts, &query, &name(id), busy)?
             }
             ["v1", "gateways", id, verb @ ("start" | "stop" | "restart")] if posts => {
-                let verb = match *verb {
-                    "start" => Verb::Start,
-                    "stop" => Verb::Stop,
-                    _ if query.listener()? => Verb::RestartListener,
-                    _ => Verb::Restart,
-                };
-                self.verb(verb, name(id)).await?
+                self.verb(Verb::parse(verb, query.listener()?), name(id)).await?
             }
             ["v1", "reload"] if posts => self.verb(Verb::Reload, String::new()).await?,
             ["v1", "gateways", _, "messages" | "start" | "stop" | "restart"] | ["v1", "reload"] => {
@@ -324,6 +322,17 @@ enum Verb {
     Restart,
     RestartListener,
     Reload,
+}
+
+impl Verb {
+    fn parse(name: &str, listener: bool) -> Verb {
+        match name {
+            "start" => Verb::Start,
+            "stop" => Verb::Stop,
+            _ if listener => Verb::RestartListener,
+            _ => Verb::Restart,
+        }
+    }
 }
 
 fn not_allowed(parts: &Parts, allow: &'static str) -> Result<Answer, ApiError> {

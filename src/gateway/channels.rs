@@ -20,6 +20,8 @@ pub struct Channels {
 #[derive(Debug, Default)]
 struct Counts {
     members: BTreeMap<Channel, u64>,
+    /// Those among them that are on other nodes of a cluster.
+    elsewhere: BTreeMap<Channel, u64>,
     /// Changes so far: each has a number of its own.
     changes: u64,
 }
@@ -67,6 +69,24 @@ impl Channels {
         then(Change { number, members });
     }
 
+    /// Counts a member on another node, or one less.
+    pub(crate) fn changed_elsewhere(
+        &self,
+        channel: &Channel,
+        joined: bool,
+        then: impl FnOnce(Change),
+    ) {
+        {
+            let elsewhere = &mut self.all.lock().elsewhere;
+            let count = elsewhere.entry(channel.clone()).or_default();
+            *count = if joined { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                elsewhere.remove(channel);
+            }
+        }
+        if joined { self.joined(channel, then) } else { self.left(channel, then) }
+    }
+
     /// How many channels have members.
     pub fn count(&self) -> usize {
         self.all.lock().members.len()
@@ -78,16 +98,32 @@ impl Channels {
     }
 
     /// The channels whose names begin with `prefix`, sorted by name, behind `after`, so many at most.
-    pub fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(Channel, u64)> {
-        let all = &self.all.lock().members;
+    /// With `local`, members on other nodes of a cluster do not count.
+    pub fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        local: bool,
+    ) -> Vec<(Channel, u64)> {
+        let counts = self.all.lock();
+        let all = &counts.members;
+        let counted = |(name, count): (&Channel, &u64)| {
+            let elsewhere = match local {
+                true => counts.elsewhere.get(name).copied().unwrap_or(0),
+                false => 0,
+            };
+            (name.clone(), count.saturating_sub(elsewhere))
+        };
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
         all.range::<str, _>((from, Bound::Unbounded))
             .take_while(|(name, _)| name.as_str().starts_with(prefix))
+            .map(counted)
+            .filter(|(_, count)| *count > 0)
             .take(limit)
-            .map(|(name, count)| (name.clone(), *count))
             .collect()
     }
 }
@@ -103,7 +139,11 @@ mod tests {
             channels.joined(&Channel::parse(name).unwrap(), |_| {});
         }
         let names = |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
-            channels.list(prefix, after, limit).iter().map(|(name, _)| name.to_string()).collect()
+            channels
+                .list(prefix, after, limit, false)
+                .iter()
+                .map(|(name, _)| name.to_string())
+                .collect()
         };
         assert_eq!(names("", None, 9), ["a", "a.1", "a.2", "a.3", "b", "c"]);
         assert_eq!(names("a.", None, 2), ["a.1", "a.2"]);

@@ -14,11 +14,15 @@ use parking_lot::Mutex;
 
 use crate::gateway::kept::History;
 use crate::gateway::msg::{HubMsg, Msg, PrimaryMsg};
+use crate::gateway::relay::{Passing, Relay};
 use crate::gateway::shared::{Order, Shared};
 use crate::gateway::writer::{Passes, Writer};
 
+use crate::listener::membership::LeaveReason;
 use crate::listener::op::{Delivery, Op};
+use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
+use crate::listener::protocol::node::Node;
 use crate::listener::recipients::Recipients;
 use crate::text::position::Position;
 
@@ -69,9 +73,9 @@ impl Core {
         (conn.0 % self.inboxes.len() as u64) as usize
     }
 
-    /// A name that no connection ever had.
-    pub fn next_conn(&self) -> ConnId {
-        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    /// A name that no connection ever had, on this node of a cluster, if there is one.
+    pub(crate) fn next_conn(&self, node: Option<Node>) -> ConnId {
+        ConnId::on(node, self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 
     // ---- descriptors ---------------------------------------------------------------------
@@ -168,7 +172,7 @@ impl Core {
     /// Gives an operation of the only shard its place in the order. `None`: it comes back by the
     /// inbox, once it is written.
     pub(super) fn put_in_order(self: &Arc<Self>, gateway: &Arc<Shared>, op: Op) -> Option<Op> {
-        if !gateway.keeps() {
+        if !gateway.orders() {
             return Some(op);
         }
         self.put(&gateway.order(), gateway, op, true)
@@ -183,6 +187,10 @@ impl Core {
         mut op: Op,
         keeps: bool,
     ) -> Option<Op> {
+        if let Some(relay) = &order.relay {
+            self.relay(relay, gateway, Passing::Op(op));
+            return None;
+        }
         let Some(history) = &order.history else { return Some(op) };
         if let Some(writer) = history.writer() {
             pass(writer, Box::new(HandOut::new(self, gateway, Goes::Op(op))));
@@ -204,15 +212,79 @@ impl Core {
         shard: usize,
         msg: HubMsg,
     ) -> Option<HubMsg> {
-        if !gateway.keeps() {
+        if !gateway.orders() {
             return Some(msg);
         }
         let order = gateway.order();
+        if let Some(relay) = &order.relay {
+            self.relay(relay, gateway, Passing::Then(self.posting(gateway, shard, msg)));
+            return None;
+        }
         let Some(writer) = order.history.as_deref().and_then(History::writer) else {
             return Some(msg);
         };
         pass(writer, Box::new(HandOut::new(self, gateway, Goes::Msg(shard, msg))));
         None
+    }
+
+    /// Hands something to a relay; it goes on at once if that has ended. The caller holds the
+    /// gateway's order.
+    fn relay(&self, relay: &Arc<dyn Relay>, gateway: &Shared, passing: Passing) {
+        match relay.pass(passing) {
+            None => {}
+            Some(Passing::Op(op)) => self.hand_to_shards(gateway, op, HubMsg::Op),
+            Some(Passing::Then(then) | Passing::From { then, .. }) => then(),
+            Some(Passing::Member { .. }) => {}
+        }
+    }
+
+    /// Posts a message to a shard once this node of a cluster has handed out the message with this
+    /// number, or has waited for it for a moment.
+    pub(super) fn post_from(
+        self: &Arc<Self>,
+        number: u64,
+        shard: usize,
+        gateway: &Arc<Shared>,
+        msg: HubMsg,
+    ) {
+        let order = gateway.order();
+        let Some(relay) = &order.relay else { return self.post_hub(shard, gateway, msg) };
+        let then = self.posting(gateway, shard, msg);
+        self.relay(relay, gateway, Passing::From { number, then });
+    }
+
+    /// Posts a message to a shard, later.
+    fn posting(
+        self: &Arc<Self>,
+        gateway: &Arc<Shared>,
+        shard: usize,
+        msg: HubMsg,
+    ) -> Box<dyn FnOnce() + Send> {
+        let (core, gateway) = (Arc::clone(self), Arc::clone(gateway));
+        Box::new(move || core.post_hub(shard, &gateway, msg))
+    }
+
+    /// Tells the other nodes, if there are any, that a connection has joined or left a channel.
+    pub(super) fn tell_nodes(
+        &self,
+        gateway: &Shared,
+        left: Option<LeaveReason>,
+        conn: ConnId,
+        channel: &Channel,
+    ) {
+        if gateway.node.is_none() {
+            return;
+        }
+        if let Some(relay) = &gateway.order().relay {
+            self.relay(relay, gateway, Passing::Member { left, conn, channel: channel.clone() });
+        }
+    }
+
+    /// All operations of a gateway go through this relay from now on; `None`: through none.
+    pub(crate) fn set_relay(&self, gateway: &Shared, relay: Option<Arc<dyn Relay>>) {
+        let mut order = gateway.order();
+        order.relay = relay;
+        gateway.set_orders(order.relay.is_some() || order.history.is_some());
     }
 
     /// The shards that have part in a delivery.
@@ -229,7 +301,7 @@ impl Core {
     }
 
     /// The caller holds the gateway's order.
-    fn hand_to_shards(&self, gateway: &Shared, op: Op, wrap: fn(Op) -> HubMsg) {
+    pub(super) fn hand_to_shards(&self, gateway: &Shared, op: Op, wrap: fn(Op) -> HubMsg) {
         match op {
             Op::Deliver(delivery) => {
                 let mut shards = self.shards_of(&delivery);
@@ -271,8 +343,8 @@ impl Core {
 
     fn begin_history(self: &Arc<Self>, gateway: &Arc<Shared>, history: Option<Arc<History>>) {
         let mut order = gateway.order();
-        gateway.set_keeps(history.is_some());
         order.history = history;
+        gateway.set_orders(order.relay.is_some() || order.history.is_some());
         // What is numbered after this comes behind it on every shard.
         match &order.history {
             None => self.post_all(gateway, || HubMsg::History(None)),

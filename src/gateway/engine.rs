@@ -16,6 +16,7 @@ use crate::gateway::msg::{HubMsg, Msg};
 use crate::gateway::shard::Shard;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::web::Web;
+use crate::listener::protocol::node::Node;
 use crate::listener::supervisor::Report;
 use crate::listener::tap::Tap;
 use crate::net::address::BoundAddress;
@@ -73,10 +74,11 @@ impl Engine {
         &self.core
     }
 
-    /// A gateway appears; it neither accepts nor has a listener yet. `observed` are its counters, and
-    /// where its events can be watched.
-    pub fn add(
+    /// A gateway appears; it neither accepts nor has a listener yet. In a cluster its connections are
+    /// on this node. `observed` are its counters, and where its events can be watched.
+    pub(crate) fn add(
         &self,
+        node: Option<Node>,
         settings: Arc<GatewaySettings>,
         bound: BoundAddress,
         observed: (Arc<Metrics>, Arc<Tap>),
@@ -84,7 +86,9 @@ impl Engine {
     ) -> Arc<Shared> {
         let slot = self.take_place();
         let shards = self.core.shards();
-        let shared = Arc::new(Shared::new(slot, shards, settings, bound, observed, reports));
+        let mut shared = Shared::new(slot, shards, settings, bound, observed, reports);
+        shared.node = node;
+        let shared = Arc::new(shared);
         self.core.keep_back_for_gateway();
         for shard in 0..shards {
             self.core.post(shard, Msg::Add(Arc::clone(&shared)));
@@ -166,7 +170,8 @@ mod tests {
         let bound = BoundAddress::Tcp("127.0.0.1:1".parse().unwrap());
         let (reports, _hears) = mpsc::unbounded_channel();
         let add = || {
-            engine.add(settings(), bound.clone(), (Arc::default(), Arc::default()), reports.clone())
+            let observed = (Arc::default(), Arc::default());
+            engine.add(None, settings(), bound.clone(), observed, reports.clone())
         };
         let first = add();
         engine.remove(&first);

@@ -48,6 +48,10 @@ impl History {
         Ok(History { log, writer: Some(writer) })
     }
 
+    pub(super) fn log(&self) -> &Mutex<Log> {
+        &self.log
+    }
+
     /// The writer's queue, if there is a file.
     pub(super) fn writer(&self) -> Option<&Writer> {
         self.writer.as_ref()

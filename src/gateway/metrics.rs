@@ -68,6 +68,34 @@ metrics::metrics! {
 }
 
 metrics::metrics! {
+    /// The counters of a gateway's part of a cluster.
+    pub struct ClusterMetrics {
+        /// 1 while the NATS servers can be reached.
+        pub up: Gauge = "wsgw_cluster_up",
+        /// Nodes that are heard, this one among them.
+        pub nodes: Gauge = "wsgw_cluster_nodes",
+        /// Times that another node fell silent.
+        pub silent: Counter = "wsgw_cluster_silent_nodes_total",
+        /// Messages that were published to the other nodes; one holds the deliveries of a turn.
+        pub published: Counter = "wsgw_cluster_published_total",
+        /// Messages that were published again.
+        pub retried: Counter = "wsgw_cluster_retried_total",
+        /// Deliveries of this node that were published, did not come to the stream, and went to nobody.
+        pub lost: Counter = "wsgw_cluster_lost_total",
+        /// Deliveries of this node that only its own clients got, because no NATS server could be reached.
+        pub local: Counter = "wsgw_cluster_local_total",
+        /// Times that something of the stream, or of another node, was missing.
+        pub gaps: Counter = "wsgw_cluster_gaps_total",
+        /// With cluster = "core": deliveries of other nodes that this one did not get.
+        pub missed: Counter = "wsgw_cluster_missed_total",
+        /// Messages that came twice, or out of their node's order, and were ignored.
+        pub ignored: Counter = "wsgw_cluster_ignored_total",
+        /// Milliseconds from when another node made the newest message to when it was handled.
+        pub lag: Gauge = "wsgw_cluster_lag_milliseconds",
+    }
+}
+
+metrics::metrics! {
     /// What is conditions up when it is scraped.
     pub struct Condition {
         /// 1 while the gateway's state is running.
@@ -88,6 +116,8 @@ pub struct Scrape<'a> {
     pub listener_up: bool,
     /// Its counters.
     pub metrics: &'a Metrics,
+    /// Those of its part of a cluster, if it has one.
+    pub cluster: Option<&'a ClusterMetrics>,
 }
 
 /// The Prometheus text exposition (version 0.0.4) of all gateways.
@@ -106,6 +136,10 @@ pub fn render(gateways: &[Scrape<'_>]) -> String {
     metrics::render(&mut out, Metrics::FAMILIES, all.clone());
     let listeners = all.map(|(id, metrics)| (id, &*metrics.listener));
     metrics::render(&mut out, ListenerMetrics::FAMILIES, listeners);
+    let clusters: Vec<_> = gateways.iter().filter_map(|s| Some((s.id, s.cluster?))).collect();
+    if !clusters.is_empty() {
+        metrics::render(&mut out, ClusterMetrics::FAMILIES, clusters.into_iter());
+    }
     out
 }
 
@@ -130,6 +164,7 @@ mod tests {
         let mut rows: Vec<String> = Condition::FAMILIES.iter().map(row).collect();
         rows.extend(Metrics::FAMILIES.iter().map(row));
         rows.extend(ListenerMetrics::FAMILIES.iter().map(row));
+        rows.extend(ClusterMetrics::FAMILIES.iter().map(row));
         let documented: Vec<&str> =
             DOCS.lines().filter(|line| line.starts_with("| `wsgw_")).collect();
         assert_eq!(documented, rows);
@@ -140,7 +175,13 @@ mod tests {
         let (chat, ops) = (Metrics::default(), Metrics::default());
         chat.refused.add("origin", 2);
         chat.listener.faults.add("answer", 1);
-        let scrape = |id, metrics, running| Scrape { id, running, listener_up: false, metrics };
+        let scrape = |id, metrics, running| Scrape {
+            id,
+            running,
+            listener_up: false,
+            metrics,
+            cluster: None,
+        };
         let text = render(&[scrape("chat", &chat, true), scrape("ops", &ops, false)]);
         for sample in [
             "wsgw_gateway_running{gateway=\"chat\"} 1\nwsgw_gateway_running{gateway=\"ops\"} 0",
@@ -169,5 +210,6 @@ mod tests {
         check(Condition::FAMILIES, &mut seen);
         check(Metrics::FAMILIES, &mut seen);
         check(ListenerMetrics::FAMILIES, &mut seen);
+        check(ClusterMetrics::FAMILIES, &mut seen);
     }
 }

@@ -124,6 +124,8 @@ pub enum PrimaryMsg {
     Joined(ConnId, Channel, u64),
     /// It left a channel, which has so many members now.
     Left(ConnId, Channel, u64, LeaveReason),
+    /// A connection on another node of the cluster joined a channel, or left it.
+    Elsewhere(ConnId, Channel, u64, Option<LeaveReason>),
     /// It sent a message.
     Message(ConnId, Payload),
     /// It is gone.

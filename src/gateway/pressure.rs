@@ -48,6 +48,8 @@ pub struct Pressure {
     frames_pending: AtomicUsize,
     /// Whether some shard has parked connections and wants to hear that the gate is open.
     waiter: AtomicBool,
+    /// Whether messages wait for the servers of a cluster.
+    held: AtomicBool,
     /// By shard: whether a client that still takes bytes has over half of its queue waiting.
     slow_readers: Box<[AtomicBool]>,
 }
@@ -62,6 +64,7 @@ impl Pressure {
             notice_bytes: AtomicUsize::new(0),
             frames_pending: AtomicUsize::new(0),
             waiter: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             slow_readers: (0..shards).map(|_| AtomicBool::new(false)).collect(),
         }
     }
@@ -70,6 +73,9 @@ impl Pressure {
 
     /// Whether clients may be read.
     pub fn may_read(&self, gate: Gate) -> bool {
+        if self.is_held() {
+            return false;
+        }
         match gate.window {
             Some(window) => {
                 let ahead =
@@ -78,6 +84,17 @@ impl Pressure {
             }
             None => self.frames_pending() < FRAMES_PER_SHARD * self.slow_readers.len(),
         }
+    }
+
+    /// Neither clients nor producers are read from now on, or they are again. Whoever ends it wakes
+    /// all shards afterwards.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+
+    /// Whether clients and producers are not read because messages wait for the servers of a cluster.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
     /// Asks to be woken when the gate opens; true if it is open already.
@@ -167,6 +184,6 @@ impl Pressure {
 
     /// Whether any shard has such a client: producers are not read meanwhile.
     pub fn any_slow_reader(&self) -> bool {
-        self.slow_readers.iter().any(|slow| slow.load(Ordering::Acquire))
+        self.is_held() || self.slow_readers.iter().any(|slow| slow.load(Ordering::Acquire))
     }
 }

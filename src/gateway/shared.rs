@@ -17,6 +17,8 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::occupancy::Occupancy;
 use crate::gateway::posts::Posts;
 use crate::gateway::pressure::Pressure;
+use crate::gateway::relay::Relay;
+use crate::listener::protocol::node::Node;
 use crate::listener::supervisor::Report;
 use crate::listener::tap::Tap;
 use crate::net::address::BoundAddress;
@@ -38,6 +40,8 @@ pub struct GatewaySlot {
 pub(super) struct Order {
     /// Where messages are kept.
     pub(super) history: Option<Arc<History>>,
+    /// What puts operations into an order with those of other nodes.
+    pub(super) relay: Option<Arc<dyn Relay>>,
 }
 
 /// One gateway.
@@ -72,8 +76,10 @@ pub struct Shared {
     pub(crate) cut_answers: CancellationToken,
     /// The channels of all shards.
     pub channels: Channels,
-    /// Whether messages are kept: for a look without the lock.
-    keeps: AtomicBool,
+    /// Whether operations need the order, for a history or a relay: for a look without the lock.
+    orders: AtomicBool,
+    /// The node that its connections are on; `None` without a cluster.
+    pub(crate) node: Option<Node>,
     /// Held while an operation is handed out, so that all shards see one order.
     order: Mutex<Order>,
     reports: Mutex<mpsc::UnboundedSender<Report>>,
@@ -106,7 +112,8 @@ impl Shared {
             end_answers: CancellationToken::new(),
             cut_answers: CancellationToken::new(),
             channels: Channels::default(),
-            keeps: AtomicBool::new(false),
+            orders: AtomicBool::new(false),
+            node: None,
             order: Mutex::default(),
             reports: Mutex::new(reports),
         }
@@ -164,19 +171,19 @@ impl Shared {
         self.order.lock()
     }
 
-    /// Whether messages are kept.
-    pub(super) fn keeps(&self) -> bool {
-        self.keeps.load(Ordering::Relaxed)
+    /// Whether operations need the order.
+    pub(super) fn orders(&self) -> bool {
+        self.orders.load(Ordering::Relaxed)
     }
 
-    /// Messages are kept from now on, or not. The caller holds the order.
-    pub(super) fn set_keeps(&self, keeps: bool) {
-        self.keeps.store(keeps, Ordering::Relaxed);
+    /// Operations need the order from now on, or not. The caller holds it.
+    pub(super) fn set_orders(&self, orders: bool) {
+        self.orders.store(orders, Ordering::Relaxed);
     }
 
     /// The history; `None` if nothing is kept.
     pub fn history(&self) -> Option<Arc<History>> {
-        if !self.keeps() {
+        if !self.orders() {
             return None;
         }
         self.order.lock().history.clone()

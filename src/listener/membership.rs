@@ -47,6 +47,8 @@ pub enum LeaveReason {
     Left,
     /// The connection has ended.
     Closed,
+    /// Its node of the cluster is not heard any more.
+    Lost,
 }
 
 impl LeaveReason {
@@ -55,6 +57,7 @@ impl LeaveReason {
         match self {
             LeaveReason::Left => "left",
             LeaveReason::Closed => "closed",
+            LeaveReason::Lost => "lost",
         }
     }
 }
@@ -80,6 +83,8 @@ pub enum MembersReply {
 pub struct MembersReport {
     /// The channel.
     pub channel: Channel,
+    /// Whether members on other nodes of a cluster count.
+    pub everywhere: bool,
     limit: usize,
     after: Option<ConnId>,
     shards: AtomicUsize,
@@ -97,6 +102,7 @@ impl MembersReport {
     ) -> MembersReport {
         MembersReport {
             channel,
+            everywhere: true,
             limit,
             after,
             shards: AtomicUsize::new(shards),

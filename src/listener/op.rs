@@ -130,6 +130,8 @@ pub enum CloseReply {
     None,
     /// The listener, by a result line with this `ref`.
     Listener(String),
+    /// Another node of a cluster, by this function: whether the connection was there.
+    Node(Box<dyn FnOnce(bool) + Send>),
     /// The control port. It gets the connection as it was, or `None` if there was none.
     Control(oneshot::Sender<Option<ConnectionRow>>),
 }

@@ -28,7 +28,14 @@ pub struct DeliveryReport {
     shards: AtomicUsize,
     delivered: AtomicU64,
     dropped: AtomicU64,
-    rest: Mutex<(Vec<String>, Option<Reply>)>,
+    rest: Mutex<Rest>,
+}
+
+struct Rest {
+    gone: Vec<String>,
+    nodes: Option<u64>,
+    silent: Option<Vec<String>>,
+    reply: Option<Reply>,
 }
 
 impl DeliveryReport {
@@ -39,8 +46,22 @@ impl DeliveryReport {
             shards: AtomicUsize::new(shards),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            rest: Mutex::new((gone, Some(reply))),
+            rest: Mutex::new(Rest { gone, nodes: None, silent: None, reply: Some(reply) }),
         }
+    }
+
+    /// One more has to finish: what other nodes of a cluster say. Before the delivery is handed out.
+    pub(crate) fn expect_others(&self) {
+        self.shards.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds what other nodes of a cluster have said, and how many nodes there are; these were silent.
+    pub(crate) fn add_others(&self, outcome: PushOutcome) {
+        self.add(outcome.delivered, outcome.dropped);
+        let mut rest = self.rest.lock();
+        rest.gone.extend(outcome.gone);
+        rest.nodes = outcome.nodes;
+        rest.silent = outcome.silent;
     }
 
     /// Adds the recipients that a shard has delivered to, and those for which it dropped the message.
@@ -51,7 +72,7 @@ impl DeliveryReport {
 
     /// Adds a recipient that is closed or unknown.
     pub(crate) fn gone(&self, conn: ConnId) {
-        self.rest.lock().0.push(conn.to_string());
+        self.rest.lock().gone.push(conn.to_string());
     }
 
     /// Notes that a shard has finished. The last one hands the outcome to the requester.
@@ -60,13 +81,15 @@ impl DeliveryReport {
         if self.shards.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        let (gone, reply) = {
+        let (gone, nodes, silent, reply) = {
             let mut rest = self.rest.lock();
-            (std::mem::take(&mut rest.0), rest.1.take())
+            let gone = std::mem::take(&mut rest.gone);
+            (gone, rest.nodes, rest.silent.take(), rest.reply.take())
         };
         let delivered = self.delivered.load(Ordering::Relaxed);
         let dropped = self.dropped.load(Ordering::Relaxed);
-        let outcome = PushOutcome { matched: delivered + dropped, delivered, dropped, gone };
+        let matched = delivered + dropped;
+        let outcome = PushOutcome { matched, delivered, dropped, gone, nodes, silent };
         match reply {
             // An error means that the requester has gone, so nobody waits for the outcome.
             Some(Reply::Push(sender)) => drop(sender.send(Ok(outcome))),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::api::{ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, Reloaded};
+use crate::api::{
+    ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, GatewayStatus, NodeStatus, Reloaded,
+};
 use crate::control::backend::{
     Backend, ChannelsAsk, ConnectionsAsk, ConnectionsPage, HistoryAsk, HistoryMessage, LogPart,
 };
@@ -63,8 +65,9 @@ impl Backend for Server {
         channel: Channel,
         limit: usize,
         after: Option<ConnId>,
+        local: bool,
     ) -> Result<ChannelInfo, ApiError> {
-        Server::channel(self, id, channel, limit, after).await
+        Server::channel(self, id, channel, (limit, after), local).await
     }
 
     fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
@@ -99,6 +102,14 @@ impl Backend for Server {
 
     fn health(&self) -> Result<(), String> {
         Server::health(self)
+    }
+
+    fn degraded(&self) -> Option<String> {
+        Server::degraded(self)
+    }
+
+    fn nodes(&self, id: &str) -> Result<Vec<NodeStatus>, ApiError> {
+        Server::nodes(self, id)
     }
 
     fn metrics(&self) -> String {

@@ -62,6 +62,7 @@ impl Gateway {
             }
             return self.start_locked().await.or_else(|why| if same { Ok(()) } else { Err(why) });
         };
+        let new = self.fitted(&new).await?;
         let failed = |why: String| StartError::new(remark(&why, "it goes on as it was"));
         if new.startup == Startup::Disabled {
             self.state().settings = new;

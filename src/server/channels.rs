@@ -33,7 +33,8 @@ impl Server {
             found.extend(kept.into_iter().map(|channel| (channel, 0)));
         }
         if let Some(running) = gateway.running() {
-            found.extend(running.shared.channels.list(ask.prefix, ask.after, ask.limit));
+            let channels = &running.shared.channels;
+            found.extend(channels.list(ask.prefix, ask.after, ask.limit, ask.local));
         }
         let summary = |(channel, members): (Channel, u64)| ChannelSummary {
             channel: channel.to_string(),
@@ -47,20 +48,21 @@ impl Server {
         &self,
         id: &str,
         channel: Channel,
-        limit: usize,
-        after: Option<ConnId>,
+        (limit, after): (usize, Option<ConnId>),
+        local: bool,
     ) -> Result<ChannelInfo, ApiError> {
         let gateway = self.find(id)?;
         let mut members = Members::default();
         if let Some(running) = gateway.running() {
             let core = self.host.engine.core();
             let (reply, found) = oneshot::channel();
-            let report = MembersReport::new(
+            let mut report = MembersReport::new(
                 channel.clone(),
                 (limit, after),
                 core.shards(),
                 MembersReply::Control(reply),
             );
+            report.everywhere = !local;
             core.submit(&running.shared, Op::Members(report.into()));
             // The shards of a gateway that has gone have no members.
             members = found.await.unwrap_or_default();

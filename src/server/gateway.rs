@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, ListenerState};
 use crate::config::settings::{GatewaySettings, HistorySettings, Startup};
 use crate::gateway::kept::History;
-use crate::gateway::metrics::Metrics;
+use crate::gateway::metrics::{ClusterMetrics, Metrics};
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Supervisor};
 use crate::listener::tap::{Subscription, Tap};
@@ -18,6 +18,7 @@ use crate::net::address::BoundAddress;
 use crate::net::bind::BoundSocket;
 use crate::net::unix::SocketFile;
 use crate::server::Host;
+use crate::server::cluster::Member;
 use parking_lot::{Mutex, MutexGuard};
 
 /// What exists while a gateway runs.
@@ -29,6 +30,8 @@ pub(crate) struct Running {
     pub(crate) supervisor: Option<Arc<Supervisor>>,
     /// Where it keeps messages from the moment on at which it goes live.
     pub(super) keeping: Option<Keeping>,
+    /// Its part of the cluster, if there is one.
+    pub(super) member: Option<Arc<Member>>,
 }
 
 /// A history, and the settings that it was made by.
@@ -94,6 +97,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     /// Where its events can be watched.
     pub(super) tap: Arc<Tap>,
+    /// Those of its part of a cluster.
+    pub(crate) cluster_metrics: Arc<ClusterMetrics>,
     state: Mutex<State>,
     /// Its history, over restarts.
     pub(super) keeping: Mutex<Option<Keeping>>,
@@ -109,6 +114,7 @@ impl Gateway {
             id: settings.id.clone(),
             metrics: Arc::new(Metrics::default()),
             tap: Arc::default(),
+            cluster_metrics: Arc::default(),
             state: Mutex::new(State {
                 settings: Arc::new(settings),
                 phase: GatewayState::Stopped,

@@ -10,10 +10,12 @@ mod backend;
 mod binding;
 mod change;
 mod channels;
+pub(crate) mod cluster;
 mod connections;
 pub(crate) mod gateway;
 pub(crate) mod history;
 mod listener_host;
+mod local;
 mod pushes;
 mod reload;
 mod search;
@@ -28,11 +30,13 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, Reloaded};
+use crate::api::{ApiError, ErrorCode, GatewayState, GatewayStatus, NodeStatus, Reloaded};
+use cluster::Cluster;
 use gateway::{Gateway, Running};
 pub(crate) use pushes::PushReceipt;
 use pushes::Waiting;
 
+use crate::config::settings;
 use crate::config::settings::{ControlSettings, LogSettings, ServeSettings, Startup};
 use crate::error::Failure;
 use crate::gateway::engine::{Engine, first_descriptor_limit};
@@ -75,6 +79,8 @@ pub(crate) struct Host {
     pub(crate) announce: Box<dyn Fn(&str) + Send + Sync>,
     /// Sockets that were handed over.
     pub(crate) inherited: Inherited,
+    /// The other nodes.
+    pub(crate) cluster: Option<Cluster>,
     /// Cancelled when the waits of all stops are to be cut short.
     pub(crate) cut: CancellationToken,
     control_url: OnceLock<String>,
@@ -133,6 +139,7 @@ impl Server {
             engine,
             announce: environment.announce,
             inherited: environment.inherited,
+            cluster: settings.cluster.map(Cluster::new),
             cut: CancellationToken::new(),
             control_url: OnceLock::new(),
             stop: CancellationToken::new(),
@@ -335,6 +342,21 @@ impl Server {
         Ok(())
     }
 
+    /// What of a cluster is not as it should be, although everything runs.
+    pub(crate) fn degraded(&self) -> Option<String> {
+        self.all().iter().find_map(|gateway| {
+            let why = gateway.running()?.member?.status().degraded()?;
+            Some(format!("gateway {}: {why}", gateway.id))
+        })
+    }
+
+    /// The nodes of a gateway's cluster, this one first; none without a cluster.
+    pub(crate) fn nodes(&self, id: &str) -> Result<Vec<NodeStatus>, ApiError> {
+        let gateway = self.find(id)?;
+        let member = gateway.running().and_then(|running| running.member);
+        Ok(member.map(|member| member.status().nodes()).unwrap_or_default())
+    }
+
     /// The Prometheus text of all gateways.
     pub(crate) fn metrics(&self) -> String {
         let all = self.all();
@@ -350,6 +372,8 @@ impl Server {
                     listener_up: supervisor
                         .is_some_and(|s| matches!(*s.life().borrow(), Life::Up(_))),
                     metrics: &g.metrics,
+                    cluster: (state.settings.cluster != settings::Cluster::Off)
+                        .then_some(&*g.cluster_metrics),
                 }
             })
             .collect();

@@ -102,6 +102,19 @@ impl Server {
         let shared = &running.shared;
         let settings = shared.settings();
         let core = self.host.engine.core();
+        if running.member.as_ref().is_some_and(|member| member.status().is_holding()) {
+            let text = "no NATS server of the cluster can be reached, and on-engine-loss is \"hold\": \
+                        try again later";
+            return Err(ApiError::new(ErrorCode::EngineLost, text));
+        }
+        let size = push.payload().bytes().len();
+        if let Some(most) = settings.max_shared.filter(|most| size > *most) {
+            let text = format!(
+                "the message has {size} bytes, and one that is shared with other nodes may have {most}: \
+                 raise max_payload of the NATS servers"
+            );
+            return Err(ApiError::new(ErrorCode::TooLarge, text));
+        }
         let ticket = self.waiting.ticket(push.size())?;
         let (reply, outcome) = oneshot::channel();
         if hook && settings.asks(Hook::OnMessage) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::{GatewaySettings, ServeSettings};
 use crate::server::Server;
+use crate::server::cluster::Cluster;
 use crate::server::gateway::Gateway;
 use crate::server::starting::one_line;
 
@@ -73,6 +74,9 @@ impl Server {
         let mut changed = Vec::new();
         if new.control != self.control {
             changed.push("[control]");
+        }
+        if new.cluster.as_ref() != self.host.cluster.as_ref().map(Cluster::settings) {
+            changed.push("[cluster]");
         }
         if new.log.directory != self.log.directory {
             changed.push("the log's directory");

@@ -11,12 +11,13 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{ApiError, ErrorCode, GatewayState};
-use crate::config::settings::{GatewaySettings, Startup};
+use crate::config::settings::{Cluster, GatewaySettings, Startup};
 use crate::gateway::msg::HubMsg;
 use crate::gateway::shared::Shared;
 use crate::listener::supervisor::{Life, Report, Supervisor};
 use crate::net::tls::server_config;
 use crate::server::binding::acceptor_of;
+use crate::server::cluster::Member;
 use crate::server::gateway::{Acceptor, Gateway, Running, StartError};
 use crate::ws::close;
 
@@ -79,6 +80,7 @@ impl Gateway {
         settings: &Arc<GatewaySettings>,
         acceptor: Option<Acceptor>,
     ) -> Result<(Running, Acceptor), StartError> {
+        let settings = &self.fitted(settings).await?;
         let tls = tls_of(settings).map_err(StartError::new)?;
         check_static(settings).map_err(StartError::new)?;
         let host = self.host()?;
@@ -90,31 +92,96 @@ impl Gateway {
         let (reports_out, reports) = mpsc::unbounded_channel::<Report>();
         let observed = (Arc::clone(&self.metrics), Arc::clone(&self.tap));
         let bound = acceptor.address.clone();
-        let shared = host.engine.add(Arc::clone(settings), bound, observed, reports_out);
+        let cluster = host.cluster.as_ref().filter(|_| settings.cluster != Cluster::Off);
+        let node = cluster.map(|cluster| cluster.node());
+        let shared = host.engine.add(node, Arc::clone(settings), bound, observed, reports_out);
         shared.set_tls(tls);
         // The listener may say something before there is a client.
         let history = keeping.as_ref().map(|keeping| Arc::clone(&keeping.history));
         host.engine.core().set_history(&shared, history);
-        let mut running = Running { shared, supervisor: None, keeping };
+        let mut running = Running { shared, supervisor: None, keeping, member: None };
+        if let Some(cluster) = cluster {
+            let joined = cluster
+                .join(settings, (host.engine.core(), &running.shared), &self.cluster_metrics)
+                .await;
+            match joined {
+                Ok(member) => running.member = Some(Arc::new(member)),
+                Err(why) => {
+                    host.engine.remove(&running.shared);
+                    return Err(StartError::new(why));
+                }
+            }
+        }
         if settings.listener.is_some() {
             let context = host.supervisor_context(&running.shared);
             let supervisor = Supervisor::start(context, reports, None);
             let mut life = supervisor.life();
             running.supervisor = Some(Arc::new(supervisor));
-            let now = life.wait_for(|life| *life != Life::Starting).await;
-            let failed = match now.as_deref() {
+            let failed = match life.wait_for(|life| *life != Life::Starting).await.as_deref() {
                 // One that wrote something and ended at once may never be seen up.
                 Ok(Life::Up(_) | Life::Restarting) => None,
                 Ok(Life::Failed(why)) => Some(why.clone()),
                 _ => Some("the listener ended".to_owned()),
             };
-            drop(now);
             if let Some(why) = failed {
+                if let Some(member) = &running.member {
+                    member.leave().await;
+                }
                 host.engine.remove(&running.shared);
                 return Err(StartError::new(format!("the listener cannot be started: {why}")));
             }
         }
         Ok((running, acceptor))
+    }
+
+    /// The settings as the servers of a cluster allow them.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(super) async fn fitted(
+        &self,
+        settings: &Arc<GatewaySettings>,
+    ) -> Result<Arc<GatewaySettings>, StartError> {
+        let host = self.host()?;
+        if settings.cluster == Cluster::Off {
+            return Ok(Arc::clone(settings));
+        }
+        match &host.cluster {
+            None => Err(StartError::new("the table [cluster] is new: it needs a new `wsgw serve`")),
+            Some(cluster) => cluster.fit(settings).await.map(Arc::new).map_err(StartError::new),
+        }
+    }
+
+    /// Watches for a gateway that turns out not to fit the servers of its cluster.
+    fn watch_member(self: &Arc<Self>, member: &Arc<Member>, shared: Arc<Shared>) {
+        let (this, member) = (Arc::clone(self), Arc::clone(member));
+        let task = async move {
+            tokio::select! {
+                why = member.status().when_unfit() => this.fail(&shared, why, "").await,
+                () = member.left() => {}
+            }
+        };
+        tokio::spawn(task);
+    }
+
+    /// A gateway that counted as running has failed.
+    async fn fail(self: &Arc<Self>, shared: &Arc<Shared>, error: String, remark: &str) {
+        let _turn = self.verb.lock().await;
+        let running = self.running().filter(|r| Arc::ptr_eq(&r.shared, shared));
+        let Some(running) = running else { return };
+        tracing::error!(
+            gateway = %self.id,
+            "{}; the gateway stops{remark}", one_line(&error)
+        );
+        self.metrics.listener.notes.failed(&error);
+        let settings = {
+            let mut state = self.state();
+            state.phase = GatewayState::Failed;
+            state.error = Some(error);
+            GatewaySettings { drain: Duration::ZERO, ..(*state.settings).clone() }
+        };
+        self.bring_down(&running, &settings, close::LISTENER_FAILED, Duration::ZERO).await;
+        self.state().running = None;
     }
 
     /// Accepts: it runs.
@@ -131,6 +198,9 @@ impl Gateway {
         self.keep_in(running.keeping.clone(), Some((shared, &host)));
         host.engine.core().post_hub(shared.primary, shared, HubMsg::Accept(Some(socket)));
         let address = address.url(settings.tls_cert.is_some());
+        if let Some(member) = &running.member {
+            self.watch_member(member, Arc::clone(shared));
+        }
         if let Some(supervisor) = &running.supervisor {
             self.watch_listener(supervisor.life(), Arc::clone(shared));
         }
@@ -156,23 +226,8 @@ impl Gateway {
             let end = life.wait_for(|l| matches!(l, Life::Failed(_) | Life::Stopped)).await;
             let end = end.map(|life| life.clone());
             let Ok(Life::Failed(why)) = end else { return };
-            let _turn = this.verb.lock().await;
-            let running = this.running().filter(|r| Arc::ptr_eq(&r.shared, &shared));
-            let Some(running) = running else { return };
             let error = format!("the listener cannot be started: {why}");
-            tracing::error!(
-                gateway = %this.id,
-                "{}; the gateway stops, `wsgw start {}` tries again", one_line(&error), this.id
-            );
-            this.metrics.listener.notes.failed(&error);
-            let settings = {
-                let mut state = this.state();
-                state.phase = GatewayState::Failed;
-                state.error = Some(error);
-                GatewaySettings { drain: Duration::ZERO, ..(*state.settings).clone() }
-            };
-            this.bring_down(&running, &settings, close::LISTENER_FAILED, Duration::ZERO).await;
-            this.state().running = None;
+            this.fail(&shared, error, &format!(", `wsgw start {}` tries again", this.id)).await;
         });
     }
 }

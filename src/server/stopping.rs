@@ -113,6 +113,9 @@ impl Gateway {
             wait(CLOSE_WAIT, cut, flushed).await;
             supervisor.stop(cut.clone()).await;
         }
+        if let Some(member) = &running.member {
+            member.leave().await;
+        }
         host.engine.remove(shared);
         self.metrics.queued.set(0);
         self.metrics.listener.unanswered.set(0);

@@ -48,6 +48,31 @@ pub struct Position {
 }
 
 impl Position {
+    /// Bit of the numbers of a history that is a stream of a cluster.
+    const STREAM: u64 = 1 << 63;
+
+    /// Bits of the number within a message of the stream.
+    const INDEX_BITS: u32 = 16;
+
+    /// Messages that one message of a stream can hold.
+    pub(crate) const MOST_IN_ONE: usize = 1 << Position::INDEX_BITS;
+
+    /// The number of the message with this index in the message `sequence` of a cluster's stream.
+    /// It is displayed as `SEQUENCE.INDEX`.
+    pub(crate) fn stream_number(sequence: u64, index: u16) -> u64 {
+        let most = (Position::STREAM >> Position::INDEX_BITS) - 1;
+        Position::STREAM | sequence.min(most) << Position::INDEX_BITS | u64::from(index)
+    }
+
+    /// What is displayed of the number: itself, or the message of the stream and the index there.
+    pub(crate) fn numbers(self) -> (u64, Option<u64>) {
+        if self.number & Position::STREAM == 0 {
+            return (self.number, None);
+        }
+        let sequence = (self.number & !Position::STREAM) >> Position::INDEX_BITS;
+        (sequence, Some(self.number & (Position::MOST_IN_ONE as u64 - 1)))
+    }
+
     /// A position that no history ever gives.
     pub(crate) const UNKNOWN: Position = Position { epoch: Epoch(*b"--------"), number: 0 };
 
@@ -55,15 +80,27 @@ impl Position {
     pub fn parse(text: &str) -> Option<Position> {
         let (epoch, number) = text.split_once('-')?;
         let epoch = Epoch::parse(epoch)?;
-        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         // A number that is out of range is ahead of every message.
-        digits.then(|| Position { epoch, number: number.parse().unwrap_or(u64::MAX) })
+        let number = match number.split_once('.') {
+            Some((sequence, index)) if digits(sequence) && digits(index) => {
+                let index = index.parse().unwrap_or(u16::MAX);
+                Position::stream_number(sequence.parse().unwrap_or(u64::MAX), index)
+            }
+            None if digits(number) => number.parse().unwrap_or(u64::MAX).min(Position::STREAM - 1),
+            _ => return None,
+        };
+        Some(Position { epoch, number })
     }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.epoch.as_str(), self.number)
+        let epoch = self.epoch.as_str();
+        match self.numbers() {
+            (number, None) => write!(f, "{epoch}-{number}"),
+            (sequence, Some(index)) => write!(f, "{epoch}-{sequence}.{index}"),
+        }
     }
 }
 
@@ -114,6 +151,21 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_in_a_stream_have_two_numbers() {
+        let parse = |text: &str| Position::parse(text).map(|position| position.to_string());
+        for text in ["q7Zk2pYa-0", "q7Zk2pYa-0.0", "q7Zk2pYa-1040.7", "q7Zk2pYa-1.65535"] {
+            assert_eq!(parse(text).as_deref(), Some(text));
+        }
+        let number = |text: &str| Position::parse(text).unwrap().number;
+        assert!(number("q7Zk2pYa-9.65535") < number("q7Zk2pYa-10.0"));
+        assert!(number("q7Zk2pYa-9.1") < number("q7Zk2pYa-9.2"));
+        assert!(number("q7Zk2pYa-99999999999999999999") < number("q7Zk2pYa-0.0"));
+        for text in ["q7Zk2pYa-1.", "q7Zk2pYa-.1", "q7Zk2pYa-1.2.3", "q7Zk2pYa-1.x"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn what_since_may_be() {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use wsgw::api::file::ControlFile;
 use wsgw::api::{
     ApiError, ChannelInfo, ChannelSummary, ConnectionInfo, ErrorCode, GatewayState, GatewayStatus,
-    ListenerState, PushOutcome, Reloaded, Watch,
+    ListenerState, NodeStatus, PushOutcome, Reloaded, Watch,
 };
 use wsgw::config::settings::{ControlListen, ControlSettings};
 use wsgw::control::backend::{
@@ -146,7 +146,7 @@ impl Fake {
 }
 
 fn delivered(n: u64) -> PushOutcome {
-    PushOutcome { matched: n, delivered: n, dropped: 0, gone: Vec::new() }
+    PushOutcome { matched: n, delivered: n, ..PushOutcome::default() }
 }
 
 fn info(conn: &str) -> ConnectionInfo {
@@ -253,6 +253,10 @@ impl Backend for Fake {
         Ok(Receipt(receipt))
     }
 
+    fn nodes(&self, id: &str) -> Result<Vec<NodeStatus>, ApiError> {
+        self.status(id).map(|_| Vec::new())
+    }
+
     async fn stream_pause(&self, _id: &str) {
         self.pauses.fetch_add(1, Ordering::Relaxed);
     }
@@ -289,6 +293,7 @@ impl Backend for Fake {
         channel: Channel,
         limit: usize,
         after: Option<ConnId>,
+        _local: bool,
     ) -> Result<ChannelInfo, ApiError> {
         self.status(id)?;
         channels::one(&channel, limit, after)

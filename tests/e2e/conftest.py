@@ -54,6 +54,28 @@ def serve(tmp_path):
 
 
 @pytest.fixture
+def nats(tmp_path):
+    """A NATS server."""
+    server = harness.NatsServer(tmp_path / "nats")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def nodes(nats, serve):
+    """No nodes yet; `many` and `add` start some."""
+    return harness.Nodes(serve, nats)
+
+
+@pytest.fixture
+def wire(nats):
+    """A wire to the NATS server that can be harmed."""
+    one = harness.Wire(nats.port)
+    yield one
+    one.close()
+
+
+@pytest.fixture
 def scripted(serve, tmp_path):
     """Starts `wsgw serve` with the fake listener; `script` are the listener's own arguments."""
 

@@ -7,6 +7,9 @@ packages import them where they use them, so that the scripts of `tests/enduranc
 from .certificate import certificate
 from .clients import Client, Raw, close_payload, encode_frame, read_length, ws_client
 from .events import Events
+from .frames import Framed, Say
+from .nats import NOBODY, NatsClient, NatsServer, Nodes, Wire, ask_nodes, await_nodes
+from .nats_jwt import credentials
 from .process import (
     FAKE, HERE, PATIENCE, ROOT, WSGW, ServeProcess, alive, children, free_port, group_members,
     handed_over, private_env, rss_kib, run_cli, run_connect, tool, wait_until,
@@ -19,9 +22,10 @@ from .streams import Event, Stream
 from .terminal import Terminal
 
 __all__ = [
-    "Client", "Event", "Events", "FAKE", "HERE", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record",
-    "Serve", "ServeProcess", "Stream", "Terminal", "WSGW", "alive", "caddy", "certificate", "children",
-    "close_and_wait", "close_payload", "echo", "encode_frame", "free_port", "group_members",
-    "handed_over", "haproxy", "nginx", "private_env", "read_length", "rss_kib", "run_cli", "run_connect",
-    "tool", "wait_until", "ws_client", "ws_server",
+    "Client", "Event", "Events", "FAKE", "Framed", "HERE", "NOBODY", "NatsClient", "NatsServer",
+    "Nodes", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record", "Say", "Serve", "ServeProcess",
+    "Stream", "Terminal", "WSGW", "Wire", "alive", "ask_nodes", "await_nodes", "caddy", "certificate",
+    "children", "close_and_wait", "close_payload", "credentials", "echo", "encode_frame", "free_port",
+    "group_members", "handed_over", "haproxy", "nginx", "private_env", "read_length", "rss_kib",
+    "run_cli", "run_connect", "tool", "wait_until", "ws_client", "ws_server",
 ]

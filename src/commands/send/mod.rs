@@ -50,7 +50,7 @@ pub(crate) fn run(args: &SendArgs) -> Result<u8, Failure> {
             }
         }
     }
-    if let Some(why) = nobody(args, &outcome) {
+    if let Some(why) = nobody(args, &outcome).or_else(|| silent(args, &outcome)) {
         return Err(Failure::new(exit::NO_GATEWAY, why));
     }
     if !args.quiet && !args.json && !outcome.gone.is_empty() {
@@ -82,6 +82,12 @@ fn nobody(args: &SendArgs, outcome: &PushOutcome) -> Option<String> {
     } else {
         "nobody got it".to_owned()
     })
+}
+
+/// The reason, if it is a failure that not all nodes said what came of the message.
+fn silent(args: &SendArgs, outcome: &PushOutcome) -> Option<String> {
+    let silent = outcome.silent.as_ref().filter(|silent| !silent.is_empty())?;
+    args.require_all_nodes.then(|| format!("these nodes are silent: {}", names(silent)))
 }
 
 /// The struct of one message, checked here so that a mistake is a usage error, whoever runs.

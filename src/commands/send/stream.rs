@@ -254,7 +254,7 @@ impl Summary<'_> {
         if let Some(why) = nobody(self.args, &outcome) {
             self.fail(line, "nobody", exit::NO_GATEWAY, &why);
         }
-        let PushOutcome { matched, delivered, dropped, gone } = outcome;
+        let PushOutcome { matched, delivered, dropped, gone, .. } = outcome;
         self.total.add(matched, delivered, dropped, gone);
         Ok(())
     }

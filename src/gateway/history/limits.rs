@@ -113,6 +113,11 @@ impl Changes {
         }
     }
 
+    /// Nothing is known of what was kept up to this number.
+    pub(super) fn begin_behind(number: u64) -> Changes {
+        Changes { unknown: number, ..Changes::default() }
+    }
+
     /// From which number on everything was kept whose limit `limit` looks up.
     pub(super) fn kept_since(&self, limit: impl Fn(&Compiled) -> usize) -> u64 {
         let gap = self.list.iter().rev().find(|(_, before)| limit(before) == 0);

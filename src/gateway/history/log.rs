@@ -90,25 +90,35 @@ impl Log {
     /// Keeps a message. Returns its position; `None` if the message is private, or if none of its
     /// channels is kept. Of more than 65,536 channels, the first ones count.
     pub fn keep(&mut self, to: &Recipients, payload: &Payload, now: u64) -> Option<Position> {
+        self.keep_as(to, payload, now, self.newest + 1)
+    }
+
+    /// The same under a number that is larger than all before.
+    pub fn keep_as(
+        &mut self,
+        to: &Recipients,
+        payload: &Payload,
+        now: u64,
+        number: u64,
+    ) -> Option<Position> {
         self.expire(now);
         let kept = match to {
-            Recipients::All | Recipients::AllBut(_) => self.keep_for_all(payload, now),
-            Recipients::Members(target) => self.keep_in_channels(target, payload, now),
+            Recipients::All | Recipients::AllBut(_) => self.keep_for_all(payload, now, number),
+            Recipients::Members(target) => self.keep_in_channels(target, payload, now, number),
             Recipients::Only(_) => false,
         };
         if !kept {
             return None;
         }
-        self.newest += 1;
+        self.newest = number;
         self.enforce_bytes();
         Some(self.position())
     }
 
-    fn keep_for_all(&mut self, payload: &Payload, now: u64) -> bool {
+    fn keep_for_all(&mut self, payload: &Payload, now: u64, number: u64) -> bool {
         if self.all.limit == 0 {
             return false;
         }
-        let number = self.newest + 1;
         let kept = Kept { number, at: now, payload: payload.clone(), to: Target::All };
         let at = self.messages.push(kept);
         self.all.push(&mut self.messages, at, 0);
@@ -127,8 +137,8 @@ impl Log {
         target: &Arc<ChannelTarget>,
         payload: &Payload,
         now: u64,
+        number: u64,
     ) -> bool {
-        let number = self.newest + 1;
         let mut place = None;
         for (index, channel) in target.channels.iter().take(MOST_CHANNELS).enumerate() {
             // Channels that hold messages know their limits.
@@ -267,7 +277,20 @@ impl Log {
 
     /// Forgets everything and begins a new epoch.
     pub fn new_epoch(&mut self) {
-        let mut new = Log::new(Epoch::random(), self.limits.limits.clone());
+        self.begin_epoch(Position { epoch: Epoch::random(), number: 0 });
+    }
+
+    /// An empty log with the same limits, whose numbers go on behind this position.
+    pub fn draft(&self, position: Position) -> Log {
+        let mut new = Log::new(position.epoch, self.limits.limits.clone());
+        new.newest = position.number;
+        new.changes = Changes::begin_behind(position.number);
+        new
+    }
+
+    /// Forgets everything; the numbers go on behind this position.
+    pub fn begin_epoch(&mut self, position: Position) {
+        let mut new = self.draft(position);
         new.evictions = self.evictions;
         if self.batch.is_some() {
             new.begin_batches();

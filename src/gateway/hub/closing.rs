@@ -376,6 +376,7 @@ impl Hub {
                 let closed = slot.map(|_| ()).ok_or("no such connection");
                 self.tell_primary(PrimaryMsg::Result(closed_result(&reference, closed)), ctx);
             }
+            CloseReply::Node(tell) => tell(slot.is_some()),
             CloseReply::Control(sender) => {
                 let row = slot.and_then(|slot| self.row(slot));
                 // The requester may have gone.

@@ -101,6 +101,7 @@ impl Connection {
         shared.metrics.members.add(1);
         shared.channels.joined(channel, |change| {
             lent.rooms.join(lent.slot, channel, from, change.number);
+            lent.ctx.core.tell_nodes(shared, None, self.id, channel);
             lent.presence(true, channel, self.id, change);
             if lent.settings.asks(Hook::OnJoin) {
                 let msg = PrimaryMsg::Joined(self.id, channel.clone(), change.members);
@@ -114,6 +115,7 @@ impl Connection {
         let shared = lent.shared;
         shared.metrics.members.sub(1);
         shared.channels.left(channel, |change| {
+            lent.ctx.core.tell_nodes(shared, Some(reason), self.id, channel);
             lent.presence(false, channel, self.id, change);
             if lent.settings.asks(Hook::OnLeave) {
                 let msg = PrimaryMsg::Left(self.id, channel.clone(), change.members, reason);
@@ -261,7 +263,8 @@ impl Lent<'_> {
             && position.number > newest.number
             && self.shared.history().is_some_and(|history| {
                 let at = history.position();
-                at.epoch == position.epoch && position.number <= at.number
+                let clustered = self.shared.node.is_some();
+                at.epoch == position.epoch && (position.number <= at.number || clustered)
             })
     }
 

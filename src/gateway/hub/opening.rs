@@ -215,10 +215,17 @@ impl Connection {
         decision: HandshakeDecision,
         lent: &mut Lent<'_>,
     ) -> Flow {
-        self.state = State::Asking(Box::new(Asking { peer, admitted, put_off: true }));
         self.state_deadline = None;
         let msg = HubMsg::Handshake(self.id, decision);
-        lent.ctx.core.post_hub(lent.ctx.index, lent.shared, msg);
+        // On a gateway with a cluster, other nodes may have been faster than this one.
+        let position = admitted.since.and_then(Since::position);
+        match position.filter(|_| lent.shared.node.is_some()) {
+            Some(position) => {
+                lent.ctx.core.post_from(position.number, lent.ctx.index, lent.shared, msg);
+            }
+            None => lent.ctx.core.post_hub(lent.ctx.index, lent.shared, msg),
+        }
+        self.state = State::Asking(Box::new(Asking { peer, admitted, put_off: true }));
         stay()
     }
 

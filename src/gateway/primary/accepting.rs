@@ -108,7 +108,7 @@ impl Accepting {
             match acceptor.accept() {
                 Ok((stream, peer)) => {
                     self.rests_until = None;
-                    let id = ctx.core.next_conn();
+                    let id = ctx.core.next_conn(shared.node);
                     let shard = ctx.core.shard_of(id);
                     if shard == ctx.index {
                         self.accepted.push((stream, peer, id));

@@ -208,6 +208,9 @@ impl Primary {
             PrimaryMsg::Left(conn, channel, members, reason) => {
                 exchange.left(conn, channel, members, reason);
             }
+            PrimaryMsg::Elsewhere(conn, channel, members, left) => {
+                exchange.changed_elsewhere(conn, channel, members, left);
+            }
             PrimaryMsg::Ask(conn, members, offers) => {
                 exchange.handshake(conn, members, offers, ctx.instant);
             }
@@ -266,6 +269,7 @@ impl Primary {
             PrimaryMsg::Opened(..)
             | PrimaryMsg::Joined(..)
             | PrimaryMsg::Left(..)
+            | PrimaryMsg::Elsewhere(..)
             | PrimaryMsg::Closed(..)
             | PrimaryMsg::Result(_)
             | PrimaryMsg::Withdrawn => {}

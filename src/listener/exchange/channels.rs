@@ -109,6 +109,20 @@ impl Exchange {
         self.tell(Hook::OnLeave, conn, channel, members, Some(reason));
     }
 
+    /// A connection on another node of a cluster has joined a channel, or left it.
+    pub fn changed_elsewhere(
+        &mut self,
+        conn: ConnId,
+        channel: Channel,
+        members: u64,
+        left: Option<LeaveReason>,
+    ) {
+        let hook = if left.is_some() { Hook::OnLeave } else { Hook::OnJoin };
+        if self.hook(hook) && self.restart.up {
+            self.queue_membership(conn, channel, members, left);
+        }
+    }
+
     /// Queues an `onJoin` or `onLeave`. A listener that is down learns of the channels from the open
     /// that it is sent.
     fn tell(
@@ -119,9 +133,18 @@ impl Exchange {
         members: u64,
         left: Option<LeaveReason>,
     ) {
-        if !self.hook(hook) || !self.restart.up || !self.peers.awaits_close(conn) {
-            return;
+        if self.hook(hook) && self.restart.up && self.peers.awaits_close(conn) {
+            self.queue_membership(conn, channel, members, left);
         }
+    }
+
+    fn queue_membership(
+        &mut self,
+        conn: ConnId,
+        channel: Channel,
+        members: u64,
+        left: Option<LeaveReason>,
+    ) {
         // Connections that open and end are few while many notices wait, for the gateway refuses new
         // ones. What a listener does that joins and leaves but does not read has to be bounded here.
         if self.told_bytes >= NOTICES_MAX && left != Some(LeaveReason::Closed) {

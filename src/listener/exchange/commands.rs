@@ -32,7 +32,9 @@ impl Exchange {
         let done = fields.command().and_then(|command| {
             let reference = reference.clone();
             match command {
-                Command::Send { body, lists } => self.send(body, &lists, reference, results),
+                Command::Send { body, lists } => {
+                    return self.send(body, &lists, reference, results);
+                }
                 Command::Close { conn, code, reason } => {
                     self.close(&conn, code, reason, reference);
                 }
@@ -62,8 +64,8 @@ impl Exchange {
         lists: &RecipientLists,
         reference: Option<String>,
         results: &Results,
-    ) {
-        let payload = payload_of(body);
+    ) -> Result<(), String> {
+        let payload = self.fits(payload_of(body))?;
         let (to, gone) = self.recipients(None, lists, (None, None));
         self.metrics.gone.add(gone.len() as u64);
         let report = reference.and_then(|reference| {
@@ -72,6 +74,7 @@ impl Exchange {
             self.report(gone, Reply::Command(Box::new(tell)))
         });
         self.effects.push(Effect::deliver(payload, to, report));
+        Ok(())
     }
 
     fn close(&mut self, conn: &str, code: u16, reason: String, reference: Option<String>) {

@@ -162,11 +162,13 @@ impl Exchange {
                     fault = Some(why);
                 }
             }
-            Requester::Push(ask) => match push_answer(fields, &ask) {
-                Ok(answer) => {
-                    let payload = new_payload(answer.body, ask.push.payload().clone());
+            Requester::Push(ask) => match push_answer(fields, &ask).and_then(|answer| {
+                let payload = new_payload(answer.body, ask.push.payload().clone());
+                Ok((answer.lists, self.fits(payload)?))
+            }) {
+                Ok((lists, payload)) => {
                     let own = (ask.push.target(), ask.push.except());
-                    let (to, gone) = self.recipients(None, &answer.lists, own);
+                    let (to, gone) = self.recipients(None, &lists, own);
                     self.metrics.gone.add(gone.len() as u64);
                     let report = self.report(gone, Reply::Push(ask.reply));
                     self.effects.push(Effect::deliver(payload, to, report));
@@ -192,13 +194,27 @@ impl Exchange {
         asked: &ChannelSet,
         answer: MessageAnswer<'_>,
     ) -> Result<(), String> {
+        let payload = self.fits(new_payload(answer.body, payload))?;
         // If the connection has gone, its channels stay as they are and the message goes out.
         self.change_channels(conn, answer.change, None)?;
-        let payload = new_payload(answer.body, payload);
         let (to, gone) = self.recipients(Some((conn, asked)), &answer.lists, (None, None));
         self.metrics.gone.add(gone.len() as u64);
         self.effects.push(Effect::deliver(payload, to, None));
         Ok(())
+    }
+
+    /// A message as it may be sent.
+    ///
+    /// # Errors
+    /// It is too large to be shared with other nodes.
+    pub(super) fn fits(&self, payload: Payload) -> Result<Payload, String> {
+        let size = payload.bytes().len();
+        match self.settings.max_shared {
+            Some(most) if size > most => Err(format!(
+                "its message has {size} bytes, and one that is shared with other nodes may have {most} (max_payload of the NATS servers)"
+            )),
+            _ => Ok(payload),
+        }
     }
 
     /// The recipients that the answer or command names, else those that the push itself names (`own`:

@@ -49,5 +49,10 @@ pub(crate) fn push_at(out: &mut Vec<u8>, at: Option<Position>) {
 pub(crate) fn push_position(out: &mut Vec<u8>, at: Position) {
     out.extend_from_slice(at.epoch.as_str().as_bytes());
     out.push(b'-');
-    push_u64(out, at.number);
+    let (number, index) = at.numbers();
+    push_u64(out, number);
+    if let Some(index) = index {
+        out.push(b'.');
+        push_u64(out, index);
+    }
 }

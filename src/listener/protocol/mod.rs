@@ -16,5 +16,6 @@ pub mod event;
 mod fields;
 pub(crate) mod frame;
 pub mod json;
+pub(crate) mod node;
 pub mod push;
 pub mod target;

@@ -1,0 +1,485 @@
+//! The NATS servers as one gateway uses them: its stream, its place in the stream, and what it
+//! publishes.
+//!
+//! The client's own ordered consumer notices a silent server after ten seconds only. So this uses a
+//! plain consumer without acknowledgements, and whoever reads it checks that no message is missing.
+
+use std::time::Duration;
+
+use async_nats::client::{PublishError, RequestErrorKind};
+use async_nats::connection::State;
+use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, push};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{DiscardPolicy, State as StreamState, Stream};
+use async_nats::jetstream::{self, Context, ErrorCode, stream};
+use async_nats::{Client, Subscriber};
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use crate::config::settings::{Cluster, ClusterSettings, GatewaySettings, StreamRule};
+use crate::listener::protocol::node::Node;
+use crate::server::cluster::fitness;
+use crate::server::cluster::names::Names;
+use crate::server::cluster::servers::Servers;
+use crate::server::cluster::wire::mark_of;
+use crate::text::position::Epoch;
+
+/// How long the servers may take for an answer.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// How long the end of a stream is waited for.
+const DELETED: Duration = Duration::from_millis(200);
+
+/// How long room for a message is waited for.
+const ROOM: Duration = Duration::from_millis(250);
+
+/// How long all of it may take to come to a stream: some ten answers, of servers that may be far away.
+const OPENING: Duration = Duration::from_secs(8);
+
+/// How many messages back a node begins to read that is new, so that it learns the numbers of the
+/// others.
+const WARM_UP: u64 = 1_024;
+
+/// What the stream holds where the gateway keeps no history: for nodes that were away for a moment.
+const WITHOUT_HISTORY: (i64, Duration) = (256 << 20, Duration::from_secs(600));
+
+/// How far a node has read the stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// The number of the last message.
+    pub(super) handled: u64,
+    /// What that is known by.
+    pub(super) mark: u64,
+    /// The epoch there.
+    pub(super) epoch: Option<Epoch>,
+    /// When the stream was made, in nanoseconds of Unix time.
+    pub(super) made: i128,
+}
+
+/// What a node gets when it comes to the stream, or comes back.
+pub(super) struct Session {
+    /// The messages of the stream.
+    pub(super) messages: Subscriber,
+    /// What the servers say to messages that were published; `None` in core mode.
+    pub(super) acks: Option<Subscriber>,
+    /// The first words of the subjects by which they say it.
+    pub(super) ack_prefix: String,
+    /// The epoch; `None` in core mode.
+    pub(super) epoch: Option<Epoch>,
+    /// The number of the oldest message of the stream.
+    pub(super) oldest: u64,
+    /// The number of the epoch's message.
+    pub(super) epoch_at: u64,
+    /// When the stream was made, in nanoseconds of Unix time.
+    pub(super) made: i128,
+    /// Whether it is another stream than the one that was read before, or an older state of it.
+    pub(super) is_other: bool,
+    /// What is not as the settings want it.
+    pub(super) differences: Vec<String>,
+    /// The version of the server.
+    pub(super) version: String,
+}
+
+/// Bytes that a message to the servers may have besides a client's message: recipients, headers.
+const OVERHEAD: usize = 16 << 10;
+
+/// Bytes that its headers take of that.
+const HEADERS: usize = 1 << 10;
+
+/// Bytes of the largest message of a client that can be shared with other nodes.
+pub(super) fn largest(client: &Client) -> usize {
+    client.try_server_info().map_or(1 << 20, |info| info.max_payload).saturating_sub(OVERHEAD)
+}
+
+/// Waits for room in the client's queue, which is full for long only while no server takes anything.
+async fn within(publishing: impl Future<Output = Result<(), PublishError>>) -> Result<(), String> {
+    match timeout(ROOM, publishing).await {
+        Ok(sent) => sent.map_err(|why| why.to_string()),
+        Err(_) => Err("the NATS server takes nothing".to_owned()),
+    }
+}
+
+/// Why the servers cannot be used.
+pub(super) enum OpenError {
+    /// They may be later.
+    Failed(String),
+    /// Somebody has to change something.
+    Unfit(String),
+}
+
+impl From<String> for OpenError {
+    fn from(why: String) -> OpenError {
+        OpenError::Failed(why)
+    }
+}
+
+/// The servers, for one gateway.
+#[derive(Clone)]
+pub(super) struct Engine {
+    pub(super) client: Client,
+    jetstream: Context,
+    pub(super) names: Names,
+    rule: StreamRule,
+    config: stream::Config,
+    has_history: bool,
+    core: bool,
+    servers: Servers,
+}
+
+impl Engine {
+    pub(super) fn new(
+        (client, servers): (Client, Servers),
+        cluster: &ClusterSettings,
+        settings: &GatewaySettings,
+    ) -> Engine {
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(PATIENCE);
+        let names = Names::new(&settings.id);
+        let history = settings.history.as_ref();
+        let (bytes, age) = history.map_or(WITHOUT_HISTORY, |history| {
+            (i64::try_from(history.bytes).unwrap_or(i64::MAX), history.age)
+        });
+        let config = stream::Config {
+            name: names.stream.clone(),
+            subjects: vec![names.messages.clone(), names.beats.clone(), names.epoch.clone()],
+            max_bytes: bytes,
+            max_age: age,
+            discard: DiscardPolicy::Old,
+            num_replicas: cluster.replicas,
+            duplicate_window: Duration::from_secs(120).min(match age {
+                Duration::ZERO => Duration::MAX,
+                age => age,
+            }),
+            description: Some(format!("wsgw gateway {}", settings.id)),
+            ..stream::Config::default()
+        };
+        let has_history = history.is_some();
+        let core = settings.cluster == Cluster::Core;
+        Engine {
+            client,
+            jetstream,
+            names,
+            rule: cluster.stream,
+            config,
+            has_history,
+            core,
+            servers,
+        }
+    }
+
+    /// Whether messages are published without a stream.
+    pub(super) fn is_core(&self) -> bool {
+        self.core
+    }
+
+    /// Bytes that one message to the servers may have in all.
+    pub(super) fn most_published(&self) -> usize {
+        self.most() + OVERHEAD - HEADERS
+    }
+
+    /// Bytes of the largest message that can be shared.
+    pub(super) fn most(&self) -> usize {
+        largest(&self.client)
+    }
+
+    /// What the client needs to understand a message of the stream.
+    pub(super) fn context(&self) -> Context {
+        self.jetstream.clone()
+    }
+
+    /// Comes to the stream. `seen` is the number of the last message that this node has seen, and the
+    /// epoch then.
+    ///
+    /// # Errors
+    /// Why the stream cannot be used.
+    pub(super) async fn open(&self, seen: Option<Seen>) -> Result<Session, OpenError> {
+        let opening = async {
+            if self.core { Ok(self.open_plain().await?) } else { self.open_stream(seen).await }
+        };
+        match timeout(OPENING, opening).await {
+            Ok(session) => session,
+            Err(_) if self.client.connection_state() != State::Connected => {
+                Err(OpenError::Failed(self.servers.unreachable().await))
+            }
+            Err(_) => {
+                if self.client.connection_state() == State::Connected {
+                    // The connection may be dead, and nobody has said so. The client may be stuck as well.
+                    let _ = timeout(PATIENCE, self.client.force_reconnect()).await;
+                }
+                Err(OpenError::Failed("no NATS server answers".to_owned()))
+            }
+        }
+    }
+
+    async fn open_plain(&self) -> Result<Session, String> {
+        let failed = |why: &dyn std::fmt::Display| format!("NATS cannot be used: {why}");
+        let subscribed = self.client.subscribe(self.names.plain.clone()).await;
+        let messages = subscribed.map_err(|why| failed(&why))?;
+        // Only a server that answers takes part.
+        let asked = self.client.request(self.names.plain.clone() + ".nobody", Bytes::new()).await;
+        match asked {
+            Err(why) if why.kind() != RequestErrorKind::NoResponders => return Err(failed(&why)),
+            Ok(_) | Err(_) => {}
+        }
+        Ok(Session {
+            messages,
+            acks: None,
+            ack_prefix: String::new(),
+            epoch: None,
+            oldest: 0,
+            epoch_at: 0,
+            is_other: false,
+            made: 0,
+            differences: Vec::new(),
+            version: self.client.server_info().version,
+        })
+    }
+
+    async fn open_stream(&self, seen: Option<Seen>) -> Result<Session, OpenError> {
+        let failed = |why: &dyn std::fmt::Display| self.failed(why);
+        let stream = self.stream(seen.is_some()).await?;
+        let info = stream.get_info().await.map_err(|why| failed(&why))?;
+        if let Some(why) = fitness::unfit(&self.config, &info.config, self.most()) {
+            return Err(OpenError::Unfit(why));
+        }
+        let state = &info.state;
+        let (epoch, epoch_at) = self.epoch(&stream).await.map_err(|why| failed(&why))?;
+        let behind = seen.is_some_and(|seen| state.last_sequence < seen.handled);
+        // Its messages may have become more than were seen of another stream.
+        let made = info.created.unix_timestamp_nanos();
+        let other = seen.is_some_and(|seen| {
+            made != seen.made || epoch.is_some() && epoch != seen.epoch && epoch_at <= seen.handled
+        });
+        let is_other = behind || other || self.is_rewritten(&stream, seen, &info.state).await;
+        let handled = seen.map(|seen| seen.handled);
+        // In an older state of a stream, the epoch that stands there is not good any more.
+        let is_stale = is_other && seen.is_some_and(|seen| epoch == seen.epoch);
+        let (epoch, epoch_at) = match epoch {
+            Some(epoch) if !is_stale => (epoch, epoch_at),
+            found => {
+                // The limits of the stream may have evicted its message.
+                let nothing_missing =
+                    |seen: &Seen| !is_other && state.first_sequence <= seen.handled + 1;
+                let known = seen.filter(nothing_missing).and_then(|seen| seen.epoch);
+                let known = known.filter(|_| found.is_none());
+                let new = known.unwrap_or_else(Epoch::random);
+                self.write_epoch(&stream, new, epoch_at).await.map_err(|why| failed(&why))?
+            }
+        };
+        let newest = stream.get_info().await.map_err(|why| failed(&why))?.state.last_sequence;
+        let policy = match handled {
+            // What stands in front of the epoch belongs to nobody's positions.
+            Some(_) if is_other => DeliverPolicy::ByStartSequence { start_sequence: epoch_at },
+            Some(handled) => DeliverPolicy::ByStartSequence { start_sequence: handled + 1 },
+            None if self.has_history => DeliverPolicy::All,
+            None => DeliverPolicy::ByStartSequence {
+                start_sequence: newest.saturating_sub(WARM_UP).max(1),
+            },
+        };
+        let ack_prefix = self.client.new_inbox();
+        let acks = self.client.subscribe(format!("{ack_prefix}.*")).await;
+        let acks = acks.map_err(|why| failed(&why))?;
+        let messages = self.consume(&stream, policy).await?;
+        Ok(Session {
+            messages,
+            acks: Some(acks),
+            ack_prefix,
+            epoch: Some(epoch),
+            oldest: state.first_sequence,
+            epoch_at,
+            is_other,
+            made,
+            differences: fitness::differences(&self.config, &info.config),
+            version: self.client.server_info().version,
+        })
+    }
+
+    /// Whether another message stands where this node has read one: a server that was killed may have
+    /// lost the end of the stream, and others have written on.
+    async fn is_rewritten(&self, stream: &Stream, seen: Option<Seen>, state: &StreamState) -> bool {
+        let Some(seen) = seen else { return false };
+        if seen.handled < state.first_sequence || seen.handled > state.last_sequence {
+            return false;
+        }
+        // One that was removed says nothing.
+        let found = stream.get_raw_message(seen.handled).await;
+        found.is_ok_and(|found| mark_of(&found.payload) != seen.mark)
+    }
+
+    /// The stream, which is made if it is not there and that is ours to do. `was_there` says that it was
+    /// there before.
+    async fn stream(&self, was_there: bool) -> Result<Stream, OpenError> {
+        let name = &self.names.stream;
+        let failed =
+            |why: &dyn std::fmt::Display| format!("the stream {name} cannot be used: {why}");
+        Ok(match self.rule {
+            StreamRule::Create => {
+                if was_there && self.jetstream.get_stream(name).await.is_err() {
+                    // It was deleted a moment ago, and a server that still does so would break a new one.
+                    tokio::time::sleep(DELETED + DELETED.mul_f64(fastrand::f64())).await;
+                }
+                let made = self.jetstream.get_or_create_stream(self.config.clone()).await;
+                made.map_err(|why| match why.kind() {
+                    CreateStreamErrorKind::JetStream(error)
+                        if error.code() == 400
+                            || error.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
+                    {
+                        let why = error.to_string();
+                        OpenError::Unfit(format!(
+                            "the NATS servers refuse to make the stream {name}: {why}; change [cluster] \
+                             or the servers"
+                        ))
+                    }
+                    _ => OpenError::Failed(failed(&why)),
+                })?
+            }
+            StreamRule::Existing => {
+                self.jetstream.get_stream(name).await.map_err(|why| match why.kind() {
+                    GetStreamErrorKind::JetStream(error)
+                        if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    {
+                        OpenError::Unfit(format!(
+                            "the NATS servers have no stream {name}, and stream = \"existing\" makes \
+                             none: make it, or leave the key stream of [cluster] out"
+                        ))
+                    }
+                    _ => OpenError::Failed(failed(&why)),
+                })?
+            }
+        })
+    }
+
+    fn failed(&self, why: &dyn std::fmt::Display) -> String {
+        format!("the stream {} cannot be used: {why}", self.names.stream)
+    }
+
+    /// The messages of the stream, from somewhere on.
+    async fn consume(&self, stream: &Stream, policy: DeliverPolicy) -> Result<Subscriber, String> {
+        let inbox = self.client.new_inbox();
+        let subscribed = self.client.subscribe(inbox.clone()).await;
+        let messages = subscribed.map_err(|why| self.failed(&why))?;
+        let consumer = push::Config {
+            deliver_subject: inbox,
+            deliver_policy: policy,
+            ack_policy: AckPolicy::None,
+            replay_policy: ReplayPolicy::Instant,
+            inactive_threshold: Duration::from_secs(30),
+            memory_storage: true,
+            num_replicas: 1,
+            ..push::Config::default()
+        };
+        stream.create_consumer(consumer).await.map_err(|why| self.failed(&why))?;
+        Ok(messages)
+    }
+
+    /// The epoch that stands in the stream, and the number of its message.
+    async fn epoch(&self, stream: &Stream) -> Result<(Option<Epoch>, u64), String> {
+        use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
+        match stream.get_last_raw_message_by_subject(&self.names.epoch).await {
+            Ok(message) => {
+                let text = std::str::from_utf8(&message.payload).ok();
+                Ok((text.and_then(Epoch::parse), message.sequence))
+            }
+            Err(why) if why.kind() == NoMessageFound => Ok((None, 0)),
+            Err(why) => Err(why.to_string()),
+        }
+    }
+
+    /// Writes an epoch to the stream, where the last one is `last`. Of several nodes that do so at once,
+    /// one wins.
+    async fn write_epoch(
+        &self,
+        stream: &Stream,
+        epoch: Epoch,
+        last: u64,
+    ) -> Result<(Epoch, u64), String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
+        let subject = self.names.epoch.clone();
+        let body = Bytes::copy_from_slice(epoch.as_str().as_bytes());
+        let sent = self.jetstream.publish_with_headers(subject, headers, body).await;
+        let sent = match sent {
+            Ok(ack) => ack.await.map(|ack| ack.sequence),
+            Err(why) => Err(why),
+        };
+        match sent {
+            Ok(at) => Ok((epoch, at)),
+            Err(why) => match self.epoch(stream).await? {
+                (Some(epoch), at) if at != last => Ok((epoch, at)),
+                _ => Err(format!("the epoch cannot be written: {why}")),
+            },
+        }
+    }
+
+    /// Writes another epoch, whatever stands there.
+    pub(super) async fn another_epoch(&self) -> Result<(), String> {
+        let stream = self.jetstream.get_stream(&self.names.stream).await;
+        let stream = stream.map_err(|why| why.to_string())?;
+        let (_, last) = self.epoch(&stream).await?;
+        self.write_epoch(&stream, Epoch::random(), last).await.map(drop)
+    }
+
+    /// Writes the epoch again, before the limits of the stream evict its message.
+    pub(super) async fn repeat_epoch(&self, epoch: Epoch) -> Result<(), String> {
+        let stream = self.jetstream.get_stream(&self.names.stream).await;
+        let stream = stream.map_err(|why| why.to_string())?;
+        match self.epoch(&stream).await? {
+            (Some(there), _) if there != epoch => Ok(()),
+            (_, last) => self.write_epoch(&stream, epoch, last).await.map(drop),
+        }
+    }
+
+    /// After so many bytes, and so long, the epoch is written again.
+    pub(super) fn epoch_lasts(&self) -> (u64, Duration) {
+        let bytes = u64::try_from(self.config.max_bytes).map_or(u64::MAX, |bytes| bytes / 4);
+        let age = match self.config.max_age {
+            Duration::ZERO => Duration::MAX,
+            age => age / 3,
+        };
+        (bytes, age)
+    }
+
+    /// Publishes a message to the stream. The servers answer by `ack`.
+    pub(super) async fn publish(
+        &self,
+        id: String,
+        ack: String,
+        bytes: Bytes,
+    ) -> Result<(), String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, id);
+        let subject = self.names.messages.clone();
+        within(self.client.publish_with_reply_and_headers(subject, ack, headers, bytes)).await
+    }
+
+    /// Publishes a message without a stream.
+    pub(super) async fn publish_plain(&self, bytes: Bytes) -> Result<(), String> {
+        within(self.client.publish(self.names.plain.clone(), bytes)).await
+    }
+
+    /// Publishes a marker to the stream, at its place between the messages.
+    pub(super) async fn publish_marker(&self, bytes: Bytes) -> Result<(), String> {
+        within(self.client.publish(self.names.messages.clone(), bytes)).await
+    }
+
+    /// Says that this node lives.
+    pub(super) async fn beat(&self, bytes: Bytes) -> Result<(), String> {
+        let subject = if self.core { &self.names.plain } else { &self.names.beats };
+        within(self.client.publish(subject.clone(), bytes)).await
+    }
+
+    /// Tells one node something that has no place in the order.
+    pub(super) async fn tell(&self, node: Node, bytes: Bytes) {
+        // Whoever waits for it waits for a limited time.
+        let _ = self.client.publish(self.names.of(node), bytes).await;
+    }
+
+    /// Removes old signs of life from the stream, which would push out its messages.
+    pub(super) async fn purge_beats(&self) {
+        let Ok(stream) = self.jetstream.get_stream(&self.names.stream).await else { return };
+        if let Err(why) = stream.purge().filter(self.names.beats.clone()).keep(256).await {
+            tracing::debug!("the stream {} is not purged: {why}", self.names.stream);
+        }
+    }
+}
