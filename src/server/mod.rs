@@ -350,6 +350,25 @@ impl Server {
         })
     }
 
+    /// The nodes of all gateways' clusters in words, each once.
+    pub(crate) fn cluster_nodes(&self) -> Vec<String> {
+        let mut found: Vec<NodeStatus> = Vec::new();
+        for member in self.all().iter().filter_map(|gateway| gateway.running()?.member) {
+            for node in member.status().nodes() {
+                match found.iter_mut().find(|known| known.node == node.node) {
+                    // Each gateway counts its own.
+                    Some(known) => known.connections += node.connections,
+                    None => found.push(node),
+                }
+            }
+        }
+        let words = |node: NodeStatus| {
+            let this = if node.this { ", this one" } else { "" };
+            format!("{} ({}{this}): {} connections", node.node, node.name, node.connections)
+        };
+        found.into_iter().map(words).collect()
+    }
+
     /// The nodes of a gateway's cluster, this one first; none without a cluster.
     pub(crate) fn nodes(&self, id: &str) -> Result<Vec<NodeStatus>, ApiError> {
         let gateway = self.find(id)?;

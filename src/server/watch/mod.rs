@@ -42,7 +42,11 @@ impl Sampler for Looks {
             silent.push(old.as_ref().map(Before::silent).unwrap_or_default());
             self.before.extend(old.map(|old| (gateway.id.clone(), old)));
         }
-        let (health, reasons) = self.server.health_in_words(&gateways, &silent);
+        let (mut health, mut reasons) = self.server.health_in_words(&gateways, &silent);
+        if let Some(why) = self.server.degraded() {
+            health = if health == "ok" { "degraded" } else { health };
+            reasons.push(why);
+        }
         Watch {
             time: rfc3339(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -53,7 +57,7 @@ impl Sampler for Looks {
             gateways,
             log: Vec::new(),
             log_skipped: 0,
-            nodes: Vec::new(),
+            nodes: self.server.cluster_nodes(),
         }
     }
 }
