@@ -22,7 +22,8 @@ def families(serve):
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", server.http("GET", "/metrics", token=False)[2], re.M))
     table = re.findall(r"^\| `(wsgw_\w+)` \| (\w+) \|(?: `(\w+)`)?", (
         ROOT / "docs/operations.md").read_text(), re.M)
-    assert {name: kind for name, kind, _ in table} == types
+    # Those of a cluster are there with one alone; a test in Rust holds the table to the program.
+    assert {name: kind for name, kind, _ in table if not name.startswith("wsgw_cluster_")} == types
     return {name: (kind, label) for name, kind, label in table}
 
 
