@@ -2,7 +2,7 @@
 """Chaos with three nodes: NATS and the nodes are harmed at random while clients talk, follow and move.
 
     tests/endurance/nodes.py --seed 7 --seconds 120 [--loss local|hold|mixed] [--rate 150]
-                             [--only server_kill,node_cut,…] [--keep]
+                             [--only server_kill,node_cut,…] [--together 0.3] [--keep]
 
 What is done and when follows from the seed. As root it runs in a network namespace of its own, in
 which the way between one node and the server can be cut. At the end an audit: all clients saw one
@@ -28,7 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from client import Client, Refused  # noqa: E402
-from nodes_audit import Audit, Follower  # noqa: E402
+from nodes_audit import Audit, Follower, split  # noqa: E402
+from nodes_faults import HARMS_STREAM, Faults  # noqa: E402
 from server import Server  # noqa: E402
 
 from harness import NatsServer, encode_frame  # noqa: E402
@@ -98,7 +99,7 @@ bytes = "256MiB"
             subprocess.run(["ip", *words.split()], check=True)
 
 
-class Chaos:
+class Chaos(Faults):
     def __init__(self, options, directory):
         self.options, self.dir = options, directory
         self.own_network = INSIDE in os.environ
@@ -239,67 +240,6 @@ class Chaos:
 
     # Faults.
 
-    async def fault_server_kill(self, rng):
-        await asyncio.to_thread(self.nats.kill)
-        await asyncio.sleep(rng.choice([0, 0.3, 1, 3]))
-        await asyncio.to_thread(self.nats.start)
-
-    async def fault_server_restart(self, rng):
-        await asyncio.to_thread(self.nats.stop)
-        await asyncio.sleep(rng.choice([0, 1]))
-        await asyncio.to_thread(self.nats.start)
-
-    async def fault_server_forgets(self, rng):
-        await asyncio.to_thread(self.nats.kill)
-        self.nats.forget()
-        await asyncio.sleep(rng.choice([0, 0.5, 2]))
-        await asyncio.to_thread(self.nats.start)
-
-    async def fault_server_stop(self, rng):
-        self.nats.pause()
-        await asyncio.sleep(rng.choice([0.2, 1, 2, 4, 7]))
-        self.nats.go_on()
-
-    async def fault_server_slow(self, rng):
-        until = time.monotonic() + rng.uniform(1, 4)
-        while time.monotonic() < until:
-            self.nats.pause()
-            await asyncio.sleep(rng.uniform(0.02, 0.15))
-            self.nats.go_on()
-            await asyncio.sleep(rng.uniform(0.005, 0.03))
-
-    async def fault_stream_deleted(self, _rng):
-        await asyncio.to_thread(self.nats.delete_stream, "chat")
-
-    async def fault_stream_purged(self, _rng):
-        await asyncio.to_thread(self.nats.purge_stream, "chat")
-
-    async def fault_node_kill(self, rng):
-        node = rng.choice(self.nodes)
-        await node.kill()
-        await asyncio.sleep(rng.choice([0, 1, 4]))
-        await asyncio.to_thread(node.start)
-        await node.ready()
-
-    async def fault_node_stop(self, rng):
-        node = rng.choice(self.nodes)
-        node.server.proc.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(rng.choice([0.3, 1, 2, 4, 6, 20]))
-        node.server.proc.send_signal(signal.SIGCONT)
-
-    async def fault_node_cut(self, rng):
-        if not self.own_network:
-            return
-        node = rng.choice(self.nodes)
-        node.cut()
-        await asyncio.sleep(rng.choice([0.3, 1, 2, 4, 8]))
-        node.heal()
-
-    async def fault_followers_move(self, rng):
-        for follower in rng.sample(self.followers[-MOVERS:], 2):
-            if follower.client and not follower.client.over:
-                follower.client.reset()
-
     async def harm(self, name, rng):
         # What harms the server or one node twice at once says little.
         async with self.locks.setdefault(name.split("_")[0].replace("stream", "server"), asyncio.Lock()):
@@ -325,7 +265,7 @@ class Chaos:
             (name,) = rng.choices(names, weights)
             task = self.spawn(self.harm(name, random.Random(rng.random())))
             # Some come on top of each other.
-            if rng.random() < 0.7:
+            if rng.random() < 1 - self.options.together:
                 await asyncio.wait([task], timeout=30)
         while self.background:
             await asyncio.wait(set(self.background), timeout=90)
@@ -418,7 +358,8 @@ class Chaos:
         self.settled.set()
         for task in tasks:
             await asyncio.wait_for(task, 60)
-        self.audit.run(self.followers, witnesses, lost)
+        harmless = not HARMS_STREAM & set(self.done) and {node.loss for node in self.nodes} == {"hold"}
+        self.audit.run(self.followers, witnesses, lost, harmless)
         if self.audit.problems:
             with open(self.dir / "heard.txt", "w") as heard:
                 for one in self.followers:
@@ -440,11 +381,21 @@ class Chaos:
         return True
 
     async def histories_agree(self):
-        texts = set()
+        found = []
         for node in self.nodes:
-            texts.add(await node.server.http("GET", "/v1/gateways/chat/history?limit=200"))
-        self.audit.check(len(texts) == 1, "the nodes have different histories:",
-                         [text[:80] + "…" + text[-200:] for _, text in texts])
+            path = "/v1/gateways/chat/history?limit=1000000"
+            status, text = await node.server.http("GET", path, timeout=60)
+            self.audit.check(status == 200, "node", node.number, "history", status, text[:200])
+            found.append({line["at"]: line for line in map(json.loads, text.splitlines())})
+        if not all(found):
+            return self.audit.check(not any(found), "histories that are empty:", [len(one) for one in found])
+        # Some may know more of what is old.
+        start = max(min(map(split, one)) for one in found)
+        found = [{at: line for at, line in one.items() if split(at) >= start} for one in found]
+        for number, one in enumerate(found[1:], 1):
+            differ = sorted(at for at in one.keys() | found[0].keys() if one.get(at) != found[0].get(at))
+            self.audit.check(not differ, "nodes 0 and", number, "have different histories at", len(differ),
+                             "of", len(one), "positions:", differ[:10])
 
     def clean(self):
         for node in self.nodes:
@@ -476,6 +427,8 @@ def main():
     parser.add_argument("--rate", type=float, default=150, help="messages a second")
     parser.add_argument("--loss", choices=["local", "hold", "mixed"], default="mixed")
     parser.add_argument("--only", help="faults, by name and with commas")
+    parser.add_argument("--together", type=float, default=0.3,
+                        help="how many of the faults do not wait for the one before")
     parser.add_argument("--keep", action="store_true", help="leave the directory")
     options = parser.parse_args()
     enter_own_network()
@@ -494,6 +447,8 @@ def main():
     audit = asyncio.run(run())
     for problem in audit.problems:
         print("FAILED:", problem)
+    if audit.bad > len(audit.problems):
+        print(f"{audit.bad} faults in all")
     print(audit.summary())
     if not options.keep and not audit.problems:
         shutil.rmtree(directory, ignore_errors=True)

@@ -2,6 +2,9 @@
 
 import asyncio
 
+#: Faults of one kind that are told.
+EXAMPLES = 12
+
 
 def split(at):
     """Epoch and number of a position."""
@@ -11,7 +14,8 @@ def split(at):
 
 def number_of(text):
     sequence, _, index = text.partition(".")
-    return int(sequence), int(index)
+    # What a node gives that knows nothing of the stream yet has no index.
+    return int(sequence), int(index or 0)
 
 
 class Plan:
@@ -37,6 +41,14 @@ class Segment:
         return self.got[-1][0] if self.got else self.start
 
 
+class Visit:
+    """What a follower got by one connection: keys, with epoch and place, or with none."""
+
+    def __init__(self, node, epoch, start):
+        self.node, self.epochs, self.start = node, [epoch], start
+        self.got = []
+
+
 class Follower:
     """A client of `wsgw.v1` that resumes; it writes down what it gets."""
 
@@ -44,7 +56,7 @@ class Follower:
         self.audit, self.label, self.rooms, self.home = audit, label, rooms, home
         self.at = self.epoch = self.conn = self.client = None
         self.greeted = asyncio.Event()
-        self.segments = []
+        self.segments, self.visits = [], []
         #: Keys in the order in which they came, with their position or none, the node and its
         #: connection; `None` where it was told that it could not go on.
         self.log = []
@@ -69,8 +81,12 @@ class Follower:
         if number == "end":
             self.ends.add(label.partition("-")[0])
         self.log.append((key, frame.get("at"), self.node, self.conn))
-        if "at" in frame:
-            epoch, place = split(frame["at"])
+        epoch, place = split(frame["at"]) if "at" in frame else (None, None)
+        visit = self.visits[-1]
+        visit.got.append((key, epoch, place))
+        if epoch and epoch != visit.epochs[-1]:
+            visit.epochs.append(epoch)
+        if epoch:
             if epoch != self.epoch:
                 self.epoch = epoch
                 self.segments.append(Segment(epoch, place, True, self.node))
@@ -85,6 +101,7 @@ class Follower:
         gave, recovered = self.at, frame.get("recovered")
         self.audit.check((gave is None) == (recovered is None), self.label, "gave", gave, "was told", frame)
         epoch, place = split(frame["at"])
+        self.visits.append(Visit(self.node, epoch, place))
         if recovered:
             self.audit.check(frame["at"] == gave, self.label, "gave", gave, "and is at", frame["at"])
             self.audit.recovered += 1
@@ -100,6 +117,8 @@ class Follower:
 class Audit:
     def __init__(self):
         self.problems = []
+        #: How many there are in all, and how many are told.
+        self.bad, self.most = 0, 40
         self.plans = {}
         self.recovered = self.not_recovered = 0
         self.numbers = {}
@@ -109,8 +128,15 @@ class Audit:
         self.steady = set()
 
     def check(self, good, *what):
-        if not good and len(self.problems) < 40:
+        if good:
+            return
+        self.bad += 1
+        if len(self.problems) < self.most:
             self.problems.append(" ".join(str(w) for w in what))
+
+    def more(self):
+        """Each kind of fault has its examples."""
+        self.most = len(self.problems) + EXAMPLES
 
     def plan(self, author, number, node, lives, room=None, target=None):
         """The key of a message that is about to be sent."""
@@ -123,18 +149,34 @@ class Audit:
         if status == 200:
             self.plans[key].delivered = found["delivered"]
 
-    def run(self, followers, witnesses, lost):
+    def run(self, followers, witnesses, lost, harmless=False):
+        """With `harmless`, nothing was done that takes messages out of the stream, and the nodes hold."""
+        self.more()
         truth = self.truth(followers)
         self.steady = {node for node, count in lost.items() if count is not None}
+        self.more()
         for one in followers:
             self.once_and_in_order(one)
+        self.more()
+        for one in followers:
             for segment in one.segments:
                 self.complete(one, segment, truth)
+        self.more()
+        self.same_at_one_node(followers)
+        self.more()
+        self.same_beside_each_other(witnesses)
+        self.more()
+        if harmless:
+            self.whole(witnesses)
+        self.missing(witnesses)
+        self.numbers["epochs"] = len({segment.epoch for one in followers for segment in one.segments})
+        self.more()
         self.private(followers)
         self.refused(followers)
+        heard = {key for one in followers for key, *_ in filter(None, one.log)}
         for node, count in lost.items():
             if count is not None:
-                self.lost(node, count, [one for one in witnesses if one.home == node])
+                self.lost(node, count, [one for one in witnesses if one.home == node], heard)
 
     def truth(self, followers):
         """What stands at each position; all must have seen the same there."""
@@ -152,7 +194,7 @@ class Audit:
         return {epoch: sorted(there.items()) for epoch, there in truth.items()}
 
     def once_and_in_order(self, one):
-        seen, last, before = {}, {}, set()
+        seen, last, before, sent = {}, {}, set(), set()
         for entry in one.log:
             if entry is None:
                 # It does not know what it will get again.
@@ -160,6 +202,10 @@ class Audit:
                 seen, last = {}, {}
                 continue
             key, at, node, _conn = entry
+            # Whatever it was told, no node sends it a message twice.
+            self.check((node, key) not in sent or key in seen, one.label, "got", key, "again of node", node,
+                       "at", at)
+            sent.add((node, key))
             self.again += key in before
             self.check(key in self.plans, one.label, "got what nobody sent:", key)
             self.check(key not in seen, one.label, "got", key, "twice: at", seen.get(key), "and", (at, node))
@@ -186,6 +232,82 @@ class Audit:
                 self.check(False, one.label, "missed", key, "at", segment.epoch, place, "between",
                            segment.start, "and", segment.end, "opened at", segment.where)
 
+    def is_for(self, key, one):
+        """Whether a message was for a follower, as for all, or for all of a room of its."""
+        plan = self.plans.get(key)
+        return plan and not plan.target and (plan.room is None or plan.room in one.rooms)
+
+    def same_at_one_node(self, followers):
+        """Who stays connected while the epoch changes gets what the others at its node get."""
+        live, all_at = {}, {}
+        for one in followers:
+            for visit in one.visits:
+                for key, epoch, place in visit.got:
+                    if epoch:
+                        all_at.setdefault((visit.node, epoch), {})[place] = key
+                        if epoch != visit.epochs[0]:
+                            live.setdefault((visit.node, epoch), {})[place] = key
+        for one in followers:
+            got = {entry[0] for entry in one.log if entry}
+            for visit in one.visits:
+                ends = {epoch: place for _, epoch, place in visit.got if epoch}
+                first, *others = visit.epochs
+                want = []
+                if others:
+                    end = ends.get(first, visit.start)
+                    want += [(place, key) for place, key in all_at.get((visit.node, first), {}).items()
+                             if place > end]
+                for epoch in others:
+                    want += [(place, key) for place, key in live.get((visit.node, epoch), {}).items()
+                             if epoch != others[-1] or place <= ends[epoch]]
+                for place, key in want:
+                    self.check(key in got or not self.is_for(key, one), one.label, "missed", key, "at",
+                               place, "of node", visit.node, "where the epochs are", visit.epochs)
+
+    def same_beside_each_other(self, witnesses):
+        """Two clients of one node get the same in the same order, with positions or without."""
+        for one in witnesses:
+            for other in witnesses:
+                if one.label < other.label and one.home == other.home:
+                    for visit in one.visits:
+                        for beside in (v for v in other.visits if v.node == visit.node):
+                            self.beside(one, visit, other, beside)
+
+    def beside(self, one, visit, other, beside):
+        mine, theirs = ([key for key, *_ in v.got if self.is_for(key, one)] for v in (visit, beside))
+        common = set(mine) & set(theirs)
+        if not common:
+            return
+
+        def between(keys):
+            places = [n for n, key in enumerate(keys) if key in common]
+            return keys[places[0]:places[-1] + 1]
+        mine, theirs = between(mine), between(theirs)
+        differ = next((n for n, (a, b) in enumerate(zip(mine, theirs)) if a != b), None)
+        self.check(differ is None and len(mine) == len(theirs), one.label, "and", other.label, "at node",
+                   visit.node, "differ:", mine[differ or 0:][:3], theirs[differ or 0:][:3],
+                   len(mine), len(theirs))
+
+    def whole(self, witnesses):
+        """All messages came to all who were never told of a gap."""
+        heard = {key for one in witnesses for key, *_ in filter(None, one.log)}
+        for one in witnesses:
+            if None in one.log:
+                continue
+            got = {entry[0] for entry in one.log}
+            for key, plan in self.plans.items():
+                sure = plan.author != "push" and plan.node in self.steady or plan.status == 200
+                if (key in heard or sure) and self.is_for(key, one):
+                    self.check(key in got, one.label, "missed", key, "of node", plan.node,
+                               "though nothing can be missing")
+
+    def missing(self, witnesses):
+        """How many of the messages that somebody got each of them did not get, whatever they were told."""
+        heard = {key for one in witnesses for key, *_ in filter(None, one.log)}
+        for one in witnesses:
+            got = {entry[0] for entry in one.log if entry}
+            self.numbers[one.label] = sum(1 for key in heard - got if self.is_for(key, one))
+
     def private(self, followers):
         """A push to one connection reaches that one alone, if it says so."""
         heard = {}
@@ -209,7 +331,7 @@ class Audit:
             if plan.status is not None and plan.status != 200:
                 self.check(key not in seen, "push", key, "was refused with", plan.status, "and sent")
 
-    def lost(self, node, count, witnesses):
+    def lost(self, node, count, witnesses, heard):
         """What was said at a node came to its own clients, or it was counted as lost."""
         seen = set().union(*({key for key, *_ in filter(None, one.log)} for one in witnesses))
         own = [(key, plan) for key, plan in self.plans.items() if plan.node == node and not plan.target]
@@ -218,12 +340,13 @@ class Audit:
                    and self.plans[key].status is None]
         sure = len(missing) - len(unknown)
         self.numbers[f"node{node}"] = f"{len(own)} said, {sure}+{len(unknown)} missing, {count} lost"
-        self.check(sure <= count <= len(missing) + self.privately(node), "node", node, "counts", count,
+        self.check(sure <= count <= len(missing) + self.privately(node, heard), "node", node, "counts", count,
                    "as lost, missing are", sure, "and perhaps", len(unknown), missing[:5])
 
-    def privately(self, node):
-        """Pushes to one connection, which may be lost as well."""
-        return sum(1 for plan in self.plans.values() if plan.node == node and plan.target)
+    def privately(self, node, heard):
+        """Pushes to one connection that did not come, which may be lost as well."""
+        return sum(1 for key, plan in self.plans.items()
+                   if plan.node == node and plan.target and key not in heard)
 
     def summary(self):
         said = len(self.plans)
