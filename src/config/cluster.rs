@@ -49,6 +49,13 @@ impl NamedValues for StreamRule {
         &[("create", StreamRule::Create), ("existing", StreamRule::Existing)];
 }
 
+/// A URL without the user and the password that it may have, for people to read.
+fn without_user(url: &str) -> String {
+    let Some((user, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = user.split_once("//").map_or("", |(scheme, _)| scheme);
+    format!("{scheme}//…@{host}")
+}
+
 /// URLs of NATS servers.
 pub(crate) struct ServerUrls;
 
@@ -59,8 +66,9 @@ impl Items for ServerUrls {
         for entry in entries {
             let wrong = |why: &str| {
                 format!(
-                    "{entry:?} is not the URL of a NATS server: {why}; write \
-                     nats://127.0.0.1:4222, or tls://HOST:PORT"
+                    "{:?} is not the URL of a NATS server: {why}; write \
+                     nats://127.0.0.1:4222, or tls://HOST:PORT",
+                    without_user(entry)
                 )
             };
             let url = Url::parse(entry).map_err(|why| wrong(&why.to_string()))?;

@@ -47,6 +47,19 @@ def test_a_config_that_cannot_be_is_an_error_at_start(tmp_path, text, words):
     assert code == 1 and all(word in said for word in words), (code, said)
 
 
+@pytest.mark.parametrize("url", [
+    '"nats://me:hushhush@127.0.0.1:4222"',
+    '"nats://hushhush@127.0.0.1:4222"',
+    '["nats://127.0.0.1:4222", "tls://:hushhush@localhost:4222"]',
+    '"http://me:hushhush@127.0.0.1:4222"',
+    '"nats://me:hush@hushhush@127.0.0.1:port"',
+    '"me:hushhush@127.0.0.1"',
+])
+def test_credentials_in_urls_are_refused_and_shown_to_nobody(tmp_path, url):
+    code, said = check(tmp_path, f"[cluster]\nurl = {url}\n{GATEWAY}")
+    assert code == 1 and "NATS server" in said and "hushhush" not in said, said
+
+
 @pytest.mark.parametrize("text", [
     CLUSTER + GATEWAY,
     CLUSTER + GATEWAY.replace("ordered", "core"),
