@@ -57,7 +57,7 @@ error_codes! {
     Failed, "failed", 500, FAILURE;
     /// The listener's answer cannot be used.
     ListenerFault, "listener_fault", 502, LISTENER;
-    /// The NATS servers cannot be reached, and messages wait for them.
+    /// The NATS servers cannot be reached, and messages wait for them; or a node does not answer.
     EngineLost, "engine_lost", 503, LISTENER;
     /// The listener does not run.
     ListenerDown, "listener_down", 503, LISTENER;

@@ -33,5 +33,9 @@ pub const MAX_STRUCT: usize = 16 << 20;
 /// The header of a page of connections with the number of all that match.
 pub const TOTAL: &str = "wsgw-total";
 
+/// The header of a page of connections with the nodes of the cluster that are not in it, for they did not
+/// answer; absent if all did.
+pub const SILENT: &str = "wsgw-silent";
+
 /// The header in which a success carries a remark for the person who asked.
 pub const NOTICE: &str = "wsgw-notice";

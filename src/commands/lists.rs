@@ -8,7 +8,8 @@ use crate::api::GatewayStatus;
 use crate::commands::control::{read, segment};
 use crate::commands::output;
 use crate::control_client::Client;
-use crate::error::Failure;
+use crate::error::{Failure, complain};
+use crate::text::escape;
 
 /// What a gateway lists, item by item as the control port sent it.
 type List = Vec<Box<RawValue>>;
@@ -107,6 +108,9 @@ impl Listing<'_> {
             let answer = client.request("GET", &page_path, None)?;
             if answer.status != 200 {
                 return Ok(Err((answer.status, client.refused(answer.status, &answer.body))));
+            }
+            if let Some(notice) = &answer.notice {
+                complain(&format!("wsgw: {}", escape::lines(notice)));
             }
             let mut page: List = read(&answer.body)?;
             match (&self.pages, page.last()) {

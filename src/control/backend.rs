@@ -71,6 +71,8 @@ pub struct ConnectionsPage {
     pub rows: Vec<ConnectionInfo>,
     /// How many match channel and filter, on this page or not.
     pub total: u64,
+    /// Nodes of the cluster that did not answer in time: their connections are not here.
+    pub silent: Vec<String>,
 }
 
 /// Which kept messages are read.
@@ -155,7 +157,11 @@ pub trait Backend: Send + Sync + 'static {
         local: bool,
     ) -> impl Future<Output = Result<ChannelInfo, ApiError>> + Send;
     /// Kept messages, the oldest first. They are what they were at the time of the call.
-    fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError>;
+    fn history(
+        &self,
+        id: &str,
+        ask: &HistoryAsk,
+    ) -> impl Future<Output = Result<Vec<HistoryMessage>, ApiError>> + Send;
     /// The open connections of a gateway.
     fn connections(
         &self,

@@ -4,7 +4,7 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use crate::api::{ApiError, CHANNELS_LISTED, ErrorCode, TOTAL};
+use crate::api::{ApiError, CHANNELS_LISTED, ErrorCode, NOTICE, SILENT, TOTAL};
 use crate::control::backend::{Backend, ChannelsAsk, HistoryAsk};
 use crate::control::body;
 use crate::control::body::{Reply, ReplyBody};
@@ -27,6 +27,7 @@ pub(super) async fn connections(
             let page = backend.connections(id, ask).await?;
             let mut reply = body::json(&page.rows);
             reply.headers_mut().insert(TOTAL, HeaderValue::from(page.total));
+            say_silent(&mut reply, id, &page.silent);
             reply
         }
         None => not_allowed(parts, "GET, HEAD"),
@@ -38,6 +39,21 @@ pub(super) async fn connections(
         }
         Some(_) => not_allowed(parts, "GET, HEAD, DELETE"),
     })
+}
+
+/// Names the nodes whose connections are not in a list, for they did not answer.
+fn say_silent(reply: &mut Reply, id: &str, silent: &[String]) {
+    if silent.is_empty() {
+        return;
+    }
+    let names = silent.join(", ");
+    let remark =
+        format!("gateway {id}: the list is not complete, for these nodes did not answer: {names}");
+    for (name, value) in [(SILENT, names), (NOTICE, remark)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            reply.headers_mut().insert(name, value);
+        }
+    }
 }
 
 /// Lists the nodes of a gateway's cluster.
@@ -78,7 +94,7 @@ pub(super) async fn channels(
 }
 
 /// Sends kept messages. `busy` marks the connection as busy until they are sent.
-pub(super) fn history(
+pub(super) async fn history(
     backend: &impl Backend,
     parts: &Parts,
     query: &Query,
@@ -90,7 +106,7 @@ pub(super) fn history(
     }
     let ask =
         HistoryAsk { channels: query.channels()?, since: query.since()?, limit: query.limit()? };
-    let frames = FramesBody::new(backend.history(id, &ask)?, busy);
+    let frames = FramesBody::new(backend.history(id, &ask).await?, busy);
     Ok(body::reply(StatusCode::OK, "application/x-ndjson", ReplyBody::Frames(frames)))
 }
 

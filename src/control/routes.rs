@@ -176,7 +176,7 @@ impl<B: Backend> Api<B> {
                 tail::answer(&**backend, &self.streams, parts, &name(id), caller, busy)?
             }
             ["v1", "gateways", id, "history"] => {
-                lists::history(&**backend, parts, &query, &name(id), busy)?
+                lists::history(&**backend, parts, &query, &name(id), busy).await?
             }
             ["v1", "gateways", id, verb @ ("start" | "stop" | "restart")] if posts => {
                 self.verb(Verb::parse(verb, query.listener()?), name(id)).await?

@@ -247,10 +247,17 @@ impl Core {
         gateway: &Arc<Shared>,
         msg: HubMsg,
     ) {
+        self.then_from(number, gateway, self.posting(gateway, shard, msg));
+    }
+
+    /// Does something once this node of a cluster has handed out the message with this number, or has waited
+    /// for it for a moment.
+    pub(crate) fn then_from(&self, number: u64, gateway: &Shared, then: Box<dyn FnOnce() + Send>) {
         let order = gateway.order();
-        let Some(relay) = &order.relay else { return self.post_hub(shard, gateway, msg) };
-        let then = self.posting(gateway, shard, msg);
-        self.relay(relay, gateway, Passing::From { number, then });
+        match &order.relay {
+            Some(relay) => self.relay(relay, gateway, Passing::From { number, then }),
+            None => then(),
+        }
     }
 
     /// Posts a message to a shard, later.

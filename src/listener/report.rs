@@ -88,7 +88,7 @@ impl DeliveryReport {
         };
         let delivered = self.delivered.load(Ordering::Relaxed);
         let dropped = self.dropped.load(Ordering::Relaxed);
-        let matched = delivered + dropped;
+        let matched = delivered.saturating_add(dropped);
         let outcome = PushOutcome { matched, delivered, dropped, gone, nodes, silent };
         match reply {
             // An error means that the requester has gone, so nobody waits for the outcome.

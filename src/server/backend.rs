@@ -70,8 +70,8 @@ impl Backend for Server {
         Server::channel(self, id, channel, (limit, after), local).await
     }
 
-    fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
-        Server::history(self, id, ask)
+    async fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
+        Server::history(self, id, ask).await
     }
 
     async fn connections(

@@ -17,7 +17,7 @@ use crate::listener::op::Op;
 use crate::listener::protocol::channel::Channel;
 use crate::listener::protocol::connid::ConnId;
 use crate::server::Server;
-use crate::text::position::Position;
+use crate::text::position::{Position, Since};
 
 impl Server {
     /// The channels of a gateway that have members or kept messages, sorted by name.
@@ -80,8 +80,8 @@ impl Server {
         })
     }
 
-    /// Kept messages.
-    pub(crate) fn history(
+    /// Kept messages. Where the position is ahead of this node of a cluster, it is waited for.
+    pub(crate) async fn history(
         &self,
         id: &str,
         ask: &HistoryAsk,
@@ -98,6 +98,17 @@ impl Server {
             );
             return Err(ApiError::new(ErrorCode::NoHistory, text));
         };
+        let ahead = ask.since.and_then(Since::position).filter(|since| {
+            let here = history.position();
+            since.epoch == here.epoch && since.number > here.number
+        });
+        if let (Some(ahead), Some(running)) = (ahead, gateway.running()) {
+            let (reply, reached) = oneshot::channel::<()>();
+            let then = Box::new(move || drop(reply));
+            self.host.engine.core().then_from(ahead.number, &running.shared, then);
+            // It ends without a word.
+            let _ = reached.await;
+        }
         let channels = (!ask.channels.is_empty()).then_some(&ask.channels[..]);
         let limit = ask.limit.unwrap_or(usize::MAX);
         let (epoch, found) = history.look(channels, ask.since, limit).ok_or_else(|| {

@@ -45,7 +45,7 @@ impl Server {
         let name = ConnId::parse(conn).ok_or_else(unknown)?;
         let found = match elsewhere(&running, name) {
             false => Local::new(self.host.engine.core(), &running.shared).one(name).await,
-            true => ask_its_node(&running, name, &Ask::One(conn.to_owned())).await,
+            true => ask_its_node(&running, name, &Ask::One(conn.to_owned())).await?,
         };
         found.ok_or_else(unknown)
     }
@@ -77,7 +77,7 @@ impl Server {
             }
             true => {
                 let (conn, reason) = (conn.to_owned(), reason.to_owned());
-                ask_its_node(&running, name, &Ask::Close { conn, code, reason }).await
+                ask_its_node(&running, name, &Ask::Close { conn, code, reason }).await?
             }
         };
         closed.ok_or_else(unknown)
@@ -89,9 +89,31 @@ fn elsewhere(running: &Running, conn: ConnId) -> bool {
     running.member.is_some() && conn.node().is_some() && conn.node() != running.shared.node
 }
 
-async fn ask_its_node(running: &Running, conn: ConnId, ask: &Ask) -> Option<ConnectionInfo> {
-    let page = running.member.as_ref()?.ask(conn.node()?, ask).await?;
-    page.rows.into_iter().next()
+/// Asks the node of a connection about it; `None` if it is unknown there, or the node is.
+///
+/// # Errors
+/// The node is there and does not answer.
+async fn ask_its_node(
+    running: &Running,
+    conn: ConnId,
+    ask: &Ask,
+) -> Result<Option<ConnectionInfo>, ApiError> {
+    let Some((member, node)) = running.member.as_ref().zip(conn.node()) else { return Ok(None) };
+    if let Some(found) = member.ask(node, ask).await {
+        return Ok(found.rows.into_iter().next());
+    }
+    if !member.knows(node) {
+        return Ok(None);
+    }
+    let late = match ask {
+        Ask::Close { .. } => " (it may still close it when it goes on)",
+        Ask::One(_) | Ask::Page(_) => "",
+    };
+    let text = format!(
+        "the node {node} of the cluster, which has the connection {conn}, does not answer{late}: try again \
+         later; `wsgw status --nodes` shows when it was heard"
+    );
+    Err(ApiError::new(ErrorCode::EngineLost, text))
 }
 
 fn unknown_connection(id: &str, conn: &str) -> ApiError {

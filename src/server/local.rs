@@ -49,7 +49,11 @@ impl Local {
                 search.end()
             }
         };
-        ConnectionsPage { rows: rows.iter().filter_map(info).collect(), total }
+        ConnectionsPage {
+            rows: rows.iter().filter_map(info).collect(),
+            total,
+            ..ConnectionsPage::default()
+        }
     }
 
     /// Goes through all connections, a part of a shard at a time.

@@ -93,7 +93,10 @@ impl Gateway {
         let observed = (Arc::clone(&self.metrics), Arc::clone(&self.tap));
         let bound = acceptor.address.clone();
         let cluster = host.cluster.as_ref().filter(|_| settings.cluster != Cluster::Off);
-        let node = cluster.map(|cluster| cluster.node());
+        let node = match cluster {
+            Some(cluster) => Some(cluster.node().await),
+            None => None,
+        };
         let shared = host.engine.add(node, Arc::clone(settings), bound, observed, reports_out);
         shared.set_tls(tls);
         // The listener may say something before there is a client.

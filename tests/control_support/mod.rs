@@ -299,7 +299,7 @@ impl Backend for Fake {
         channels::one(&channel, limit, after)
     }
 
-    fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
+    async fn history(&self, id: &str, ask: &HistoryAsk) -> Result<Vec<HistoryMessage>, ApiError> {
         self.status(id)?;
         match id {
             "chat" => channels::history(ask),
@@ -315,7 +315,7 @@ impl Backend for Fake {
         match self.status(id)?.state {
             GatewayState::Running => {
                 let rows = channels::page(vec![info("k1"), info("k2")], &ask);
-                Ok(ConnectionsPage { rows, total: 2 })
+                Ok(ConnectionsPage { rows, total: 2, silent: Vec::new() })
             }
             _ => Err(ApiError::new(ErrorCode::NotRunning, "stopped")),
         }

@@ -33,13 +33,41 @@ pub(super) struct Answer {
     /// Those that are not there.
     #[serde(default)]
     pub(super) gone: Vec<String>,
+    /// Whether there is more to say: a message of the servers can hold so many names only.
+    #[serde(default)]
+    pub(super) more: bool,
 }
+
+/// Bytes of an answer besides its names.
+const FRAME: usize = 256;
+
+/// Bytes of the name of a connection, with quotes and a comma.
+const NAME: usize = 24;
 
 impl Answer {
     /// Nothing came of it.
     pub(super) fn nothing(node: Node, place: Place) -> Answer {
         let node = node.to_string();
-        Answer { node, place, delivered: 0, dropped: 0, gone: Vec::new() }
+        Answer { node, place, delivered: 0, dropped: 0, gone: Vec::new(), more: false }
+    }
+
+    /// As it is sent, in messages of `most` bytes.
+    pub(super) fn into_messages(self, most: usize) -> Vec<Vec<u8>> {
+        let names = (most.saturating_sub(FRAME) / NAME).max(1);
+        let parts = self.gone.len().div_ceil(names).max(1);
+        let part = |at: usize| {
+            let gone = self.gone.iter().skip(at * names).take(names).cloned().collect();
+            let part = match at + 1 == parts {
+                true => Answer { gone, ..self.clone() },
+                false => {
+                    let node = self.node.clone();
+                    Answer { node, place: self.place, delivered: 0, dropped: 0, gone, more: true }
+                }
+            };
+            // It is plain data.
+            serde_json::to_vec(&part).unwrap_or_default()
+        };
+        (0..parts).map(part).collect()
     }
 }
 
@@ -90,11 +118,16 @@ impl Counts {
     pub(super) fn answered(&mut self, answer: Answer) {
         let Some(node) = Node::parse(&answer.node) else { return };
         let Some(waiting) = self.waiting.get_mut(&answer.place) else { return };
-        if !waiting.missing.remove(&node) {
+        let is_expected = match answer.more {
+            true => waiting.missing.contains(&node),
+            false => waiting.missing.remove(&node),
+        };
+        if !is_expected {
             return;
         }
-        waiting.so_far.delivered += answer.delivered;
-        waiting.so_far.dropped += answer.dropped;
+        let so_far = &mut waiting.so_far;
+        so_far.delivered = so_far.delivered.saturating_add(answer.delivered);
+        so_far.dropped = so_far.dropped.saturating_add(answer.dropped);
         waiting.so_far.gone.extend(answer.gone);
     }
 
@@ -134,7 +167,36 @@ mod tests {
 
     fn answer(by: Node, place: Place, delivered: u64) -> Answer {
         let node = by.to_string();
-        Answer { node, place, delivered, dropped: 0, gone: Vec::new() }
+        Answer { node, place, delivered, dropped: 0, gone: Vec::new(), more: false }
+    }
+
+    #[test]
+    fn an_answer_with_many_names_comes_in_several_messages() {
+        let mut counts = Counts::default();
+        let a = node(1);
+        let asker = Asker::Close(String::new());
+        counts.ask((1, 0), asker, (BTreeSet::from([a]), 2), Vec::new(), 1_000);
+        let gone: Vec<String> = (0..5_000).map(|number| format!("b7xq.kzzzzzz{number}")).collect();
+        let messages = Answer { gone: gone.clone(), ..answer(a, (1, 0), 7) }.into_messages(16_384);
+        assert!(messages.len() > 5 && messages.iter().all(|message| message.len() <= 16_384));
+        for message in &messages {
+            assert!(counts.take_done(1_000).is_empty());
+            counts.answered(serde_json::from_slice(message).unwrap());
+        }
+        let told = counts.take_done(1_000);
+        assert_eq!((told[0].outcome.delivered, &told[0].outcome.gone), (7, &gone));
+        assert_eq!(answer(a, (1, 0), 0).into_messages(0).len(), 1);
+    }
+
+    #[test]
+    fn forged_counts_do_no_harm() {
+        let mut counts = Counts::default();
+        let (a, b) = (node(1), node(2));
+        let asker = Asker::Close(String::new());
+        counts.ask((1, 0), asker, (BTreeSet::from([a, b]), 3), Vec::new(), 1_000);
+        counts.answered(answer(a, (1, 0), u64::MAX));
+        counts.answered(answer(b, (1, 0), u64::MAX));
+        assert_eq!(counts.take_done(1_000)[0].outcome.delivered, u64::MAX);
     }
 
     #[test]

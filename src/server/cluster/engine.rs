@@ -92,6 +92,17 @@ pub(super) fn largest(client: &Client) -> usize {
     client.try_server_info().map_or(1 << 20, |info| info.max_payload).saturating_sub(OVERHEAD)
 }
 
+/// What is wrong with a server whose messages leave no room for one of a client.
+pub(super) fn too_small(client: &Client) -> Option<String> {
+    let most = client.try_server_info()?.max_payload;
+    (1..=OVERHEAD).contains(&most).then(|| {
+        format!(
+            "the NATS server takes messages of {most} bytes at most, and wsgw needs more than {OVERHEAD}: \
+             raise max_payload in the config of the NATS servers"
+        )
+    })
+}
+
 /// Waits for room in the client's queue, which is full for long only while no server takes anything.
 async fn within(publishing: impl Future<Output = Result<(), PublishError>>) -> Result<(), String> {
     match timeout(ROOM, publishing).await {
@@ -470,9 +481,8 @@ impl Engine {
     }
 
     /// Tells one node something that has no place in the order.
-    pub(super) async fn tell(&self, node: Node, bytes: Bytes) {
-        // Whoever waits for it waits for a limited time.
-        let _ = self.client.publish(self.names.of(node), bytes).await;
+    pub(super) async fn tell(&self, node: Node, bytes: Bytes) -> Result<(), String> {
+        within(self.client.publish(self.names.of(node), bytes)).await
     }
 
     /// Removes old signs of life from the stream, which would push out its messages.

@@ -19,7 +19,7 @@ use crate::server::cluster::nodes::Change;
 use crate::server::cluster::order::Arrival;
 use crate::server::cluster::task::{Link, Task, number};
 use crate::server::cluster::wire;
-use crate::server::cluster::wire::{Entry, Header, mark_of};
+use crate::server::cluster::wire::{Entry, Header, Unread, mark_of};
 use crate::server::local::Local;
 use crate::text::position::{Epoch, Position};
 use crate::ws::payload::Payload;
@@ -64,19 +64,38 @@ impl Task {
             if let Some(epoch) = std::str::from_utf8(&body).ok().and_then(Epoch::parse) {
                 self.begin_epoch(epoch, sequence);
             }
-        } else if let Some((header, entries)) = wire::read(&body) {
-            self.status.lag(header.at);
-            self.arrived(sequence, header, entries);
         } else {
-            tracing::warn!(gateway = %self.gateway(), sequence, "a message of the stream cannot be read: is another version of wsgw in the cluster?");
+            match wire::read(&body) {
+                Ok((header, entries)) => {
+                    self.status.lag(header.at);
+                    self.arrived(sequence, header, entries);
+                }
+                Err(why) => self.unread(why),
+            }
+        }
+    }
+
+    /// A message cannot be read.
+    fn unread(&mut self, why: Unread) {
+        let gateway = self.outlet.gateway();
+        match why {
+            Unread::Version(version) if !std::mem::replace(&mut self.said_version, true) => {
+                tracing::warn!(gateway = %gateway.id, version, "messages of another version of wsgw are in the cluster, and are not read: run the same version on all nodes");
+            }
+            Unread::Version(_) => {}
+            Unread::Broken => {
+                if let Some(count) = self.unread.happened(Instant::now()) {
+                    tracing::warn!(gateway = %gateway.id, count, "messages of the cluster cannot be read: who else writes to its subjects?");
+                }
+            }
         }
     }
 
     /// A message has come without a stream.
     fn read_plain(&mut self, message: &Message) {
-        let Some((header, entries)) = wire::read(&message.payload) else {
-            tracing::warn!(gateway = %self.gateway(), "a message of another node cannot be read: is another version of wsgw in the cluster?");
-            return;
+        let (header, entries) = match wire::read(&message.payload) {
+            Ok(read) => read,
+            Err(why) => return self.unread(why),
         };
         let node = header.node;
         if node != self.me {
@@ -92,6 +111,7 @@ impl Task {
         self.status.lag(header.at);
         let deliveries = entries.iter().filter(|entry| matches!(entry, Entry::Deliver { .. }));
         let next =
+            // Neither is near its end in what was read.
             (header.number + entries.len() as u64, header.before + deliveries.count() as u64);
         match self.expected.insert(node, next) {
             Some(expected) if header.number < expected.0 => {
@@ -207,7 +227,10 @@ impl Task {
     fn beat_heard(&mut self, node: Node, entry: Entry) {
         let Entry::Beat { connections, since, seen, epoch, asks, name } = entry else { return };
         if node == self.me {
-            self.own_beat = Instant::now();
+            match since == self.since {
+                true => self.own_beat = Instant::now(),
+                false => self.namesake(since),
+            }
             return;
         }
         if self.restoring {
@@ -218,8 +241,26 @@ impl Task {
         if !self.is_core() && self.order.has_gap(node, seen, knows) {
             self.missing(node);
         }
-        if asks && self.link == Link::Up {
+        if asks.contains(&self.me) && self.link == Link::Up {
             self.tell_members();
+        }
+    }
+
+    /// Another node, which runs since `since`, has drawn the same name. Each of the two takes the other's
+    /// messages for its own, so the later one ends.
+    fn namesake(&mut self, since: u64) {
+        // What was in the stream before this node came there may be of a node that is long gone.
+        if self.link != Link::Up || std::mem::replace(&mut self.said_namesake, true) {
+            return;
+        }
+        let (gateway, node) = (&self.outlet.gateway().id, self.me);
+        if since < self.since {
+            self.status.give_up(format!(
+                "another node of the cluster has drawn the same name, {node}: restart this `wsgw serve`, \
+                 which draws another one"
+            ));
+        } else {
+            tracing::warn!(gateway = %gateway, %node, "another node of the cluster, which has started later, has drawn the same name: it has to be restarted");
         }
     }
 
@@ -371,11 +412,10 @@ impl Task {
             let Ok(ask) = serde_json::from_slice::<Ask>(&message.payload) else { return };
             let local = Local::new(self.outlet.core(), self.outlet.gateway());
             let (client, asker) = (self.engine.client.clone(), asker.clone());
+            let most = self.engine.most_published();
             // The shards answer when they can; the task goes on meanwhile.
             tokio::spawn(async move {
-                let rows = lists::answer(&local, ask).await;
-                // It is plain data.
-                let bytes = serde_json::to_vec(&rows).unwrap_or_default();
+                let bytes = lists::answer(&local, ask, most).await;
                 // Whoever asked waits for a limited time.
                 let _ = client.publish(asker, bytes.into()).await;
             });
@@ -388,10 +428,16 @@ impl Task {
     }
 
     /// Says to another node what came of an entry.
-    pub(super) async fn answer(&mut self, node: Node, answer: &Answer) {
-        // It is plain data.
-        let bytes = serde_json::to_vec(answer).unwrap_or_default();
-        self.engine.tell(node, bytes.into()).await;
+    pub(super) async fn answer(&mut self, node: Node, answer: Answer) {
+        if self.link == Link::Down {
+            // Whoever waits for it waits for a limited time.
+            return;
+        }
+        for bytes in answer.into_messages(self.engine.most_published()) {
+            if let Err(why) = self.engine.tell(node, bytes.into()).await {
+                return self.lose(&why);
+            }
+        }
     }
 
     pub(super) fn tell_done(&mut self) {

@@ -11,7 +11,7 @@ use crate::gateway::relay::Passing;
 use crate::listener::op::Op;
 use crate::listener::protocol::connid::ConnId;
 use crate::listener::recipients::Recipients;
-use crate::server::cluster::engine::{OpenError, Session};
+use crate::server::cluster::engine::{OpenError, Session, too_small};
 use crate::server::cluster::task::{Ears, Link, Task, number};
 use crate::server::cluster::wire;
 use crate::server::cluster::wire::{Entry, Header};
@@ -37,7 +37,9 @@ impl Task {
         };
         self.status.check(self.gateway(), &session.differences, &session.version);
         let most = self.engine.most();
-        if most < self.most {
+        if let Some(why) = too_small(&self.engine.client) {
+            self.status.give_up(why);
+        } else if most < self.most {
             self.status.give_up(format!(
                 "the NATS server takes messages of {most} bytes of a client at most, and max-message is \
                  larger: set it to {most}, or raise max_payload of the servers"

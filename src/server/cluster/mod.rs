@@ -20,17 +20,21 @@ mod names;
 mod nodes;
 mod order;
 mod outgoing;
+mod seldom;
 mod servers;
 pub(crate) mod status;
 mod task;
 mod wire;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::settings::{ClusterSettings, GatewaySettings};
 use crate::control::backend::{ConnectionsAsk, ConnectionsPage};
 use crate::gateway::core::Core;
+use crate::gateway::kept::now;
 use crate::gateway::metrics::ClusterMetrics;
 use crate::gateway::outlet::Outlet;
 use crate::gateway::relay::{Passing, Relay};
@@ -45,6 +50,7 @@ use crate::gateway::shared::Shared;
 use crate::listener::protocol::node::Node;
 use crate::server::cluster::engine::Engine;
 use crate::server::cluster::lists::{Ask, PageAsk, Rows};
+use crate::server::cluster::names::Names;
 use crate::server::cluster::servers::Servers;
 use crate::server::cluster::status::Status;
 use crate::server::cluster::task::{Ears, Task};
@@ -58,6 +64,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long another node may take for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How many names a node draws before it takes one that may be another node's.
+const DRAWS: usize = 8;
+
 /// How long a stop waits for the task.
 const STOP: Duration = Duration::from_secs(1);
 
@@ -65,7 +74,9 @@ const STOP: Duration = Duration::from_secs(1);
 pub(crate) struct Cluster {
     settings: ClusterSettings,
     servers: Servers,
-    node: Node,
+    node: tokio::sync::OnceCell<Node>,
+    /// When it was made, in Unix milliseconds.
+    since: u64,
     client: tokio::sync::OnceCell<Client>,
     /// Tasks that were started.
     runs: AtomicU64,
@@ -93,7 +104,8 @@ impl Cluster {
         Cluster {
             servers: Servers::new(&settings),
             settings,
-            node: Node::random(),
+            node: tokio::sync::OnceCell::new(),
+            since: now(),
             client: tokio::sync::OnceCell::new(),
             runs: AtomicU64::new(0),
         }
@@ -118,6 +130,9 @@ impl Cluster {
         };
         // Without an answer, what most servers have is taken for granted.
         let known = tokio::time::timeout(START, connected).await.is_ok();
+        if let Some(why) = engine::too_small(&client) {
+            return Err(why);
+        }
         let most = engine::largest(&client);
         let mut fitted = settings.clone();
         fitted.max_shared = Some(most);
@@ -139,9 +154,23 @@ impl Cluster {
         Ok(fitted)
     }
 
-    /// This node.
-    pub(crate) fn node(&self) -> Node {
-        self.node
+    /// This node. Its name is drawn when a gateway needs it first: the servers are asked whether another
+    /// node has it.
+    pub(crate) async fn node(&self) -> Node {
+        *self.node.get_or_init(|| self.draw()).await
+    }
+
+    async fn draw(&self) -> Node {
+        let Ok(client) = self.client().await else { return Node::random() };
+        for _ in 0..DRAWS {
+            let node = Node::random();
+            if !is_taken(&client, node).await {
+                tokio::spawn(answer_to(client, node));
+                return node;
+            }
+            tracing::info!(%node, "the name of this node is drawn again: another node of the cluster has it");
+        }
+        Node::random()
     }
 
     /// The client, which connects in the background, and again whenever it has to.
@@ -203,7 +232,7 @@ impl Cluster {
         // Each can give its messages up often enough.
         let run = self.runs.fetch_add(1 << 10, Ordering::Relaxed);
         let task = Task::new(
-            (self.node, run),
+            (self.node().await, self.since, run),
             name,
             engine,
             outlet,
@@ -212,7 +241,7 @@ impl Cluster {
             answers,
         );
         let ears = Ears { inbox: taken, answers: to_answer, stop: stop.clone() };
-        let task = tokio::spawn(task.run(ears));
+        let task = tokio::spawn(watched(task.run(ears), stop.clone(), Arc::clone(&status)));
         core.set_relay(shared, Some(Arc::new(Inbox(inbox))));
         // Without a connection, `fit` has waited already.
         let connected = client.connection_state() == State::Connected;
@@ -235,6 +264,36 @@ impl Cluster {
             }
         }
         Ok(member)
+    }
+}
+
+/// Whether another node has this name, as far as the servers can be asked.
+async fn is_taken(client: &Client, node: Node) -> bool {
+    if client.connection_state() != State::Connected {
+        return false;
+    }
+    let asked = client.request(Names::of_node(node), Bytes::new());
+    matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_)))
+}
+
+/// Answers those who ask for a node.
+async fn answer_to(client: Client, node: Node) {
+    let Ok(mut asked) = client.subscribe(Names::of_node(node)).await else { return };
+    while let Some(message) = asked.next().await {
+        if let Some(asker) = message.reply {
+            // Whoever asked waits for a limited time.
+            let _ = client.publish(asker, Bytes::new()).await;
+        }
+    }
+}
+
+/// Runs the task of a gateway, which has failed if that ends unasked.
+async fn watched(run: impl Future<Output = ()>, stop: CancellationToken, status: Arc<Status>) {
+    let ended = AssertUnwindSafe(run).catch_unwind().await;
+    if ended.is_err() || !stop.is_cancelled() {
+        let why = "what connects it to the other nodes of the cluster has ended, which is an error in wsgw: \
+                   `wsgw start` starts it again";
+        status.give_up(why.to_owned());
     }
 }
 
@@ -261,7 +320,13 @@ impl Member {
         serde_json::from_slice(&answer.payload).ok()
     }
 
-    /// What this asks of each other node. A node that does not answer has none.
+    /// Whether a node is there, as far as this one knows.
+    pub(crate) fn knows(&self, node: Node) -> bool {
+        let name = node.to_string();
+        self.status.nodes().iter().any(|known| known.node == name)
+    }
+
+    /// What this asks of each other node. A node that does not answer is named.
     pub(crate) async fn pages(&self, ask: &ConnectionsAsk) -> Vec<ConnectionsPage> {
         let others = self.status.nodes().into_iter().filter(|node| !node.this);
         let others = others.filter_map(|node| Node::parse(&node.node));
@@ -271,9 +336,12 @@ impl Member {
     async fn page(&self, node: Node, ask: &ConnectionsAsk) -> ConnectionsPage {
         let mut page = ConnectionsPage::default();
         loop {
-            let part = Ask::Page(PageAsk::part(ask, page.rows.len()));
-            let Some(Rows { rows, total }) = self.ask(node, &part).await else { return page };
-            let is_last = rows.len() < lists::ROWS;
+            let part = Ask::Page(PageAsk::part(ask, &page.rows));
+            let Some(Rows { rows, total, more }) = self.ask(node, &part).await else {
+                page.silent.push(node.to_string());
+                return page;
+            };
+            let is_last = !more || rows.is_empty();
             page.total = total;
             page.rows.extend(rows);
             if is_last || ask.limit.is_some_and(|limit| page.rows.len() >= limit) {
@@ -294,5 +362,27 @@ impl Member {
             // One that is stuck ends with the runtime.
             let _ = tokio::time::timeout(STOP, task).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_whose_task_ends_unasked_has_failed() {
+        let status = || Arc::new(Status::new(Arc::default()));
+        let has_failed = |status: &Arc<Status>| status.when_unfit().now_or_never().is_some();
+        let stop = CancellationToken::new();
+        let ended = status();
+        watched(async { panic!("as a test") }, stop.clone(), Arc::clone(&ended)).await;
+        assert!(has_failed(&ended));
+        let ended = status();
+        watched(async {}, stop.clone(), Arc::clone(&ended)).await;
+        assert!(has_failed(&ended));
+        let ended = status();
+        stop.cancel();
+        watched(async {}, stop, Arc::clone(&ended)).await;
+        assert!(!has_failed(&ended));
     }
 }

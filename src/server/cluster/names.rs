@@ -2,6 +2,9 @@
 
 use crate::listener::protocol::node::Node;
 
+/// The first word of the subjects by which one node is told something.
+const PRIVATE: &str = "wsgw-node";
+
 /// The names of a gateway's things on the servers. They hold the gateway's id; a dot, which
 /// separates the words of a subject, is written `~` there.
 #[derive(Debug, Clone)]
@@ -29,8 +32,13 @@ impl Names {
             beats: format!("wsgw.{id}.beats"),
             epoch: format!("wsgw.{id}.epoch"),
             plain: format!("wsgw-core.{id}"),
-            private: format!("wsgw-node.{id}"),
+            private: format!("{PRIVATE}.{id}"),
         }
+    }
+
+    /// The subject by which a node is asked whether it is there; of all gateways.
+    pub(super) fn of_node(node: Node) -> String {
+        format!("{PRIVATE}.{node}")
     }
 
     /// The subject by which a node is told something that has no place in the order.

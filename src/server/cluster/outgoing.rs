@@ -54,6 +54,12 @@ impl Task {
             self.waiting.push((number, until, passing));
             return self.let_go();
         }
+        if let Passing::Op(Op::Members(report)) = &passing
+            && report.everywhere
+        {
+            // Those of other nodes are known here, whether the servers are there or not.
+            report.add(self.nodes.members(&report.channel));
+        }
         let local = self.on_loss == OnEngineLoss::Local;
         match (self.link, passing) {
             (Link::Up, passing) => self.route(passing),
@@ -119,12 +125,6 @@ impl Task {
                 if conn.node().is_some_and(|node| node != self.me) =>
             {
                 self.close_elsewhere(conn, code, reason, reply);
-            }
-            Passing::Op(Op::Members(report)) => {
-                if report.everywhere {
-                    report.add(self.nodes.members(&report.channel));
-                }
-                self.behind(Passing::Op(Op::Members(report)));
             }
             Passing::Member { left, conn, channel } => {
                 let entry = match left {

@@ -24,6 +24,7 @@ use crate::server::cluster::counts::{Answer, Counts};
 use crate::server::cluster::engine::{Engine, OpenError, Seen, Session};
 use crate::server::cluster::nodes::{Memberships, Nodes};
 use crate::server::cluster::order::Order;
+use crate::server::cluster::seldom::Seldom;
 use crate::server::cluster::status::Status;
 use crate::server::cluster::wire;
 use crate::server::cluster::wire::{Entry, Header};
@@ -139,8 +140,15 @@ pub(super) struct Task {
     /// Whether clients got messages that are not in the stream.
     pub(super) strayed: bool,
     pub(super) session: Option<Session>,
+    /// Messages that cannot be read.
+    pub(super) unread: Seldom,
+    /// Whether it was said that there is another version of the format.
+    pub(super) said_version: bool,
+    /// Whether it was said that another node has the same name.
+    pub(super) said_namesake: bool,
     start: Instant,
-    since: u64,
+    /// Since when this `serve` runs.
+    pub(super) since: u64,
     pub(super) own_beat: Instant,
     pub(super) next_beat: Instant,
     next_try: Instant,
@@ -174,7 +182,7 @@ async fn opened(opening: &mut Option<Opening>) -> Result<Session, OpenError> {
 impl Task {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
-        (me, run): (Node, u64),
+        (me, since, run): (Node, u64, u64),
         name: String,
         engine: Engine,
         outlet: Outlet,
@@ -216,8 +224,11 @@ impl Task {
             restoring: !core,
             strayed: false,
             session: None,
+            unread: Seldom::default(),
+            said_version: false,
+            said_namesake: false,
             start,
-            since: now(),
+            since,
             own_beat: start,
             next_beat: start,
             next_try: start,
@@ -257,7 +268,7 @@ impl Task {
                 ack = next(acks) => if let Some(ack) = ack { self.acknowledged(&ack) },
                 told = next(private.as_mut()) => if let Some(told) = told { self.told(&told) },
                 answer = ears.answers.recv() => if let Some((node, answer)) = answer {
-                    self.answer(node, &answer).await;
+                    self.answer(node, answer).await;
                 },
                 session = opened(&mut opening) => {
                     opening = None;
@@ -401,11 +412,17 @@ impl Task {
                 since: self.since,
                 seen: self.order.seen(),
                 epoch: self.epoch,
-                asks: self.nodes.all().any(|(_, known)| !known.told()),
+                asks: self.asked(),
                 name: self.name.clone(),
             },
         );
         bytes.freeze()
+    }
+
+    /// The nodes that have not told their members, so many of them as can be asked at a time.
+    fn asked(&self) -> Vec<Node> {
+        let untold = self.nodes.all().filter(|(_, known)| !known.told()).map(|(node, _)| node);
+        fastrand::choose_multiple(untold, wire::ASKED)
     }
 
     pub(super) fn gateway(&self) -> &str {

@@ -13,10 +13,17 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::node::Node;
 use crate::listener::recipients::{ChannelTarget, Recipients};
 use crate::text::position::Epoch;
+use crate::ws::close;
 use crate::ws::payload::Payload;
 
 /// The version of this format.
 const VERSION: u8 = 1;
+
+/// All numbers that nodes count by are below this, so that adding to one never overflows.
+const NUMBERS: u64 = 1 << 63;
+
+/// Nodes that one sign of life can ask.
+pub(super) const ASKED: usize = 64;
 
 /// Bytes of a header.
 pub(super) const HEADER: usize = 1 + 4 + 8 + 8 + 8;
@@ -75,8 +82,8 @@ pub(super) enum Entry {
         seen: u64,
         /// The epoch that it is in; none in core mode.
         epoch: Option<Epoch>,
-        /// Whether it knows nothing of the members on other nodes, and wants to be told.
-        asks: bool,
+        /// The nodes whose members it does not know, some of them at least: it wants to be told.
+        asks: Vec<Node>,
         /// The name that its config gives it.
         name: String,
     },
@@ -175,7 +182,8 @@ pub(super) fn write(out: &mut BytesMut, entry: &Entry) {
             out.put_u64_le(*seen);
             let epoch = epoch.as_ref().map_or("", Epoch::as_str);
             write_bytes(out, epoch.as_bytes());
-            out.put_u8(u8::from(*asks));
+            out.put_u32_le(length(asks.len()));
+            asks.iter().for_each(|node| out.put_u32_le(node.number()));
             write_bytes(out, name.as_bytes());
         }
         Entry::AllTold => out.put_u8(ALL_TOLD),
@@ -234,20 +242,53 @@ fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// Reads a message; `None` if it is not one of this version.
-pub(super) fn read(bytes: &Bytes) -> Option<(Header, Vec<Entry>)> {
+/// Why a message cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is of this version of the format.
+    Version(u8),
+    /// It is not as this version of the format has it.
+    Broken,
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(super) fn read(bytes: &Bytes) -> Result<(Header, Vec<Entry>), Unread> {
     let mut rest = &bytes[..];
-    if rest.len() < HEADER || rest.get_u8() != VERSION {
+    match rest.try_get_u8() {
+        Ok(VERSION) => read_message(rest).ok_or(Unread::Broken),
+        // The other versions that there may ever be; anything else is not from wsgw.
+        Ok(version @ 1..=31) => Err(Unread::Version(version)),
+        _ => Err(Unread::Broken),
+    }
+}
+
+fn read_message(mut rest: &[u8]) -> Option<(Header, Vec<Entry>)> {
+    if rest.len() < HEADER - 1 {
         return None;
     }
     let node = Node::from_number(rest.get_u32_le())?;
-    let (number, before) = (rest.get_u64_le(), rest.get_u64_le());
+    let (number, before) = (read_number(&mut rest)?, read_number(&mut rest)?);
     let header = Header { node, number, before, at: rest.get_u64_le() };
     let mut entries = Vec::new();
     while !rest.is_empty() {
         entries.push(read_entry(&mut rest)?);
     }
     Some((header, entries))
+}
+
+fn read_number(rest: &mut &[u8]) -> Option<u64> {
+    rest.try_get_u64_le().ok().filter(|number| *number < NUMBERS)
+}
+
+fn read_nodes(rest: &mut &[u8]) -> Option<Vec<Node>> {
+    let count = rest.try_get_u32_le().ok()? as usize;
+    if count > ASKED {
+        return None;
+    }
+    (0..count).map(|_| Node::from_number(rest.try_get_u32_le().ok()?)).collect()
 }
 
 fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
@@ -265,7 +306,7 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
         CLOSE => {
             let flags = rest.try_get_u8().ok()?;
             let conn = ConnId(rest.try_get_u64_le().ok()?);
-            let code = rest.try_get_u16_le().ok()?;
+            let code = rest.try_get_u16_le().ok().filter(|code| close::may_be_sent(*code))?;
             let reason = read_text(rest)?;
             Entry::Close { conn, code, reason, counts: flags & COUNTS != 0 }
         }
@@ -279,14 +320,14 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
         BEAT => Entry::Beat {
             connections: rest.try_get_u64_le().ok()?,
             since: rest.try_get_u64_le().ok()?,
-            seen: rest.try_get_u64_le().ok()?,
+            seen: read_number(rest)?,
             epoch: Epoch::parse(&read_text(rest)?),
-            asks: rest.try_get_u8().ok()? != 0,
+            asks: read_nodes(rest)?,
             name: read_text(rest)?,
         },
         BYE => Entry::Bye,
         MARKER => Entry::Marker {
-            first: rest.try_get_u64_le().ok()?,
+            first: read_number(rest)?,
             anew: rest.try_get_u8().ok()? != 0,
             count: rest.try_get_u64_le().ok()?,
         },
@@ -363,7 +404,7 @@ mod tests {
                 since: 8,
                 seen: 9,
                 epoch: Epoch::parse("q7Zk2pYa"),
-                asks: true,
+                asks: vec![Node::from_number(5).unwrap(), Node::from_number(9).unwrap()],
                 name: "one".to_owned(),
             },
             Entry::Bye,
@@ -382,7 +423,49 @@ mod tests {
     fn a_message_comes_back_as_it_was_written() {
         let entries = entries();
         let (header, bytes) = written(&entries);
-        assert_eq!(read(&bytes), Some((header, entries)));
+        assert_eq!(read(&bytes), Ok((header, entries)));
+    }
+
+    #[test]
+    fn another_version_is_told_from_rubbish() {
+        let (_, bytes) = written(&entries());
+        let first = |byte: u8| {
+            let mut bytes = bytes.to_vec();
+            bytes[0] = byte;
+            read(&Bytes::from(bytes)).map(drop)
+        };
+        assert_eq!(first(VERSION), Ok(()));
+        assert_eq!(first(VERSION + 1), Err(Unread::Version(VERSION + 1)));
+        assert_eq!(read(&Bytes::from_static(&[VERSION + 1])), Err(Unread::Version(VERSION + 1)));
+        for byte in [0, b'{', 255] {
+            assert_eq!(first(byte), Err(Unread::Broken));
+        }
+        assert_eq!(read(&Bytes::new()), Err(Unread::Broken));
+        assert_eq!(read(&bytes.slice(..HEADER - 1)), Err(Unread::Broken));
+    }
+
+    #[test]
+    fn forged_numbers_and_close_codes_are_refused() {
+        let node = Node::from_number(77).unwrap();
+        let good = Header { node, number: NUMBERS - 1, before: NUMBERS - 1, at: u64::MAX };
+        let close =
+            |code| Entry::Close { conn: ConnId(3), code, reason: String::new(), counts: false };
+        let marker = |first| Entry::Marker { first, anew: true, count: 1 };
+        let is_read = |header: Header, entry: &Entry| {
+            let mut out = begin(header);
+            write(&mut out, entry);
+            read(&out.freeze()).is_ok()
+        };
+        assert!(is_read(good, &Entry::Bye) && is_read(good, &close(4001)));
+        assert!(is_read(good, &marker(NUMBERS - 1)));
+        for number in [NUMBERS, u64::MAX] {
+            assert!(!is_read(Header { number, ..good }, &Entry::Bye));
+            assert!(!is_read(Header { before: number, ..good }, &Entry::Bye));
+            assert!(!is_read(good, &marker(number)));
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535] {
+            assert!(!is_read(good, &close(code)), "{code}");
+        }
     }
 
     #[test]
@@ -391,7 +474,7 @@ mod tests {
         let (_, bytes) = written(&entries);
         for length in 0..bytes.len() {
             let read = read(&bytes.slice(..length));
-            let whole = read.map(|(_, read)| read);
+            let whole = read.ok().map(|(_, read)| read);
             assert!(whole.is_none_or(|read| entries.starts_with(&read)), "{length}");
         }
     }
@@ -399,11 +482,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(mut bytes: Vec<u8>, at: usize, with: u8) {
-            read(&Bytes::from(bytes.clone()));
+            let _ = read(&Bytes::from(bytes.clone()));
             bytes = written(&entries()).1.to_vec();
             let at = at % bytes.len();
             bytes[at] = with;
-            read(&Bytes::from(bytes));
+            let _ = read(&Bytes::from(bytes));
         }
     }
 }

@@ -14,7 +14,7 @@ const SORTS = { opened: "time connected", remote: "address", path: "path", queue
 
 export function connections(live, id, place) {
   let ordered = read(place);
-  let going = null, ticks = 0, total = 0, left = false, drawn = [];
+  let going = null, ticks = 0, total = 0, silent = null, left = false, drawn = [];
   const opened = new Set();
 
   const filter = h("input", { id: "conn-filter", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "address, path, channel or name" });
@@ -80,6 +80,7 @@ export function connections(live, id, place) {
       const { data, headers } = await call(`${at(id, "connections")}?${query}`, { signal: mine.signal });
       if (left || mine.signal.aborted) return;
       total = Number(headers.get("wsgw-total") ?? data.length);
+      silent = headers.get("wsgw-silent");
       if (!data.length && total && ordered.offset) {
         // The page that was shown has gone: the last one.
         go({ offset: Math.floor((total - 1) / PAGE) * PAGE });
@@ -103,10 +104,11 @@ export function connections(live, id, place) {
     nothing.replaceChildren(...(list.length ? [] : [
       problem?.code === "not_running" ? empty(`${id} does not run.`, "Start it, and its connections appear here.")
       : problem ? empty("The connections cannot be shown.", problem.message)
+      : silent ? empty("No connection is known.", `These nodes of the cluster did not answer: ${silent}.`)
       : ordered.filter ? empty(`No connection matches “${ordered.filter}”.`, "The filter looks at names, addresses, paths and channels.")
       : empty("Nobody is connected.", "Clients that connect appear here.")]));
     pages.hidden = list.length === 0;
-    text(shown, `${number(ordered.offset + 1)} to ${number(ordered.offset + list.length)} of ${number(total)}`);
+    text(shown, `${number(ordered.offset + 1)} to ${number(ordered.offset + list.length)} of ${number(total)}${silent ? `; ${silent} did not answer` : ""}`);
     back.disabled = ordered.offset === 0;
     on.disabled = ordered.offset + list.length >= total;
   }
