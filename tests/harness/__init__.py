@@ -9,6 +9,7 @@ from .clients import Client, Raw, close_payload, encode_frame, read_length, ws_c
 from .events import Events
 from .frames import Framed, Say
 from .nats import NOBODY, NatsClient, NatsServer, Nodes, Wire, ask_nodes, await_nodes
+from .nats_cluster import NatsCluster, Networks
 from .nats_jwt import credentials
 from .process import (
     FAKE, HERE, PATIENCE, ROOT, WSGW, ServeProcess, alive, children, free_port, group_members,
@@ -19,13 +20,17 @@ from .record import Record
 from .serve import Serve
 from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
 from .streams import Event, Stream
+from .talk import Talk, check_all_heard, check_one_order
 from .terminal import Terminal
+from .timing import Stopwatch
 
 __all__ = [
-    "Client", "Event", "Events", "FAKE", "Framed", "HERE", "NOBODY", "NatsClient", "NatsServer",
-    "Nodes", "PATIENCE", "Peer", "PeerServer", "ROOT", "Raw", "Record", "Say", "Serve", "ServeProcess",
-    "Stream", "Terminal", "WSGW", "Wire", "alive", "ask_nodes", "await_nodes", "caddy", "certificate",
-    "children", "close_and_wait", "close_payload", "credentials", "echo", "encode_frame", "free_port",
-    "group_members", "handed_over", "haproxy", "nginx", "private_env", "read_length", "rss_kib",
-    "run_cli", "run_connect", "tool", "wait_until", "ws_client", "ws_server",
+    "Client", "Event", "Events", "FAKE", "Framed", "HERE", "NOBODY", "NatsClient",
+    "NatsCluster", "NatsServer", "Networks", "Nodes", "PATIENCE", "Peer", "PeerServer", "ROOT",
+    "Raw", "Record", "Say", "Serve", "ServeProcess", "Stopwatch", "Stream", "Talk", "Terminal",
+    "WSGW", "Wire", "alive", "ask_nodes", "await_nodes", "caddy", "certificate",
+    "check_all_heard", "check_one_order", "children", "close_and_wait", "close_payload",
+    "credentials", "echo", "encode_frame", "free_port", "group_members", "handed_over",
+    "haproxy", "nginx", "private_env", "read_length", "rss_kib", "run_cli", "run_connect",
+    "tool", "wait_until", "ws_client", "ws_server",
 ]

@@ -21,31 +21,39 @@ NOBODY = "aaab.k1"
 class NatsServer:
     """A `nats-server` with JetStream, its store below `directory`. It keeps its port when it is started
     again; `more` are lines of its config file, `jetstream` the keys of that
-    table (nothing: it has none). Without `port` it takes a free one."""
+    table (nothing: it has none). Without `port` it takes a free one. `wrap` is a command that runs it,
+    `address` the one that it is reached at."""
 
-    def __init__(self, directory, more="", scheme="nats", port=-1, start=True,
-                 host="127.0.0.1", jetstream="store_dir: \"{store}\""):
+    def __init__(self, directory, more="", scheme="nats", port=-1, start=True, host="127.0.0.1",
+                 jetstream="store_dir: \"{store}\"", wrap=(), address="127.0.0.1"):
         self.dir = Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.store = self.dir / "store"
         self.jetstream = jetstream and f"jetstream {{ {jetstream.format(store=self.store)} }}"
         self.more, self.scheme, self.host = more, scheme, host
         self.port, self.monitor = port, -1
+        self.wrap, self.address = wrap, address
         self.proc = None
         if start:
             self.start()
 
     @property
     def url(self):
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.address}:{self.port}"
 
     def start(self):
+        self.launch()
+        self.await_health()
+        return self
+
+    def launch(self):
+        """Starts it, and waits for its ports."""
         config = self.dir / "nats.conf"
         config.write_text(
-            f'port: {self.port}\nhost: "{self.host}"\nhttp: "127.0.0.1:{self.monitor}"\n'
+            f'port: {self.port}\nhost: "{self.host}"\nhttp: "{self.address}:{self.monitor}"\n'
             f'ports_file_dir: "{self.dir}"\n{self.jetstream}\n{self.more}\n')
         with open(self.dir / "log", "ab") as log:
-            self.proc = subprocess.Popen([tool("nats-server"), "-c", config], stdout=log, stderr=log,
+            self.proc = subprocess.Popen([*self.wrap, tool("nats-server"), "-c", config], stdout=log, stderr=log,
                                          stdin=subprocess.DEVNULL)
         path = self.dir / f"nats-server_{self.proc.pid}.ports"
 
@@ -56,13 +64,21 @@ class NatsServer:
 
         found = wait_until(ports, "the ports of nats-server")
         self.port, self.monitor = (int(found[kind][0].rpartition(":")[2]) for kind in ("nats", "monitoring"))
-        wait_until(lambda: self.state("healthz"), "nats-server to be healthy")
-        return self
+
+    def await_health(self, query=""):
+        wait_until(lambda: self.state(f"healthz{query}"), "nats-server to be healthy")
+
+    def runs(self):
+        return bool(self.proc) and self.proc.poll() is None
+
+    def is_stopped(self):
+        """Whether SIGSTOP stands still on it."""
+        return Path(f"/proc/{self.proc.pid}/stat").read_text().rpartition(") ")[2][0] in "tT"
 
     def state(self, what):
         """What its monitoring port says; None if it says nothing good."""
         with contextlib.suppress(OSError, ValueError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/{what}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.address}:{self.monitor}/{what}", timeout=5) as answer:
                 return json.load(answer)
 
     def stop(self):
@@ -72,7 +88,7 @@ class NatsServer:
         self._end(signal.SIGKILL)
 
     def _end(self, number):
-        if self.proc and self.proc.poll() is None:
+        if self.runs():
             # A stopped one takes no other signal.
             self.proc.send_signal(signal.SIGCONT)
             self.proc.send_signal(number)
@@ -89,17 +105,17 @@ class NatsServer:
         assert self.proc.poll() is not None
         subprocess.run(["rm", "-rf", self.store], check=True)
 
-    def client(self):
-        return NatsClient(self.port)
+    def client(self, timeout=PATIENCE):
+        return NatsClient(self.port, self.address, timeout)
 
-    def ask(self, api, **keys):
+    def ask(self, api, timeout=PATIENCE, **keys):
         """One request to the API of JetStream."""
-        with self.client() as client:
+        with self.client(timeout) as client:
             return client.api(api, **keys)
 
-    def stream(self, gateway="default"):
+    def stream(self, gateway="default", timeout=PATIENCE):
         """The stream of a gateway; None if there is none."""
-        found = self.ask(f"STREAM.INFO.wsgw-{gateway}")
+        found = self.ask(f"STREAM.INFO.wsgw-{gateway}", timeout)
         return None if "error" in found else found
 
     def delete_stream(self, gateway="default"):
@@ -114,8 +130,8 @@ class NatsServer:
 class NatsClient:
     """A client of a NATS server: just enough to look at streams."""
 
-    def __init__(self, port, host="127.0.0.1"):
-        self.sock = socket.create_connection((host, port), PATIENCE)
+    def __init__(self, port, host="127.0.0.1", timeout=PATIENCE):
+        self.sock = socket.create_connection((host, port), timeout)
         self.buffer = b""
         self.info = json.loads(self._line().partition(b" ")[2])
         self.sids = 0

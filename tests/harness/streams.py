@@ -33,7 +33,8 @@ class Stream(Raw):
             self.status, self.headers, self.text = self.response()
         self.kind = self.headers.get("content-type", "").split(";")[0]
         self.hello = None
-        if self.status == 200 and request.get("method", "GET") == "GET":
+        # The answer of a poll has its length, and it is whole.
+        if self.status == 200 and request.get("method", "GET") == "GET" and "content-length" not in self.headers:
             if self.kind == "application/x-ndjson":
                 self.hello = self.line()
             elif self.kind == "text/event-stream":
