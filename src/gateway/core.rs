@@ -136,6 +136,14 @@ impl Core {
         }
     }
 
+    /// Puts wake-ups of the shards off until what this returns is dropped, so that a shard gets what is
+    /// posted meanwhile at one go. Whoever has it must not wait for anything.
+    pub(crate) fn hold_wakes(&self) -> HeldWakes<'_> {
+        // A shard that looks into its inbox meanwhile takes what is there, and is woken once more.
+        self.inboxes.iter().for_each(|inbox| inbox.woken.store(true, Ordering::Release));
+        HeldWakes(self)
+    }
+
     /// Takes what is in a shard's inbox.
     pub(super) fn take_inbox(&self, shard: usize, into: &mut Vec<Msg>) {
         let Some(inbox) = self.inboxes.get(shard) else { return };
@@ -366,6 +374,23 @@ impl Core {
     }
 }
 
+/// Wake-ups are put off while this is there.
+pub(crate) struct HeldWakes<'a>(&'a Core);
+
+impl Drop for HeldWakes<'_> {
+    fn drop(&mut self) {
+        for inbox in &self.0.inboxes {
+            let queue = inbox.queue.lock();
+            // Whoever pushes later finds the flag as it is set under the lock, and wakes the shard.
+            inbox.woken.store(!queue.is_empty(), Ordering::Release);
+            if !queue.is_empty() {
+                drop(queue);
+                let _ = inbox.waker.wake();
+            }
+        }
+    }
+}
+
 /// Hands something to a history's writer. The caller holds the gateway's order.
 fn pass(writer: &Writer, item: Box<HandOut>) {
     if let Err(item) = writer.pass(item) {
@@ -422,5 +447,37 @@ impl Passes for HandOut {
             Goes::Msg(shard, msg) => core.post_hub(shard, &gateway, msg),
             Goes::Begin => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn a_shard_gets_at_one_go_what_is_posted_while_wakes_are_held() {
+        let mut poll = Poll::new().unwrap();
+        let core = Core::new(vec![Waker::new(poll.registry(), Token(0)).unwrap()], 100);
+        let mut events = Events::with_capacity(4);
+        let mut is_woken = move || {
+            poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+            !events.is_empty()
+        };
+        let held = core.hold_wakes();
+        core.post(0, Msg::Quit);
+        core.post(0, Msg::Quit);
+        assert!(!is_woken());
+        drop(held);
+        assert!(is_woken());
+        let mut inbox = Vec::new();
+        core.take_inbox(0, &mut inbox);
+        assert_eq!(inbox.len(), 2);
+        // Nothing was posted: nobody is woken, and what comes next wakes again.
+        drop(core.hold_wakes());
+        assert!(!is_woken());
+        core.post(0, Msg::Quit);
+        assert!(is_woken());
     }
 }

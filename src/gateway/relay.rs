@@ -4,6 +4,8 @@
 //! each back, once, when its turn has come (`outlet`), and may add operations of others in between. So
 //! it alone decides about the order, and it must not wait for the shards.
 
+use std::sync::Arc;
+
 use crate::listener::membership::LeaveReason;
 use crate::listener::op::Op;
 use crate::listener::protocol::channel::Channel;
@@ -13,6 +15,29 @@ use crate::listener::protocol::connid::ConnId;
 pub(crate) trait Relay: Send + Sync {
     /// Takes one in; it comes back at once if the relay has ended.
     fn pass(&self, passing: Passing) -> Option<Passing>;
+
+    /// Several things are handed in from now on: it need not begin with them before [`Relay::let_go`].
+    fn hold(&self);
+
+    /// All of them are there.
+    fn let_go(&self);
+}
+
+/// A relay that is held.
+pub(crate) struct Held(Arc<dyn Relay>);
+
+impl Held {
+    /// Until this is dropped.
+    pub(crate) fn new(relay: Arc<dyn Relay>) -> Held {
+        relay.hold();
+        Held(relay)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
 }
 
 /// An operation, or something else, on its way through a relay.

@@ -18,6 +18,7 @@ use crate::gateway::hub::Hub;
 use crate::gateway::io::memory;
 use crate::gateway::io::uring::Ring;
 use crate::gateway::msg::{HubMsg, Msg};
+use crate::gateway::relay::Held;
 use crate::gateway::shared::GatewaySlot;
 use crate::gateway::web::Web;
 use crate::listener::op::{Delivery, Op};
@@ -73,6 +74,8 @@ impl Shard {
                 }
             }
             self.ctx.tick();
+            let hubs = self.hubs.iter().flatten();
+            let held: Vec<Held> = hubs.filter_map(|hub| hub.hold_relay()).collect();
             // Before anything that could give a slot to another connection.
             for event in &events {
                 self.event(event);
@@ -91,6 +94,7 @@ impl Shard {
                     Msg::Quit => return,
                 }
             }
+            drop(held);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::occupancy::Occupancy;
 use crate::gateway::posts::Posts;
 use crate::gateway::pressure::Pressure;
-use crate::gateway::relay::Relay;
+use crate::gateway::relay::{Held, Relay};
 use crate::listener::protocol::node::Node;
 use crate::listener::supervisor::Report;
 use crate::listener::tap::Tap;
@@ -169,6 +169,13 @@ impl Shared {
     /// Held while an operation is handed out.
     pub(super) fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock()
+    }
+
+    /// Lets the relay, if there is one, take together what a shard hands in until this is dropped.
+    pub(super) fn hold_relay(&self) -> Option<Held> {
+        // Without a cluster there is none.
+        self.node?;
+        self.order().relay.clone().map(Held::new)
     }
 
     /// Whether operations need the order.

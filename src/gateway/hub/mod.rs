@@ -63,6 +63,7 @@ use crate::gateway::io::timers::Due;
 use crate::gateway::msg::{HubMsg, PrimaryMsg};
 use crate::gateway::pressure::Gate;
 use crate::gateway::primary::Primary;
+use crate::gateway::relay::Held;
 use crate::gateway::shared::{GatewaySlot, Shared};
 use crate::gateway::time::Millis;
 use crate::gateway::wire::Wires;
@@ -390,7 +391,9 @@ impl Hub {
 
     /// Does what is to be done; true if something is left to do at once.
     pub(super) fn turn(&mut self, ctx: &mut Context) -> bool {
+        let held = self.hold_relay();
         let mut more = self.primary_turn(ctx);
+        drop(held);
         let mut budget = if ctx.hurries() { SENDS_IN_A_HURRY } else { SENDS };
         if self.lingers(ctx) {
             budget = 0;
@@ -398,12 +401,16 @@ impl Hub {
         }
         more |= self.fan_out(&mut budget, ctx);
         if self.wants_resume() {
+            let held = self.hold_relay();
             self.resume(ctx);
             more |= self.primary_turn(ctx);
+            drop(held);
             more |= self.fan_out(&mut budget, ctx);
         }
         more |= self.wake_polls(ctx);
+        let held = self.hold_relay();
         more |= self.read_on(ctx);
+        drop(held);
         // Last of all: reading on may have parked a connection, and a shard that sleeps with one has
         // to have asked to be woken.
         more |= self.wants_resume();
@@ -411,6 +418,11 @@ impl Hub {
         more |= self.primary.as_ref().is_some_and(|p| p.wants_turn()) || !self.fanout.is_idle();
         self.note_slow_readers(ctx);
         more
+    }
+
+    /// What is handed in until this is dropped comes to other nodes together.
+    pub(super) fn hold_relay(&self) -> Option<Held> {
+        self.shared.hold_relay()
     }
 
     /// How long the shard may sleep as far as this gateway goes; `None` for ever.

@@ -37,6 +37,9 @@ const MEMBERS: usize = 1_024;
 impl Task {
     /// A message has come from the stream.
     pub(super) fn read(&mut self, message: Message) {
+        // What came in one message goes to clients in one write.
+        let core = Arc::clone(self.outlet.core());
+        let _held = core.hold_wakes();
         if self.is_core() {
             return self.read_plain(&message);
         }

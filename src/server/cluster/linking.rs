@@ -171,7 +171,7 @@ impl Task {
         for (_, _, passing) in std::mem::take(&mut self.waiting) {
             self.outlet.hand_out(passing, None);
         }
-        while let Ok(passing) = ears.inbox.try_recv() {
+        while let Some(passing) = ears.inbox.try_recv() {
             self.outlet.hand_out(passing, None);
         }
         for passing in std::mem::take(&mut self.held) {

@@ -13,6 +13,7 @@
 mod counts;
 mod engine;
 mod fitness;
+mod inbox;
 mod incoming;
 mod linking;
 pub(crate) mod lists;
@@ -45,7 +46,6 @@ use crate::gateway::core::Core;
 use crate::gateway::kept::now;
 use crate::gateway::metrics::ClusterMetrics;
 use crate::gateway::outlet::Outlet;
-use crate::gateway::relay::{Passing, Relay};
 use crate::gateway::shared::Shared;
 use crate::listener::protocol::node::Node;
 use crate::server::cluster::engine::Engine;
@@ -88,14 +88,6 @@ pub(crate) struct Member {
     engine: Engine,
     stop: CancellationToken,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Inbox(mpsc::UnboundedSender<Passing>);
-
-impl Relay for Inbox {
-    fn pass(&self, passing: Passing) -> Option<Passing> {
-        self.0.send(passing).err().map(|error| error.0)
-    }
 }
 
 impl Cluster {
@@ -225,7 +217,7 @@ impl Cluster {
         let asks = engine.clone();
         let status = Arc::new(Status::new(Arc::clone(metrics)));
         let outlet = Outlet::new(Arc::clone(core), Arc::clone(shared));
-        let (inbox, taken) = mpsc::unbounded_channel();
+        let (inbox, taken) = inbox::inbox();
         let (answers, to_answer) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         let name = self.settings.name.clone();
@@ -242,7 +234,7 @@ impl Cluster {
         );
         let ears = Ears { inbox: taken, answers: to_answer, stop: stop.clone() };
         let task = tokio::spawn(watched(task.run(ears), stop.clone(), Arc::clone(&status)));
-        core.set_relay(shared, Some(Arc::new(Inbox(inbox))));
+        core.set_relay(shared, Some(Arc::new(inbox)));
         // Without a connection, `fit` has waited already.
         let connected = client.connection_state() == State::Connected;
         let patience = if connected { START } else { Duration::ZERO };

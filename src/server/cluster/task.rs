@@ -22,6 +22,7 @@ use crate::gateway::relay::Passing;
 use crate::listener::protocol::node::Node;
 use crate::server::cluster::counts::{Answer, Counts};
 use crate::server::cluster::engine::{Engine, OpenError, Seen, Session};
+use crate::server::cluster::inbox::Taken;
 use crate::server::cluster::nodes::{Memberships, Nodes};
 use crate::server::cluster::order::Order;
 use crate::server::cluster::seldom::Seldom;
@@ -160,7 +161,7 @@ pub(super) struct Task {
 
 /// What the task hears.
 pub(super) struct Ears {
-    pub(super) inbox: mpsc::UnboundedReceiver<Passing>,
+    pub(super) inbox: Taken,
     pub(super) answers: mpsc::UnboundedReceiver<(Node, Answer)>,
     pub(super) stop: CancellationToken,
 }
@@ -255,11 +256,7 @@ impl Task {
                 () = ears.stop.cancelled() => break,
                 passing = ears.inbox.recv(), if has_room => {
                     let Some(passing) = passing else { break };
-                    self.take(passing);
-                    for _ in 1..TURN {
-                        let Ok(passing) = ears.inbox.try_recv() else { break };
-                        self.take(passing);
-                    }
+                    self.take_all(passing, &mut ears.inbox);
                 }
                 message = next(messages) => match message {
                     Some(message) => self.read(message),
@@ -298,6 +295,17 @@ impl Task {
             }
         }
         self.end(ears).await;
+    }
+
+    /// Takes what the shards have handed in, as far as one turn goes.
+    fn take_all(&mut self, first: Passing, inbox: &mut Taken) {
+        let core = Arc::clone(self.outlet.core());
+        let _held = core.hold_wakes();
+        self.take(first);
+        for _ in 1..TURN {
+            let Some(passing) = inbox.try_recv() else { break };
+            self.take(passing);
+        }
     }
 
     /// Whether the others' messages come without an order of all.
