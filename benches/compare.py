@@ -373,6 +373,7 @@ parser.add_argument("--streams", action="store_true")
 parser.add_argument("--files", action="store_true")
 parser.add_argument("--compression", action="store_true")
 parser.add_argument("--servers", action="store_true")
+parser.add_argument("--cluster", action="store_true")
 parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                     default=["fanout:1000:128:1", "fanout:1000:1024:1", "fanout:1000:128:16", "fanout:5000:128:1",
                              "echo:1", "echo:100", "idle:5000"])
@@ -397,6 +398,9 @@ elif options.streams:
 elif options.servers:
     import servers
     servers.run(sys.modules[__name__], options.rounds)
+elif options.cluster:
+    import cluster
+    cluster.run(sys.modules[__name__], options.rounds)
 elif options.compression:
     import compression
     compression.run(sys.modules[__name__], options.rounds)

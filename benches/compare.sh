@@ -14,6 +14,7 @@
 #   benches/compare.sh --streams                     wsgw alone: clients of streams beside WebSocket clients
 #   benches/compare.sh --files                       wsgw beside nginx: static files (needs nginx and wrk)
 #   benches/compare.sh --servers                     `wsgw bench` against each server: rates and latencies
+#   benches/compare.sh --cluster                     several nodes over NATS (needs nats-server)
 #   benches/compare.sh --compression                 a message of JSON to 1,000 clients, compressed and not
 #   benches/compare.sh --listeners                   100 clients that send as fast as they may, through
 #                                                    listeners in several languages
@@ -25,7 +26,7 @@ tools=$PWD/target/tests
 [ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py"
 "$tools/py/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt
 mkdir -p "$tools/bench"
-[ -d "$tools/bench/node_modules/bun" ] \
-  || (cd "$tools/bench" && npm install --no-fund --no-audit --silent bun@1 ws@8)
+[ -d "$tools/bench/node_modules/nats" ] \
+  || (cd "$tools/bench" && npm install --no-fund --no-audit --silent bun@1 ws@8 nats@2)
 export NODE_PATH=$tools/bench/node_modules BUN=$tools/bench/node_modules/.bin/bun
 exec "$tools/py/bin/python" benches/compare.py "$@"
