@@ -44,8 +44,8 @@ class Segment:
 class Visit:
     """What a follower got by one connection: keys, with epoch and place, or with none."""
 
-    def __init__(self, node, epoch, start):
-        self.node, self.epochs, self.start = node, [epoch], start
+    def __init__(self, node, epoch, start, recovered):
+        self.node, self.epochs, self.start, self.recovered = node, [epoch], start, recovered
         self.got = []
 
 
@@ -101,7 +101,7 @@ class Follower:
         gave, recovered = self.at, frame.get("recovered")
         self.audit.check((gave is None) == (recovered is None), self.label, "gave", gave, "was told", frame)
         epoch, place = split(frame["at"])
-        self.visits.append(Visit(self.node, epoch, place))
+        self.visits.append(Visit(self.node, epoch, place, recovered))
         if recovered:
             self.audit.check(frame["at"] == gave, self.label, "gave", gave, "and is at", frame["at"])
             self.audit.recovered += 1
@@ -194,7 +194,8 @@ class Audit:
         return {epoch: sorted(there.items()) for epoch, there in truth.items()}
 
     def once_and_in_order(self, one):
-        seen, last, before, sent = {}, {}, set(), set()
+        self.again_of_one_node(one)
+        seen, last, before = {}, {}, set()
         for entry in one.log:
             if entry is None:
                 # It does not know what it will get again.
@@ -202,10 +203,6 @@ class Audit:
                 seen, last = {}, {}
                 continue
             key, at, node, _conn = entry
-            # Whatever it was told, no node sends it a message twice.
-            self.check((node, key) not in sent or key in seen, one.label, "got", key, "again of node", node,
-                       "at", at)
-            sent.add((node, key))
             self.again += key in before
             self.check(key in self.plans, one.label, "got what nobody sent:", key)
             self.check(key not in seen, one.label, "got", key, "twice: at", seen.get(key), "and", (at, node))
@@ -220,6 +217,15 @@ class Audit:
                 self.check(number > last.get(plan.author, -1), one.label, "got", key, "after",
                            last.get(plan.author))
                 last[plan.author] = number
+
+    def again_of_one_node(self, one):
+        """A node that cannot serve a position sends what is new, and nothing that it has sent before."""
+        sent = set()
+        for visit in one.visits:
+            for key, epoch, place in visit.got:
+                is_again = visit.recovered is False and (visit.node, key) in sent
+                self.check(not is_again, one.label, "got", key, "again of node", visit.node, "at", epoch, place)
+                sent.add((visit.node, key))
 
     def complete(self, one, segment, truth):
         """Who was not told of a gap has none. What came in an earlier epoch may stand in this one again,
