@@ -2,7 +2,8 @@
 """Chaos with three nodes: NATS and the nodes are harmed at random while clients talk, follow and move.
 
     tests/endurance/nodes.py --seed 7 --seconds 120 [--loss local|hold|mixed] [--rate 150]
-                             [--only server_kill,node_cut,…] [--together 0.3] [--keep]
+                             [--only server_kill,node_cut,…] [--together 0.3]
+                         [--bytes 256MiB] [--keep]
 
 What is done and when follows from the seed. As root it runs in a network namespace of its own, in
 which the way between one node and the server can be cut. At the end an audit: all clients saw one
@@ -36,6 +37,8 @@ from harness import NatsServer, encode_frame  # noqa: E402
 
 NODES, WITNESSES, SPEAKERS, MOVERS = 3, 2, 3, 4
 ROOMS = ["r0", "r1", "r2"]
+#: What the stream may hold: nothing is evicted in a run.
+BYTES = "256MiB"
 #: Set in the process that has a network of its own.
 INSIDE = "WSGW_TEST_OWN_NETWORK"
 ERRORS = (Refused, OSError, asyncio.TimeoutError, ValueError, IndexError, AssertionError)
@@ -72,7 +75,7 @@ max-queue = "64MiB"
 [gateways.chat.history]
 channels = {{ "*" = 1000000 }}
 broadcast = 1000000
-bytes = "256MiB"
+bytes = "{self.chaos.options.bytes}"
 """
         self.server = Server(directory, directory / "log", config=config, files=4096, gateways=("chat",))
 
@@ -359,6 +362,7 @@ class Chaos(Faults):
         for task in tasks:
             await asyncio.wait_for(task, 60)
         harmless = not HARMS_STREAM & set(self.done) and {node.loss for node in self.nodes} == {"hold"}
+        harmless &= self.options.bytes == BYTES
         self.audit.run(self.followers, witnesses, lost, harmless)
         if self.audit.problems:
             with open(self.dir / "heard.txt", "w") as heard:
@@ -429,6 +433,7 @@ def main():
     parser.add_argument("--only", help="faults, by name and with commas")
     parser.add_argument("--together", type=float, default=0.3,
                         help="how many of the faults do not wait for the one before")
+    parser.add_argument("--bytes", default=BYTES, help="what the stream may hold; with 1MiB much is evicted")
     parser.add_argument("--keep", action="store_true", help="leave the directory")
     options = parser.parse_args()
     enter_own_network()
