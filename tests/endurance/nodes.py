@@ -3,7 +3,7 @@
 
     tests/endurance/nodes.py --seed 7 --seconds 120 [--loss local|hold|mixed] [--rate 150]
                              [--only server_kill,node_cut,…] [--together 0.3]
-                         [--bytes 256MiB] [--keep]
+                             [--bytes 256MiB] [--keep]
 
 What is done and when follows from the seed. As root it runs in a network namespace of its own, in
 which the way between one node and the server can be cut. At the end an audit: all clients saw one

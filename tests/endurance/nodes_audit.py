@@ -224,7 +224,8 @@ class Audit:
         for visit in one.visits:
             for key, epoch, place in visit.got:
                 is_again = visit.recovered is False and (visit.node, key) in sent
-                self.check(not is_again, one.label, "got", key, "again of node", visit.node, "at", epoch, place)
+                self.check(not is_again, one.label, "got", key, "again of node", visit.node, "at", epoch,
+                           place)
                 sent.add((visit.node, key))
 
     def complete(self, one, segment, truth):
