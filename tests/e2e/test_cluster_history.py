@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -56,6 +57,22 @@ def test_positions_are_those_of_the_stream_on_all_nodes(nodes):
     numbers = [tuple(map(int, at.partition("-")[2].split("."))) for at in positions]
     assert numbers == sorted(set(numbers)) and len({epoch(at) for at in positions}) == 1
     assert all(POSITION.fullmatch(client.hello["at"]) for client in clients)
+
+
+def test_a_position_is_the_number_in_the_stream_and_the_index_there(nodes, nats, tmp_path):
+    say = Say(tmp_path / "told")
+    nodes.add(history=KEPT, listener=say.command)
+    await_nodes(nodes[0], 1)
+    client = Framed(nodes[0])
+    client.say({"command": "send", "message": "first"}, {"command": "send", "message": "second"},
+               {"id": "ID", "connections": []})
+    for frame in client.frames(2):
+        sequence, index = map(int, frame["at"].partition("-")[2].split("."))
+        found = nats.ask("STREAM.MSG.GET.wsgw-default", seq=sequence)["message"]
+        body = base64.b64decode(found["data"])
+        assert found["subject"] == "wsgw.default.messages"
+        before = [message for message in (b"first", b"second") if message in body]
+        assert before[index] == frame["message"].encode()
 
 
 @pytest.mark.parametrize("by", ["ws", "sse", "lines", "poll"])
@@ -460,6 +477,42 @@ def test_a_server_that_lost_its_store_begins_a_new_epoch(nodes, nats):
         nats.forget()
         nats.start()
     renewed(nodes, harm)
+
+
+def test_a_server_with_an_older_state_begins_a_new_epoch(nodes, nats):
+    """A backup that was restored: the newest number of the stream is below what the nodes have handled.
+    Nobody hears anything again, and no position of an earlier epoch comes."""
+    nodes.many(2, history=KEPT)
+    push(nodes[0], *(f"old{n}" for n in range(10)))
+    for node in nodes:
+        node.stop()
+    nats.stop()
+    shutil.copytree(nats.store, nats.dir / "backup")
+    nats.start()
+    del nodes[:]
+    for name in ("later0", "later1"):
+        nodes.add(history=KEPT, name=name)
+    nodes.await_all()
+    clients = [Framed(node) for node in nodes]
+    push(nodes[0], *(f"new{n}" for n in range(10)))
+    before = [client.frames(10) for client in clients][0]
+    nats.kill()
+    nats.forget()
+    shutil.copytree(nats.dir / "backup", nats.store)
+    nats.start()
+    nodes.await_all()
+    push(nodes[0], "after")
+    push(nodes[1], "end")
+    ends = [client.until("end") for client in clients]
+    for frames in ends:
+        assert [message for message in bodies(frames) if message not in ("after", "end")] == []
+        assert epoch(frames[-1]["at"]) != epoch(before[0]["at"])
+    assert ends[0][-1]["at"] == ends[1][-1]["at"]
+    for node in nodes:
+        for frame in before:
+            assert Framed(node, since=frame["at"]).hello["recovered"] is False
+    again = Framed(nodes[0], since=ends[0][-2]["at"])
+    assert (again.hello["recovered"], again.body()) == (True, "end")
 
 
 def test_a_stream_that_is_deleted_under_the_nodes_is_made_again(nodes, nats):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import urllib.request
 
 import pytest
@@ -245,6 +246,23 @@ def test_what_does_not_fit_is_413_for_a_push_and_a_fault_for_others(sized, tmp_p
     assert status in (413, 502), error
     sized[0].push(message="end", query="?hook=none")
     assert one.body() == other.body() == "end"
+
+
+def test_a_command_that_does_not_fit_is_a_fault(sized):
+    """One that does fit is behind it, and comes."""
+    large = sized.most + 1
+    script = ("import sys\nfor line in sys.stdin:\n"
+              f"  for message in ('x' * {large}, 'fits'):\n"
+              "    print('{\"command\":\"send\",\"message\":\"%s\"}' % message, flush=True)")
+    sized.add(listener=[sys.executable, "-c", script],
+              gateway='max-line = "64MiB"\nhooks = ["onClientOpen"]')
+    sized.add()
+    sized.await_all()
+    other = sized[1].connect()
+    one = sized[0].connect()
+    assert one.recv() == other.recv() == "fits"
+    assert sized[0].metric("wsgw_listener_faults_total") == 1
+    sized[0].await_log("skipped.*max_payload")
 
 
 def test_many_large_messages_of_one_turn_all_fit(nodes, tmp_path):
