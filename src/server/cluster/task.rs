@@ -10,7 +10,7 @@ use async_nats::{Message, Subscriber};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::OnEngineLoss;
@@ -242,7 +242,7 @@ impl Task {
 
     /// Runs until the gateway stops.
     pub(super) async fn run(mut self, mut ears: Ears) {
-        let mut private = self.engine.client.subscribe(self.engine.names.of(self.me)).await.ok();
+        let mut private = self.private().await;
         let mut opening: Option<Opening> = None;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -273,7 +273,7 @@ impl Task {
                 }
                 _ = ticks.tick() => {
                     if private.is_none() {
-                        private = self.engine.client.subscribe(self.engine.names.of(self.me)).await.ok();
+                        private = self.private().await;
                     }
                     self.tick().await;
                 }
@@ -306,6 +306,12 @@ impl Task {
             let Some(passing) = inbox.try_recv() else { break };
             self.take(passing);
         }
+    }
+
+    /// What this node alone is told; `None` if the client is too busy for it now.
+    async fn private(&mut self) -> Option<Subscriber> {
+        let subscribing = self.engine.client.subscribe(self.engine.names.of(self.me));
+        timeout(TICK, subscribing).await.ok()?.ok()
     }
 
     /// Whether the others' messages come without an order of all.
