@@ -226,6 +226,22 @@ def test_members_are_right_again_after_the_engine_was_lost(nodes, nats):
         await_members(node, stays, comes, other)
 
 
+def test_joining_and_leaving_often_leaves_the_right_members(nodes, tmp_path):
+    """What is told of each change, and what is told of all members, come to the same."""
+    rooms_with_listeners(nodes, tmp_path)
+    a, b = joined(nodes[0], "r"), joined(nodes[1], "r")
+    for n in range(100):
+        for one in (a, b):
+            one.say({"id": "ID", "leave": "r", "connections": []}, {"command": "send", "message": f"{n}"})
+            one.say({"id": "ID", "join": "r" if n < 99 or one is a else f"r{n}", "connections": []})
+    for node in nodes:
+        await_members(node, a)
+        await_members(node, b, channel="r99")
+    late = nodes.add(gateway='presence = ["*"]')
+    await_members(late, a)
+    await_members(late, b, channel="r99")
+
+
 def test_members_are_right_after_the_store_was_lost(nodes, nats):
     nodes.many(2, gateway=ROOMS)
     a, b = (Framed(node, channel="r") for node in nodes)

@@ -99,6 +99,22 @@ def test_a_client_resumes_at_any_node(nodes, by):
             stream.close()
 
 
+def test_coming_back_twice_gives_nothing_twice(nodes):
+    """Who got what was missed has a position behind it, though nothing new was said since."""
+    nodes.many(2, history=KEPT)
+    at = Framed(nodes[0]).hello["at"]
+    push(nodes[0], "a", "b")
+    again = Framed(nodes[1], since=at)
+    assert again.bodies(2) == ["a", "b"]
+    for node in nodes:
+        once_more = Framed(node, since=again.at)
+        assert (once_more.hello["recovered"], once_more.hello["at"]) == (True, again.at)
+        push(nodes[1], "next")
+        assert once_more.body() == "next"
+        again.at = once_more.at
+        once_more.close()
+
+
 def test_a_client_that_moves_at_once_is_recovered(nodes):
     """Under load, where the other node may be some messages behind."""
     nodes.many(2, history="broadcast = 100000")

@@ -1,12 +1,14 @@
 """Three NATS servers that form a cluster: nodes go on when one of them is lost, in one order."""
 
+import contextlib
 import os
+import shutil
 
 import pytest
 
 from harness import (
     Framed, NatsCluster, Networks, Nodes, Stopwatch, Talk, await_nodes, check_all_heard,
-    check_one_order, wait_until,
+    check_never_silent, check_one_order, wait_until,
 )
 
 KEPT = 'broadcast = 100000\nbytes = "64MiB"'
@@ -211,6 +213,50 @@ def test_core_goes_on_at_other_servers(three, servers):
         assert lacks <= node.metric("wsgw_cluster_missed_total") <= lacks + 20, "pushes, too"
 
 
+# What others have found that NATS does to a stream.
+
+
+@pytest.mark.long
+def test_acknowledged_messages_that_the_servers_lose_are_a_new_epoch(three, servers):
+    """One server loses the end of its copy, as it does when a machine fails before the disk has it, while
+    another one was away; the two choose a leader, and what the third has alone is gone."""
+    add_nodes(three, servers)
+    talk = Talk(three)
+    wait_until(lambda: min(talk.sent) > 50, "some talk")
+    leader = servers.leader()
+    loses, away = servers.others(leader)
+    loses.pause()
+    shutil.copytree(loses.store, loses.dir / "early")
+    loses.go_on()
+    servers.await_copies()
+    away.pause()
+    at = max(talk.sent)
+    wait_until(lambda: min(talk.sent) > at + 100, "talk that two servers have")
+    before = Framed(three[0])
+    leader.pause()
+    loses.kill()
+    loses.forget()
+    (loses.dir / "early").rename(loses.store)
+    away.go_on()
+    loses.launch()
+    # Versions before 2.10 choose none: then nothing is lost.
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: servers.says_leader(loses) not in (None, leader), "another leader", 12)
+        await_whole(three)
+    leader.go_on()
+    servers.await_copies()
+    await_whole(three)
+    at = max(talk.sent)
+    wait_until(lambda: min(talk.sent) > at + 50, "more talk")
+    heard = talk.end()
+    check_never_silent(talk, heard)
+    for node in three:
+        again = Framed(node, since=before.at)
+        if again.hello["recovered"]:
+            places = [frame["at"] for frame in heard[0]]
+            assert again.frames(20) == heard[0][places.index(before.at) + 1:][:20]
+
+
 # Servers that do not reach each other.
 
 
@@ -249,3 +295,35 @@ def test_three_servers_that_all_are_alone_keep_nothing(parted):
     heard = talk.end()
     check_all_heard(talk, heard)
     assert len(epochs(heard)) == 1
+
+
+
+
+@pytest.mark.long
+def test_members_are_right_after_the_servers_were_parted(parted):
+    """Who came and who left meanwhile, on both sides."""
+    servers, nodes = parted
+    rooms = f'{HOLD}\nchannels = "query"\nallow-channels = "*"'
+    add_nodes(nodes, servers, gateway=rooms, urls=servers.urls)
+    stay = [Framed(node, channel="r") for node in nodes]
+    leave = [Framed(node, channel="r") for node in nodes]
+
+    def members(node, query=""):
+        return sorted(node.api("GET", f"/v1/gateways/default/channels/r{query}")[1].get("members", ()))
+    everybody = sorted(one.conn for one in (*stay, *leave))
+    for node in nodes:
+        wait_until(lambda node=node: members(node) == everybody, "all members")
+    alone = servers.leader()
+    servers.part(alone)
+    wait_until(lambda: is_degraded(nodes[servers.index(alone)]), "the loss")
+    for one in leave:
+        one.close()
+    come = [Framed(node, channel="r") for node in nodes]
+    for node, *own in zip(nodes, stay, come):
+        wait_until(lambda node=node, own=own: members(node, "?local=true") == sorted(c.conn for c in own), "its own")
+    servers.join()
+    await_whole(nodes, 2 * ELECTION)
+    everybody = sorted(one.conn for one in (*stay, *come))
+    for node in nodes:
+        wait_until(lambda node=node: members(node) == everybody,
+                   lambda node=node: f"{everybody}, there are {members(node)}")

@@ -20,7 +20,7 @@ from .record import Record
 from .serve import Serve
 from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
 from .streams import Event, Stream
-from .talk import Talk, check_all_heard, check_one_order
+from .talk import Talk, check_all_heard, check_never_silent, check_one_order
 from .terminal import Terminal
 from .timing import Stopwatch
 
@@ -29,7 +29,7 @@ __all__ = [
     "NatsCluster", "NatsServer", "Networks", "Nodes", "PATIENCE", "Peer", "PeerServer", "ROOT",
     "Raw", "Record", "Say", "Serve", "ServeProcess", "Stopwatch", "Stream", "Talk", "Terminal",
     "WSGW", "Wire", "alive", "ask_nodes", "await_nodes", "caddy", "certificate",
-    "check_all_heard", "check_one_order", "children", "close_and_wait", "close_payload",
+    "check_all_heard", "check_never_silent", "check_one_order", "children", "close_and_wait", "close_payload",
     "credentials", "echo", "encode_frame", "free_port", "group_members", "handed_over",
     "haproxy", "nginx", "private_env", "read_length", "rss_kib", "run_cli", "run_connect",
     "tool", "wait_until", "ws_client", "ws_server",

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from .nats import NatsServer
-from .process import PATIENCE, free_port, tool, wait_until
+from .process import PATIENCE, fixed_port, tool, wait_until
 
 COUNT = 3
 #: A leader is chosen within nine seconds, and who stands for it may have to try again.
@@ -20,7 +20,7 @@ class NatsCluster(list):
     def __init__(self, directory, networks=None):
         super().__init__()
         self.networks = networks
-        ports = [free_port() for _ in range(COUNT)]
+        ports = [fixed_port() for _ in range(COUNT)]
         hosts = [network.inner for network in networks] if networks else ["127.0.0.1"] * COUNT
         routes = ", ".join(f'"nats-route://{host}:{port}"' for host, port in zip(hosts, ports))
         for n in range(COUNT):

@@ -84,10 +84,27 @@ def check_all_heard(talk, heard):
     first = [frame["message"] for frame in heard[0]]
     for n in range(len(talk.nodes)):
         mine = [message for message in first if message.startswith(f"{n}:")]
-        assert mine == [*talk.said(n), f"{n}:end"], f"of node {n}: {missing(talk.said(n), mine)}"
+        assert mine == [*talk.said(n), f"{n}:end"], (
+            f"of node {n}: {missing(talk.said(n), mine)}; heard {[len(frames) for frames in heard]}, from "
+            f"{[frames[0]['at'] for frames in heard]} to {[frames[-1]['at'] for frames in heard]}")
     for frames in heard[1:]:
         there = [frame["message"] for frame in frames]
         assert there == first, f"another order or number: {missing(first, there)}"
+
+
+def check_never_silent(talk, heard):
+    """Within one epoch nobody misses anything of a sender. Between two epochs that may be."""
+    check_one_order(heard)
+    for who, frames in enumerate(heard):
+        last = {}
+        for frame in frames:
+            sender, _, number = frame["message"].partition(":")
+            number = talk.sent[int(sender)] if number == "end" else int(number)
+            epoch = frame["at"].partition("-")[0]
+            before = last.get(sender)
+            assert before is None or before[0] != epoch or number == before[1] + 1, (
+                f"at node {who} {sender}:{before[1] + 1} is missing in front of {frame}")
+            last[sender] = (epoch, number)
 
 
 def missing(want, have):
