@@ -27,7 +27,7 @@ from harness.nats import NatsServer  # noqa: E402
 #: Bytes of a message, the head of the frame that a client gets of it, and bytes of the frame.
 SIZE, HEAD, FRAME = 128, b"\x81\x7e\0\x80", 132
 PUBLISHERS = 4
-RATES = [10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 130_000]
+RATES = [10_000, 30_000, 60_000, 100_000]
 
 BUN = """
 import { connect, consumerOpts } from "nats";
@@ -156,13 +156,14 @@ class Nodes:
 # ---- CPU of a delivery ---------------------------------------------------------------------------
 
 
-def fanout(nodes, clients, burst, rate=None, spins=False):
-    """CPU of a delivery, the NATS server's of a message, both in microseconds, and rounds a second.
-    Each node has so many clients; one of the first node sends, `burst` at a time."""
+def fanout(nodes, clients, burst, rate=None):
+    """CPU of a delivery, the NATS servers' of a message, both in microseconds. `clients` says how many
+    each node has; one of the first node sends, `burst` at a time."""
     c = nodes.c
-    sockets = [s for node in nodes.nodes for s in node.connect(clients)]
+    groups = [node.connect(count) for node, count in zip(nodes.nodes, clients)]
+    sockets = [s for group in groups for s in group]
     # Without a cluster, each gateway has a sender of its own.
-    senders = sockets[:1] if nodes.servers else sockets[::clients]
+    senders = [group[0] for group in (groups[:1] if nodes.servers else groups)]
     message, length = c.frame(SIZE)
     selector = selectors.EpollSelector()
     for s in sockets:
@@ -176,7 +177,7 @@ def fanout(nodes, clients, burst, rate=None, spins=False):
             sender.setblocking(False)
         missing = length * burst * len(sockets)
         while missing:
-            for key, _ in selector.select(0 if spins else 10) or (() if spins else sys.exit("nothing comes")):
+            for key, _ in selector.select(10) or sys.exit("nothing comes"):
                 missing -= key.fileobj.recv_into(buffer)
     for _ in range(20):
         one()
@@ -186,9 +187,8 @@ def fanout(nodes, clients, burst, rate=None, spins=False):
         done += 1
         if rate:
             time.sleep(max(0, start + done / rate - time.monotonic()))
-    wall = time.monotonic() - start
     own, its = (b - a for a, b in zip(before, nodes.cpu()))
-    return own / (done * burst * len(sockets)), its / (done * burst), done / wall
+    return own / (done * burst * len(sockets)), its / (done * burst)
 
 
 # ---- rates and latencies -------------------------------------------------------------------------
@@ -310,7 +310,8 @@ def held(c, rate, mode="ordered", count=1, seconds=10, **options):
         first, last = (statistics.median(part) for part in (found[:fifth], found[-fifth:]))
         messages = int(rate * seconds)
         return {
-            "failed": "the delay grows" if last > 2 * first + 5 else "", "p50": statistics.median(found), "p99": quantile(found, 0.99),
+            "failed": "the delay grows" if last > 2 * first + 5 else "",
+            "p50": statistics.median(found), "p99": quantile(found, 0.99),
             "first": first, "last": last, "gateway": own / messages, "nats": its / messages,
             "busy": (own + its) / 1e6 / wall, "batch": messages / count / published if published else 0,
         }
@@ -333,7 +334,7 @@ def latency(c, mode, rate=1000, connections=10, seconds=5):
 # ---- what nodes cost that do nothing, and memory -------------------------------------------------
 
 
-def idle(c, count=2, seconds=20):
+def idle(c, count=2, seconds=10):
     """What a node without clients costs: its CPU in a second and the NATS server's for it, both in
     microseconds; its signs of life in a second, and the bytes of one in the stream."""
     with Nodes(c, "ordered", count) as nodes:
@@ -404,8 +405,9 @@ def anonymous(pid):
 
 
 def memories(c, others=10, members=10_000):
-    """KiB of a node without clients, without a cluster and with; what it has more for each other node,
-    and for each client of another node that is in a channel, and the microseconds to hear of one."""
+    """KiB of a node without clients, without a cluster and with, and what it has more for each other node;
+    bytes for each client of another node that is in a channel, the microseconds to hear of one, and its bytes
+    in the stream when a node comes that wants to know all of them."""
     rooms = 'channels = "query"\nallow-channels = "*"\nroute = "channels"'
     with Nodes(c, "off", keys=rooms) as nodes:
         nodes.nodes[0].connect(1)
@@ -428,14 +430,23 @@ def memories(c, others=10, members=10_000):
         time.sleep(2)
         used = c.cpu(nodes.pids()[0]) - before - rest * (time.monotonic() - start)
         told = anonymous(nodes.pids()[0])
-    return {"without": without, "alone": alone, "other": (beside - alone) / others,
-            "member": (told - beside) / members, "join": used / members}
+        # Signs of life go on meanwhile.
+        was, start = nodes.stream()["bytes"], time.monotonic()
+        time.sleep(2)
+        beats = (nodes.stream()["bytes"] - was) / (time.monotonic() - start)
+        was, start = nodes.stream()["bytes"], time.monotonic()
+        nodes.add("", "ordered", rooms)
+        time.sleep(3)
+        asked = nodes.stream()["bytes"] - was - beats * (time.monotonic() - start)
+    return {"asked": asked / members, "without": without, "alone": alone, "other": (beside - alone) / others,
+            "member": (told - beside) * 1024 / members, "join": used / members}
 
 
 # ---- the tables ----------------------------------------------------------------------------------
 
 
 def median(values):
+    """Nothing where there is nothing."""
     return statistics.median(values) if values else None
 
 
@@ -475,28 +486,35 @@ def show_latency(c, rounds):
 
 
 def show_cpu(c, rounds):
-    sides = [("off", 1), ("ordered", 1), ("core", 1), ("off", 2), ("ordered", 2), ("Bun off", 1),
-             ("Bun ordered", 1), ("Bun core", 1)]
+    one, two = (1000,), (1000, 1000)
+    # A side, what it is called, and the side that it is compared with.
+    sides = {
+        ("off", one): None, ("off", two): None, ("Bun off", one): None,
+        ("ordered", one): ("ordered, 1 node", ("off", one)), ("core", one): ("core, 1 node", ("off", one)),
+        ("ordered", (1000, 1)): ("ordered, 2 nodes, the clients on the sender's", ("off", one)),
+        ("ordered", (1, 1000)): ("ordered, 2 nodes, the clients on the other", ("off", one)),
+        ("ordered", two): ("ordered, 2 nodes on one CPU, 1,000 clients each", ("off", two)),
+        ("Bun ordered", one): ("Bun, by hand, JetStream", ("Bun off", one)),
+        ("Bun core", one): ("Bun, by hand, without a stream", ("Bun off", one)),
+    }
     loads = [("one at a time", 1, None), ("16 at a time", 16, None), ("50 a second", 1, 50)]
-    print("| 1,000 clients a node | | µs a delivery | without | ratio | NATS server, µs a message |")
+    print("| 1,000 clients | | µs a delivery | without | ratio | NATS server, µs a message |")
     print("|---|---|---|---|---|---|")
     for title, burst, rate in loads:
         found = {side: [] for side in sides}
         for _ in range(rounds):
             for side in sides:
-                with Nodes(c, *side, beside_clients=True) as nodes:
-                    found[side].append(fanout(nodes, 1000, burst, rate))
-        for side, runs in found.items():
-            name, count = side
-            if name.endswith("off"):
+                mode, clients = side
+                with Nodes(c, mode, len(clients), beside_clients=True) as nodes:
+                    found[side].append(fanout(nodes, clients, burst, rate))
+        for side, about in sides.items():
+            if not about:
                 continue
-            peer = name.rpartition(" ")[0]
-            beside = [run[0] for run in found[f"{peer} off".strip(), count]]
-            own, its, _ = (median(values) for values in zip(*runs))
-            # The two of each round ran one after the other.
-            ratio = median([run[0] / other for run, other in zip(runs, beside)])
-            what = f"{name}, {count} node{'s' if count > 1 else ''}"
-            print(f"| {title} | {what} | {own:.3f} | {median(beside):.3f} | {ratio:.2f} | {its:.0f} |",
+            name, other = about
+            beside = [run[0] for run in found[other]]
+            own, its = (median(values) for values in zip(*found[side]))
+            ratio = median([run[0] / base for run, base in zip(found[side], beside)])
+            print(f"| {title} | {name} | {own:.3f} | {median(beside):.3f} | {ratio:.2f} | {its:.0f} |",
                   flush=True)
     print()
 
@@ -512,14 +530,16 @@ def show_idle(c, rounds):
     for count, burst in ((1, 1), (2, 1), (10, 1), (10, 16)):
         runs = [reading(c, count, burst) for _ in range(rounds)]
         nats, node = (median([run[key] for run in runs]) for key in ("nats", "node"))
-        what = f"{burst} at once, {count} nodes, µs of CPU for all {burst}"
-        print(f"| {what}: the NATS server | {nats:.0f} |")
-        print(f"| the same: each node that reads them | {node:.0f} |")
+        what = f"messages: {burst} at once, nodes: {count}; µs of CPU"
+        print(f"| {what} of the NATS server | {nats:.0f} |")
+        if count > 1:
+            print(f"| the same, of each node that reads them | {node:.0f} |")
     print(f"| bytes of a message in the stream besides its own | {median([stored(c) for _ in range(rounds)]):.0f} |")
     runs = [memories(c) for _ in range(rounds)]
     for key, name in (("without", "a node without a cluster, KiB"), ("alone", "a node with one, KiB"),
-                      ("other", "each other node, KiB"), ("member", "each member on other nodes, KiB"),
-                      ("join", "to hear of one, µs of CPU")):
+                      ("other", "each other node, KiB"), ("member", "each member on other nodes, bytes"),
+                      ("join", "to hear of one, µs of CPU"),
+                      ("asked", "bytes of one in the stream for a new node")):
         print(f"| {name} | {median([run[key] for run in runs]):.2f} |", flush=True)
     print()
 
