@@ -157,6 +157,12 @@ impl Nodes {
         self.known.values_mut().for_each(|known| known.heard = now);
     }
 
+    /// For so long we were not able to hear them.
+    pub(super) fn excuse_for(&mut self, time: u64, now: u64) {
+        let excuse = |known: &mut Known| known.heard = known.heard.saturating_add(time).min(now);
+        self.known.values_mut().for_each(excuse);
+    }
+
     /// Whether a node is one of them.
     pub(super) fn knows(&self, node: Node) -> bool {
         self.known.contains_key(&node)
@@ -198,4 +204,31 @@ fn lost(known: Known) -> Vec<Change> {
         conns.into_iter().map(move |conn| Change::Lost(conn, channel.clone()))
     };
     known.members.into_iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_node_is_out_soon_however_often_this_one_stands_still() {
+        let mut nodes = Nodes::default();
+        let node = |number| Node::from_number(number).unwrap();
+        nodes.heard(node(1), 0);
+        nodes.heard(node(2), 0);
+        let (mut now, mut ran) = (0, 0);
+        // It runs for 100 ms, then stands still for 600 ms; one of the two says something each time.
+        while nodes.count() == 2 {
+            now += 700;
+            ran += 100;
+            nodes.excuse_for(600, now);
+            nodes.heard(node(1), now);
+            nodes.expire(now);
+            assert!(ran <= SILENCE);
+        }
+        assert!(ran == SILENCE && nodes.knows(node(1)));
+        // A long pause alone makes nobody silent.
+        nodes.excuse_for(20_000, now + 20_000);
+        assert!(nodes.expire(now + 20_000).is_empty());
+    }
 }
