@@ -64,6 +64,27 @@ impl Outlet {
         self.gateway.pressure.frames_done(before);
     }
 
+    /// Takes all recipients off a delivery that was passed in. Its sender's shard hears of it.
+    pub(crate) fn to_nobody(&self, delivery: &mut Delivery) {
+        // No connection has such a name.
+        let nobody = delivery.from.map(|from| ConnId(self.core.shard_of(from) as u64));
+        self.retarget(delivery, Recipients::Only(nobody.into_iter().collect()));
+    }
+
+    /// A delivery that was passed in holds up its sender and others no longer. From now on it is one that
+    /// came from elsewhere.
+    pub(crate) fn let_go(&self, delivery: &mut Delivery) {
+        let mut copy = delivery.share();
+        delivery.from = None;
+        self.to_nobody(&mut copy);
+        // Nobody is told what came of the copy.
+        let frames = self.core.shards_of(&copy).len();
+        copy.report = None;
+        let shards = self.core.shards_of(&copy).len();
+        self.gateway.pressure.frames_done(frames - shards);
+        self.hand_out(Passing::Op(Op::Deliver(copy)), None);
+    }
+
     /// The same for an operation that came from elsewhere.
     pub(crate) fn hand_in(&self, op: Op, number: Option<u64>) {
         if let Op::Deliver(delivery) = &op {

@@ -75,6 +75,16 @@ impl DeliveryReport {
         self.rest.lock().gone.push(conn.to_string());
     }
 
+    /// The requester of a push is told at once that it failed. Others wait on.
+    pub(crate) fn fail(&self, why: ApiError) {
+        let mut rest = self.rest.lock();
+        match rest.reply.take() {
+            // Whoever has gone waits for nothing.
+            Some(Reply::Push(sender)) => drop(sender.send(Err(why))),
+            other => rest.reply = other,
+        }
+    }
+
     /// Notes that a shard has finished. The last one hands the outcome to the requester.
     pub fn finish(&self) {
         // AcqRel, so that the last shard sees what the others added before they finished.

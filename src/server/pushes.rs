@@ -18,6 +18,7 @@ use crate::gateway::shared::Shared;
 use crate::listener::exchange::PushAsk;
 use crate::listener::op::{Delivery, Op};
 use crate::listener::protocol::push::Push;
+use crate::listener::protocol::target::{NAMES_MOST, names_size};
 use crate::listener::recipients::{resolve_recipients, route_recipients};
 use crate::listener::report::{DeliveryReport, Reply};
 use crate::server::{Host, Server};
@@ -112,6 +113,15 @@ impl Server {
             let text = format!(
                 "the message has {size} bytes, and one that is shared with other nodes may have {most}: \
                  raise max_payload of the NATS servers"
+            );
+            return Err(ApiError::new(ErrorCode::TooLarge, text));
+        }
+        let names = names_size(push.target(), push.except());
+        if let Some(most) = settings.max_shared.filter(|most| size + names > *most + NAMES_MOST) {
+            let text = format!(
+                "the message ({size} bytes) with the names of its recipients ({names} bytes) is too \
+                 large to be shared with other nodes: they may have {} bytes together",
+                most + NAMES_MOST
             );
             return Err(ApiError::new(ErrorCode::TooLarge, text));
         }

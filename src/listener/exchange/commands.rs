@@ -65,7 +65,7 @@ impl Exchange {
         reference: Option<String>,
         results: &Results,
     ) -> Result<(), String> {
-        let payload = self.fits(payload_of(body))?;
+        let payload = self.fits(payload_of(body), lists)?;
         let (to, gone) = self.recipients(None, lists, (None, None));
         self.metrics.gone.add(gone.len() as u64);
         let report = reference.and_then(|reference| {

@@ -14,7 +14,7 @@ use crate::listener::protocol::answer::{
 };
 use crate::listener::protocol::channel::{Channel, ChannelSet};
 use crate::listener::protocol::connid::ConnId;
-use crate::listener::protocol::target::Target;
+use crate::listener::protocol::target::{NAMES_MOST, Target, names_size};
 use crate::listener::recipients::{Recipients, resolve_recipients};
 use crate::listener::report::Reply;
 use crate::ws::payload::Payload;
@@ -164,7 +164,8 @@ impl Exchange {
             }
             Requester::Push(ask) => match push_answer(fields, &ask).and_then(|answer| {
                 let payload = new_payload(answer.body, ask.push.payload().clone());
-                Ok((answer.lists, self.fits(payload)?))
+                let payload = self.fits(payload, &answer.lists)?;
+                Ok((answer.lists, payload))
             }) {
                 Ok((lists, payload)) => {
                     let own = (ask.push.target(), ask.push.except());
@@ -194,7 +195,7 @@ impl Exchange {
         asked: &ChannelSet,
         answer: MessageAnswer<'_>,
     ) -> Result<(), String> {
-        let payload = self.fits(new_payload(answer.body, payload))?;
+        let payload = self.fits(new_payload(answer.body, payload), &answer.lists)?;
         // If the connection has gone, its channels stay as they are and the message goes out.
         self.change_channels(conn, answer.change, None)?;
         let (to, gone) = self.recipients(Some((conn, asked)), &answer.lists, (None, None));
@@ -203,13 +204,18 @@ impl Exchange {
         Ok(())
     }
 
-    /// A message as it may be sent.
+    /// A message as it may be sent to these.
     ///
     /// # Errors
     /// It is too large to be shared with other nodes.
-    pub(super) fn fits(&self, payload: Payload) -> Result<Payload, String> {
+    pub(super) fn fits(&self, payload: Payload, lists: &RecipientLists) -> Result<Payload, String> {
         let size = payload.bytes().len();
+        let names = names_size(lists.target.as_ref(), lists.except.as_deref());
         match self.settings.max_shared {
+            Some(most) if size + names > most + NAMES_MOST => Err(format!(
+                "its message ({size} bytes) with the names of its recipients ({names} bytes) is too large to be shared with other nodes: they may have {} bytes together (max_payload of the NATS servers)",
+                most + NAMES_MOST
+            )),
             Some(most) if size > most => Err(format!(
                 "its message has {size} bytes, and one that is shared with other nodes may have {most} (max_payload of the NATS servers)"
             )),

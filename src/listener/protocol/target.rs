@@ -14,6 +14,22 @@ pub enum Target {
     Channels(Vec<Channel>),
 }
 
+/// Bytes that the names of recipients may have besides a message that is shared with other nodes of a
+/// cluster.
+pub(crate) const NAMES_MOST: usize = (15 << 10) - 64;
+
+/// Bytes that recipients take there.
+pub(crate) fn names_size(target: Option<&Target>, except: Option<&[String]>) -> usize {
+    let named = match target {
+        None => 0,
+        Some(Target::Connections(names)) => names.len() * 8,
+        Some(Target::Channels(channels)) => {
+            channels.iter().map(|channel| 4 + channel.as_str().len()).sum()
+        }
+    };
+    named + except.map_or(0, <[_]>::len) * 8
+}
+
 impl Target {
     /// Reads the two keys, of which a line may have one.
     pub(super) fn read(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::client::{PublishError, RequestErrorKind};
 use async_nats::connection::State;
-use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
+use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, push};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{DiscardPolicy, State as StreamState, Stream};
@@ -19,17 +19,27 @@ use tokio::time::timeout;
 
 use crate::config::settings::{Cluster, ClusterSettings, GatewaySettings, StreamRule};
 use crate::listener::protocol::node::Node;
+use crate::listener::protocol::target::NAMES_MOST;
+use crate::server::cluster::epochs::mark_of;
 use crate::server::cluster::fitness;
 use crate::server::cluster::names::Names;
+use crate::server::cluster::opening;
+use crate::server::cluster::opening::{Found, Seen, Write};
+use crate::server::cluster::replica::Opened;
 use crate::server::cluster::servers::Servers;
-use crate::server::cluster::wire::mark_of;
 use crate::text::position::Epoch;
 
 /// How long the servers may take for an answer.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const PATIENCE: Duration = Duration::from_millis(1_000);
+
+/// Errors of servers that do not know each other yet: no suitable peers, not available, insufficient resources.
+const LATER: [u64; 3] = [10_005, 10_008, 10_023];
 
 /// How long the end of a stream is waited for.
 const DELETED: Duration = Duration::from_millis(200);
+
+/// How long a client takes to come to another server, about.
+const RECONNECTS: Duration = Duration::from_millis(300);
 
 /// How long room for a message is waited for.
 const ROOM: Duration = Duration::from_millis(250);
@@ -37,25 +47,8 @@ const ROOM: Duration = Duration::from_millis(250);
 /// How long all of it may take to come to a stream: some ten answers, of servers that may be far away.
 const OPENING: Duration = Duration::from_secs(8);
 
-/// How many messages back a node begins to read that is new, so that it learns the numbers of the
-/// others.
-const WARM_UP: u64 = 1_024;
-
 /// What the stream holds where the gateway keeps no history: for nodes that were away for a moment.
 const WITHOUT_HISTORY: (i64, Duration) = (256 << 20, Duration::from_secs(600));
-
-/// How far a node has read the stream.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    /// The number of the last message.
-    pub(super) handled: u64,
-    /// What that is known by.
-    pub(super) mark: u64,
-    /// The epoch there.
-    pub(super) epoch: Option<Epoch>,
-    /// When the stream was made, in nanoseconds of Unix time.
-    pub(super) made: i128,
-}
 
 /// What a node gets when it comes to the stream, or comes back.
 pub(super) struct Session {
@@ -65,16 +58,8 @@ pub(super) struct Session {
     pub(super) acks: Option<Subscriber>,
     /// The first words of the subjects by which they say it.
     pub(super) ack_prefix: String,
-    /// The epoch; `None` in core mode.
-    pub(super) epoch: Option<Epoch>,
-    /// The number of the oldest message of the stream.
-    pub(super) oldest: u64,
-    /// The number of the epoch's message.
-    pub(super) epoch_at: u64,
-    /// When the stream was made, in nanoseconds of Unix time.
-    pub(super) made: i128,
-    /// Whether it is another stream than the one that was read before, or an older state of it.
-    pub(super) is_other: bool,
+    /// How the stream was found; `None` in core mode.
+    pub(super) opened: Option<Opened>,
     /// What is not as the settings want it.
     pub(super) differences: Vec<String>,
     /// The version of the server.
@@ -86,6 +71,9 @@ const OVERHEAD: usize = 16 << 10;
 
 /// Bytes that its headers take of that.
 const HEADERS: usize = 1 << 10;
+
+const _: () =
+    assert!(NAMES_MOST + super::outgoing::FRAME <= OVERHEAD - HEADERS, "names fit beside");
 
 /// Bytes of the largest message of a client that can be shared with other nodes.
 pub(super) fn largest(client: &Client) -> usize {
@@ -129,10 +117,10 @@ impl From<String> for OpenError {
 #[derive(Clone)]
 pub(super) struct Engine {
     pub(super) client: Client,
-    jetstream: Context,
+    pub(super) jetstream: Context,
     pub(super) names: Names,
     rule: StreamRule,
-    config: stream::Config,
+    pub(super) config: stream::Config,
     has_history: bool,
     core: bool,
     servers: Servers,
@@ -199,12 +187,21 @@ impl Engine {
         self.jetstream.clone()
     }
 
-    /// Comes to the stream. `seen` is the number of the last message that this node has seen, and the
-    /// epoch then.
+    /// Comes to the stream, of which this node has `seen` something; with `reconnects` by another server, if
+    /// there is one.
     ///
     /// # Errors
     /// Why the stream cannot be used.
-    pub(super) async fn open(&self, seen: Option<Seen>) -> Result<Session, OpenError> {
+    pub(super) async fn open(
+        &self,
+        seen: Option<Seen>,
+        reconnects: bool,
+    ) -> Result<Session, OpenError> {
+        if reconnects && self.client.connection_state() == State::Connected {
+            // This server may be cut off from the others.
+            let _ = timeout(PATIENCE, self.client.force_reconnect()).await;
+            tokio::time::sleep(RECONNECTS).await;
+        }
         let opening = async {
             if self.core { Ok(self.open_plain().await?) } else { self.open_stream(seen).await }
         };
@@ -237,11 +234,7 @@ impl Engine {
             messages,
             acks: None,
             ack_prefix: String::new(),
-            epoch: None,
-            oldest: 0,
-            epoch_at: 0,
-            is_other: false,
-            made: 0,
+            opened: None,
             differences: Vec::new(),
             version: self.client.server_info().version,
         })
@@ -254,40 +247,26 @@ impl Engine {
         if let Some(why) = fitness::unfit(&self.config, &info.config, self.most()) {
             return Err(OpenError::Unfit(why));
         }
-        let state = &info.state;
-        let (epoch, epoch_at) = self.epoch(&stream).await.map_err(|why| failed(&why))?;
-        let behind = seen.is_some_and(|seen| state.last_sequence < seen.handled);
-        // Its messages may have become more than were seen of another stream.
-        let made = info.created.unix_timestamp_nanos();
-        let other = seen.is_some_and(|seen| {
-            made != seen.made || epoch.is_some() && epoch != seen.epoch && epoch_at <= seen.handled
-        });
-        let is_other = behind || other || self.is_rewritten(&stream, seen, &info.state).await;
-        let handled = seen.map(|seen| seen.handled);
-        // In an older state of a stream, the epoch that stands there is not good any more.
-        let is_stale = is_other && seen.is_some_and(|seen| epoch == seen.epoch);
-        let (epoch, epoch_at) = match epoch {
-            Some(epoch) if !is_stale => (epoch, epoch_at),
-            found => {
-                // The limits of the stream may have evicted its message.
-                let nothing_missing =
-                    |seen: &Seen| !is_other && state.first_sequence <= seen.handled + 1;
-                let known = seen.filter(nothing_missing).and_then(|seen| seen.epoch);
-                let known = known.filter(|_| found.is_none());
-                let new = known.unwrap_or_else(Epoch::random);
-                self.write_epoch(&stream, new, epoch_at).await.map_err(|why| failed(&why))?
+        let (first, made) = (info.state.first_sequence, info.created.unix_timestamp_nanos());
+        let there = self.epoch(&stream).await.map_err(|why| failed(&why))?;
+        let (epoch, repeats) = (there.map(|there| there.0), there.is_some_and(|there| there.1));
+        let mark = self.mark(&stream, seen.as_ref(), &info.state).await;
+        let last = info.state.last_sequence;
+        let found = Found { made, first, last, epoch, repeats, mark };
+        let plan = opening::plan(seen.as_ref(), &found);
+        let (epoch, epoch_at) = match (plan.write, epoch) {
+            (Write::Nothing, Some(epoch)) => epoch,
+            (Write::Again(epoch), _) => {
+                self.write_epoch(&stream, (epoch, true), found.epoch).await?
+            }
+            (Write::Another | Write::Nothing, _) => {
+                self.write_epoch(&stream, (Epoch::random(), false), found.epoch).await?
             }
         };
         let newest = stream.get_info().await.map_err(|why| failed(&why))?.state.last_sequence;
-        let policy = match handled {
-            // What stands in front of the epoch belongs to nobody's positions.
-            Some(_) if is_other => DeliverPolicy::ByStartSequence { start_sequence: epoch_at },
-            Some(handled) => DeliverPolicy::ByStartSequence { start_sequence: handled + 1 },
-            None if self.has_history => DeliverPolicy::All,
-            None => DeliverPolicy::ByStartSequence {
-                start_sequence: newest.saturating_sub(WARM_UP).max(1),
-            },
-        };
+        let reads = (seen.as_ref(), plan);
+        let from = opening::reads_from(reads, (first, newest, epoch_at), self.has_history);
+        let policy = DeliverPolicy::ByStartSequence { start_sequence: from };
         let ack_prefix = self.client.new_inbox();
         let acks = self.client.subscribe(format!("{ack_prefix}.*")).await;
         let acks = acks.map_err(|why| failed(&why))?;
@@ -296,26 +275,29 @@ impl Engine {
             messages,
             acks: Some(acks),
             ack_prefix,
-            epoch: Some(epoch),
-            oldest: state.first_sequence,
-            epoch_at,
-            is_other,
-            made,
+            opened: Some(Opened {
+                made,
+                epoch: (epoch, epoch_at),
+                from,
+                begins: plan.begins,
+                is_other: plan.is_other,
+                has_hole: plan.has_hole,
+                strayed: seen.is_some_and(|seen| seen.strayed),
+            }),
             differences: fitness::differences(&self.config, &info.config),
             version: self.client.server_info().version,
         })
     }
 
-    /// Whether another message stands where this node has read one: a server that was killed may have
-    /// lost the end of the stream, and others have written on.
-    async fn is_rewritten(&self, stream: &Stream, seen: Option<Seen>, state: &StreamState) -> bool {
-        let Some(seen) = seen else { return false };
-        if seen.handled < state.first_sequence || seen.handled > state.last_sequence {
-            return false;
+    /// What the message is known by that stands where this node has read its last one: a server that was
+    /// killed may have lost the end of the stream, and others have written on.
+    async fn mark(&self, stream: &Stream, seen: Option<&Seen>, state: &StreamState) -> Option<u64> {
+        let handled = seen?.handled;
+        if handled < state.first_sequence || handled > state.last_sequence {
+            return None;
         }
-        // One that was removed says nothing.
-        let found = stream.get_raw_message(seen.handled).await;
-        found.is_ok_and(|found| mark_of(&found.payload) != seen.mark)
+        let found = stream.get_raw_message(handled).await.ok()?;
+        Some(mark_of(&found.payload))
     }
 
     /// The stream, which is made if it is not there and that is ours to do. `was_there` says that it was
@@ -333,8 +315,9 @@ impl Engine {
                 let made = self.jetstream.get_or_create_stream(self.config.clone()).await;
                 made.map_err(|why| match why.kind() {
                     CreateStreamErrorKind::JetStream(error)
-                        if error.code() == 400
-                            || error.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
+                        if !LATER.contains(&error.error_code().0)
+                            && (error.code() == 400
+                                || error.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED) =>
                     {
                         let why = error.to_string();
                         OpenError::Unfit(format!(
@@ -382,73 +365,6 @@ impl Engine {
         };
         stream.create_consumer(consumer).await.map_err(|why| self.failed(&why))?;
         Ok(messages)
-    }
-
-    /// The epoch that stands in the stream, and the number of its message.
-    async fn epoch(&self, stream: &Stream) -> Result<(Option<Epoch>, u64), String> {
-        use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
-        match stream.get_last_raw_message_by_subject(&self.names.epoch).await {
-            Ok(message) => {
-                let text = std::str::from_utf8(&message.payload).ok();
-                Ok((text.and_then(Epoch::parse), message.sequence))
-            }
-            Err(why) if why.kind() == NoMessageFound => Ok((None, 0)),
-            Err(why) => Err(why.to_string()),
-        }
-    }
-
-    /// Writes an epoch to the stream, where the last one is `last`. Of several nodes that do so at once,
-    /// one wins.
-    async fn write_epoch(
-        &self,
-        stream: &Stream,
-        epoch: Epoch,
-        last: u64,
-    ) -> Result<(Epoch, u64), String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
-        let subject = self.names.epoch.clone();
-        let body = Bytes::copy_from_slice(epoch.as_str().as_bytes());
-        let sent = self.jetstream.publish_with_headers(subject, headers, body).await;
-        let sent = match sent {
-            Ok(ack) => ack.await.map(|ack| ack.sequence),
-            Err(why) => Err(why),
-        };
-        match sent {
-            Ok(at) => Ok((epoch, at)),
-            Err(why) => match self.epoch(stream).await? {
-                (Some(epoch), at) if at != last => Ok((epoch, at)),
-                _ => Err(format!("the epoch cannot be written: {why}")),
-            },
-        }
-    }
-
-    /// Writes another epoch, whatever stands there.
-    pub(super) async fn another_epoch(&self) -> Result<(), String> {
-        let stream = self.jetstream.get_stream(&self.names.stream).await;
-        let stream = stream.map_err(|why| why.to_string())?;
-        let (_, last) = self.epoch(&stream).await?;
-        self.write_epoch(&stream, Epoch::random(), last).await.map(drop)
-    }
-
-    /// Writes the epoch again, before the limits of the stream evict its message.
-    pub(super) async fn repeat_epoch(&self, epoch: Epoch) -> Result<(), String> {
-        let stream = self.jetstream.get_stream(&self.names.stream).await;
-        let stream = stream.map_err(|why| why.to_string())?;
-        match self.epoch(&stream).await? {
-            (Some(there), _) if there != epoch => Ok(()),
-            (_, last) => self.write_epoch(&stream, epoch, last).await.map(drop),
-        }
-    }
-
-    /// After so many bytes, and so long, the epoch is written again.
-    pub(super) fn epoch_lasts(&self) -> (u64, Duration) {
-        let bytes = u64::try_from(self.config.max_bytes).map_or(u64::MAX, |bytes| bytes / 4);
-        let age = match self.config.max_age {
-            Duration::ZERO => Duration::MAX,
-            age => age / 3,
-        };
-        (bytes, age)
     }
 
     /// Publishes a message to the stream. The servers answer by `ack`.

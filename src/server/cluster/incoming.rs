@@ -3,36 +3,28 @@
 use std::sync::Arc;
 
 use async_nats::{Message, jetstream};
+use futures_util::FutureExt;
 
 use crate::api::PushOutcome;
-use crate::gateway::msg::PrimaryMsg;
-use crate::listener::exchange::incoming::closed_result;
 use crate::listener::membership::LeaveReason;
 use crate::listener::op::{CloseReply, Delivery, Op};
 use crate::listener::protocol::node::Node;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::{DeliveryReport, Reply};
-use crate::server::cluster::counts::{Answer, Asker, Told};
-use crate::server::cluster::lists;
-use crate::server::cluster::lists::Ask;
+use crate::server::cluster::counts::Answer;
+use crate::server::cluster::epochs::{epoch_of, mark_of};
 use crate::server::cluster::nodes::Change;
 use crate::server::cluster::order::Arrival;
-use crate::server::cluster::task::{Link, Task, number};
+use crate::server::cluster::replica::{Comes, Link, Marked};
+use crate::server::cluster::task::{Task, number};
 use crate::server::cluster::wire;
-use crate::server::cluster::wire::{Entry, Header, Unread, mark_of};
-use crate::server::local::Local;
+use crate::server::cluster::wire::{Entry, Header, Marker, Unread};
 use crate::text::position::{Epoch, Position};
 use crate::ws::payload::Payload;
 use tokio::time::Instant;
 
 /// Bytes that the servers count for a message besides its own, about.
 const STORED: u64 = 96;
-
-/// Errors that are about a message, and not about the stream: its size, and that no more fit.
-const OF_ONE_MESSAGE: [u64; 2] = [10_054, 10_077];
-
-/// Members that one entry names.
-const MEMBERS: usize = 1_024;
 
 impl Task {
     /// A message has come from the stream.
@@ -47,25 +39,50 @@ impl Task {
         let message = jetstream::Message { message, context };
         let Ok(info) = message.info() else { return };
         let (sequence, consumed) = (info.stream_sequence, info.consumer_sequence);
-        if self.handled.is_some_and(|(handled, _)| sequence <= handled) {
-            return;
+        if info.pending > 0 {
+            self.backlog_at = Instant::now();
         }
         if consumed != self.consumed + 1 {
             self.status.gap();
             return self.lose("messages of the stream are missing");
         }
         self.consumed = consumed;
-        let body = message.message.payload;
-        self.handled = Some((sequence, mark_of(&body)));
-        if self.link == Link::Behind {
+        self.comes(sequence, message.message, false);
+    }
+
+    /// The stream begins with the message `first`, and behind a hole comes this one.
+    pub(super) fn looked(&mut self, (sequence, message, first): (u64, Message, Option<u64>)) {
+        match first {
+            Some(first) if first <= self.replica.handled() + 1 => {
+                self.comes(sequence, message, true);
+            }
+            Some(_) => self.lose("messages of the stream were evicted before this node read them"),
+            None => self.lose("no NATS server answers"),
+        }
+    }
+
+    fn comes(&mut self, sequence: u64, message: Message, nothing_evicted: bool) {
+        match self.replica.comes(sequence, mark_of(&message.payload), nothing_evicted) {
+            Comes::Next => {}
+            Comes::Before => return self.lose("the stream is in an older state"),
+            Comes::Jump => {
+                let engine = self.engine.clone();
+                let looks = async move { (sequence, message, engine.first().await.ok()) };
+                self.looking = Some(looks.boxed());
+                return;
+            }
+            Comes::TooLate => return self.lose("the epoch of the stream is missing"),
+        }
+        if self.replica.link == Link::Behind {
             // The stream is read; the node's own signs of life come behind what is there.
             self.own_beat = Instant::now();
         }
+        let body = message.payload;
         self.since_epoch.0 += body.len() as u64 + STORED;
-        if message.message.subject.as_str() == self.engine.names.epoch {
+        if message.subject.as_str() == self.engine.names.epoch {
             self.since_epoch = (0, Instant::now());
-            if let Some(epoch) = std::str::from_utf8(&body).ok().and_then(Epoch::parse) {
-                self.begin_epoch(epoch, sequence);
+            if let Some((epoch, repeats)) = epoch_of(&body) {
+                self.epoch_comes(epoch, repeats, sequence);
             }
         } else {
             match wire::read(&body) {
@@ -133,35 +150,37 @@ impl Task {
         }
     }
 
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch, sequence: u64) {
-        if self.epoch == Some(epoch) {
-            return;
+    fn epoch_comes(&mut self, epoch: Epoch, repeats: bool, sequence: u64) {
+        let Some(lost) = self.replica.epoch_comes(epoch, repeats) else { return };
+        let number = number(sequence, u16::MAX);
+        match &mut self.draft {
+            Some(draft) => draft.begin_epoch(Position { epoch, number }),
+            None => self.outlet.begin_epoch(epoch, number),
         }
-        self.epoch = Some(epoch);
-        if let Some(draft) = &mut self.draft {
-            let number = number(sequence, u16::MAX);
-            draft.begin_epoch(Position { epoch, number });
-            return;
+        let were_some = !lost.is_empty();
+        self.give_up(lost);
+        if were_some && self.replica.link == Link::Up {
+            // What was given up may have told of members.
+            self.tell_members();
         }
-        self.outlet.begin_epoch(epoch, number(sequence, u16::MAX));
     }
 
     fn arrived(&mut self, sequence: u64, header: Header, entries: Vec<Entry>) {
         let node = header.node;
         let is_other = node != self.me;
-        if is_other && !self.restoring {
+        if is_other && !self.is_restoring() {
             self.hear(node);
         }
         if header.number == 0 {
             for entry in entries {
                 match entry {
-                    Entry::Marker { first, anew, count } => self.marked(node, first, anew, count),
+                    Entry::Marker(marker) => self.marked(node, &marker),
                     entry => self.beat_heard(node, entry),
                 }
             }
             return;
         }
-        match self.order.arrived(node, header.number) {
+        match self.replica.message_comes(node, header.number) {
             Arrival::Ignored => self.status.ignored(),
             Arrival::Kept => {
                 for (index, entry) in (0..).zip(entries) {
@@ -169,14 +188,27 @@ impl Task {
                         self.keep(&to, &payload, header.at, number(sequence, index));
                     }
                 }
+                if is_other && !self.is_restoring() && self.replica.stray() {
+                    // Clients that have come since it was carried out have not got it.
+                    self.alone(number(sequence, u16::MAX));
+                    self.lose("messages of before come again");
+                }
             }
+            Arrival::Unclear if self.is_restoring() => {
+                // The history is known from here on only.
+                let epoch = self.replica.epoch();
+                if let (Some(draft), Some(epoch)) = (&mut self.draft, epoch) {
+                    *draft = draft.draft(Position { epoch, number: number(sequence, u16::MAX) });
+                }
+            }
+            Arrival::Unclear => self.wrong(node),
             Arrival::Ours(items) => {
                 for item in items {
                     let number = item.index.map(|index| number(sequence, index));
-                    self.outlet.hand_out(item.passing, number);
+                    self.carry_out_own(item, number);
                 }
-                while let Some(item) = self.order.take_own() {
-                    self.outlet.hand_out(item.passing, None);
+                while let Some(item) = self.replica.order.take_own() {
+                    self.carry_out_own(item, None);
                 }
             }
             Arrival::Theirs => {
@@ -201,23 +233,19 @@ impl Task {
         }
     }
 
-    /// A node has come to the stream.
-    fn marked(&mut self, node: Node, first: u64, anew: bool, count: u64) {
-        if self.order.marked(node, first, anew) {
-            self.missing(node);
+    fn marked(&mut self, node: Node, marker: &Marker) {
+        let Marked { is_missing, is_wrong, is_up } = self.replica.marker_comes(node, marker);
+        if is_wrong {
+            return self.wrong(node);
         }
-        if node == self.me && count == self.markers && self.link == Link::Behind {
+        if is_missing {
+            // It went on in the epoch before, where this node did not read it.
+            self.status.gap();
+            self.nodes.doubt(node);
+        }
+        if is_up {
             self.caught_up();
         }
-    }
-
-    /// Messages of a node will never be carried out here.
-    fn missing(&mut self, node: Node) {
-        tracing::warn!(gateway = %self.gateway(), %node, "messages of a node are missing: nobody can resume from before");
-        self.status.gap();
-        self.stray();
-        self.renew_epoch();
-        self.nodes.doubt(node);
     }
 
     fn hear(&mut self, node: Node) {
@@ -236,15 +264,14 @@ impl Task {
             }
             return;
         }
-        if self.restoring {
+        if self.is_restoring() {
             return;
         }
         self.nodes.describe(node, connections, since, &name);
-        let knows = epoch.is_some() && epoch == self.epoch;
-        if !self.is_core() && self.order.has_gap(node, seen, knows) {
-            self.missing(node);
+        if !self.is_core() && self.replica.beat_comes(node, seen, epoch) {
+            return self.wrong(node);
         }
-        if asks.contains(&self.me) && self.link == Link::Up {
+        if asks.contains(&self.me) && self.replica.link == Link::Up {
             self.tell_members();
         }
     }
@@ -253,7 +280,7 @@ impl Task {
     /// messages for its own, so the later one ends.
     fn namesake(&mut self, since: u64) {
         // What was in the stream before this node came there may be of a node that is long gone.
-        if self.link != Link::Up || std::mem::replace(&mut self.said_namesake, true) {
+        if self.replica.link != Link::Up || std::mem::replace(&mut self.said_namesake, true) {
             return;
         }
         let (gateway, node) = (&self.outlet.gateway().id, self.me);
@@ -272,7 +299,7 @@ impl Task {
         let number = (!self.is_core()).then(|| number(sequence, index));
         let place = (header.number, index);
         match entry {
-            Entry::Deliver { payload, to, .. } if self.restoring => {
+            Entry::Deliver { payload, to, .. } if self.is_restoring() => {
                 if let Some(number) = number {
                     self.keep(&to, &payload, header.at, number);
                 }
@@ -284,7 +311,7 @@ impl Task {
                 self.outlet.hand_in(Op::Deliver(delivery), number);
             }
             Entry::Close { conn, code, reason, counts } => {
-                if self.restoring || conn.node() != Some(self.me) {
+                if self.is_restoring() || conn.node() != Some(self.me) {
                     return;
                 }
                 let (answers, me, asker) = (self.answers.clone(), self.me, header.node);
@@ -317,13 +344,16 @@ impl Task {
             }
             Entry::Bye => {
                 let changes = self.nodes.ended(header.node);
-                self.order.forget(header.node);
                 self.expected.remove(&header.node);
                 self.show_nodes();
                 self.membership_changes(changes);
             }
-            Entry::Beat { .. } | Entry::Marker { .. } => {}
+            Entry::Beat { .. } | Entry::Marker(_) => {}
         }
+    }
+
+    fn is_restoring(&self) -> bool {
+        !self.is_core() && self.replica.is_restoring()
     }
 
     /// Those recipients that are on this node.
@@ -351,7 +381,7 @@ impl Task {
 
     /// Who is in which channel on other nodes has changed.
     pub(super) fn membership_changes(&mut self, changes: impl IntoIterator<Item = Change>) {
-        if self.restoring {
+        if self.is_restoring() {
             return;
         }
         for change in changes {
@@ -362,108 +392,6 @@ impl Task {
                 Change::Lost(conn, channel) => (conn, channel, Some(LeaveReason::Lost)),
             };
             self.outlet.changed_elsewhere(conn, &channel, left);
-        }
-    }
-
-    /// Tells the other nodes who is in which channel here.
-    pub(super) fn tell_members(&mut self) {
-        let members: Vec<Entry> = self
-            .members
-            .iter()
-            .flat_map(|(channel, conns)| {
-                let conns: Vec<_> = conns.iter().copied().collect();
-                let parts: Vec<Entry> = conns
-                    .chunks(MEMBERS)
-                    .map(|part| Entry::Members(channel.clone(), part.to_vec()))
-                    .collect();
-                parts
-            })
-            .collect();
-        for entry in members {
-            self.publish(&entry, None);
-        }
-        self.publish(&Entry::AllTold, None);
-    }
-
-    // ---- what nodes tell each other outside the order ------------------------------------------
-
-    /// The servers' answer to a message that was published.
-    pub(super) fn acknowledged(&mut self, ack: &Message) {
-        let answer = serde_json::from_slice::<serde_json::Value>(&ack.payload).ok();
-        let error = answer.as_ref().and_then(|answer| answer.get("error"));
-        let code = error.and_then(|error| error.get("err_code")?.as_u64());
-        if code.is_some_and(|code| OF_ONE_MESSAGE.contains(&code)) {
-            // It would be refused again and again.
-            tracing::error!(gateway = %self.gateway(), "messages are dropped, for the NATS server refuses one of them: {}", error.map(ToString::to_string).unwrap_or_default());
-            return self.give_up_unseen();
-        }
-        let refused = error.and_then(|error| Some(error.get("description")?.as_str()?.to_owned()));
-        let refused = match ack.status {
-            Some(async_nats::StatusCode::NO_RESPONDERS) => {
-                Some("nobody keeps the stream".to_owned())
-            }
-            _ => refused,
-        };
-        if let Some(why) = refused {
-            self.lose(&format!("the NATS server refuses a message: {why}"));
-        }
-    }
-
-    /// Another node says what came of an entry.
-    pub(super) fn told(&mut self, message: &Message) {
-        if let Some(asker) = &message.reply {
-            let Ok(ask) = serde_json::from_slice::<Ask>(&message.payload) else { return };
-            let local = Local::new(self.outlet.core(), self.outlet.gateway());
-            let (client, asker) = (self.engine.client.clone(), asker.clone());
-            let most = self.engine.most_published();
-            // The shards answer when they can; the task goes on meanwhile.
-            tokio::spawn(async move {
-                let bytes = lists::answer(&local, ask, most).await;
-                // Whoever asked waits for a limited time.
-                let _ = client.publish(asker, bytes.into()).await;
-            });
-            return;
-        }
-        match serde_json::from_slice::<Answer>(&message.payload) {
-            Ok(answer) => self.counts.answered(answer),
-            Err(why) => tracing::debug!("an answer of another node cannot be read: {why}"),
-        }
-    }
-
-    /// Says to another node what came of an entry.
-    pub(super) async fn answer(&mut self, node: Node, answer: Answer) {
-        if self.link == Link::Down {
-            // Whoever waits for it waits for a limited time.
-            return;
-        }
-        for bytes in answer.into_messages(self.engine.most_published()) {
-            if let Err(why) = self.engine.tell(node, bytes.into()).await {
-                return self.lose(&why);
-            }
-        }
-    }
-
-    pub(super) fn tell_done(&mut self) {
-        if self.counts.is_empty() {
-            return;
-        }
-        for told in self.counts.take_done(self.clock()) {
-            self.tell(told);
-        }
-    }
-
-    pub(super) fn tell(&self, told: Told) {
-        match told.asker {
-            Asker::Delivery(report) => {
-                report.add_others(told.outcome);
-                report.finish();
-            }
-            Asker::Close(reference) => {
-                let closed = (told.outcome.delivered > 0).then_some(()).ok_or("no such connection");
-                let line = closed_result(&reference, closed);
-                let gateway = self.outlet.gateway();
-                self.outlet.core().post_primary(gateway, PrimaryMsg::Result(line));
-            }
         }
     }
 }

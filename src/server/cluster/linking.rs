@@ -1,21 +1,26 @@
 //! How a node comes to the stream, loses it, comes back, and leaves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::api::{ApiError, ErrorCode};
 use crate::config::settings::OnEngineLoss;
-use crate::gateway::kept::now;
 use crate::gateway::msg::HubMsg;
 use crate::gateway::relay::Passing;
-use crate::listener::op::Op;
-use crate::listener::protocol::connid::ConnId;
+use crate::listener::op::{Delivery, Op};
+use crate::listener::protocol::node::Node;
 use crate::listener::recipients::Recipients;
 use crate::server::cluster::engine::{OpenError, Session, too_small};
-use crate::server::cluster::task::{Ears, Link, Task, number};
-use crate::server::cluster::wire;
-use crate::server::cluster::wire::{Entry, Header};
+use crate::server::cluster::replica::{Link, Opened};
+use crate::server::cluster::task::{Ears, Item, Task, number};
+use crate::server::cluster::wire::Entry;
 use crate::text::position::{Epoch, Position};
+
+/// What a producer is told whose message was on its way when the servers were lost.
+const MAY_COME: &str = "the NATS servers of the cluster do not answer; the message was handed to them and may \
+                        still be delivered";
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -30,11 +35,15 @@ impl Task {
                 return;
             }
             Err(OpenError::Failed(why)) => {
+                self.failures = self.failures.wrapping_add(1);
                 self.status.failed(self.gateway(), &why);
                 self.status.holds(self.on_loss == OnEngineLoss::Hold);
                 return;
             }
         };
+        if session.opened.is_some_and(|opened| self.replica.is_outdated(&opened)) {
+            return;
+        }
         self.status.check(self.gateway(), &session.differences, &session.version);
         let most = self.engine.most();
         if let Some(why) = too_small(&self.engine.client) {
@@ -46,110 +55,147 @@ impl Task {
             ));
         }
         self.consumed = 0;
-        self.made = session.made;
+        self.goes_alone = false;
+        self.failures = 0;
         self.own_beat = Instant::now();
         self.next_beat = Instant::now();
-        self.come_back(&session);
-        self.link = Link::Behind;
-        let anew = session.is_other;
-        self.session = Some(session);
+        self.sent_at = Instant::now();
+        self.opened_at = Instant::now();
         self.status.holds(false);
         self.status.set_up(self.gateway(), true);
-        if self.is_core() {
-            return self.caught_up();
+        if let Some(opened) = session.opened {
+            self.come_back(&opened);
         }
-        self.markers += 1;
-        let count = self.markers;
-        let first = match self.on_loss {
-            OnEngineLoss::Hold => self.order.first_unseen(),
-            OnEngineLoss::Local => self.order.promise(),
-        };
-        let header = Header { node: self.me, number: 0, before: 0, at: now() };
-        let mut marker = wire::begin(header);
-        wire::write(&mut marker, &Entry::Marker { first, anew, count });
-        self.marker = Some(marker.freeze());
+        self.session = Some(session);
+        if self.is_core() {
+            self.caught_up();
+        }
+    }
+
+    /// The stream is there (again).
+    fn come_back(&mut self, opened: &Opened) {
+        let (epoch, _) = opened.epoch;
+        let before = Position { epoch, number: number(opened.from.saturating_sub(1), u16::MAX) };
+        if opened.begins {
+            self.draft = self.outlet.history().map(|history| history.draft(before));
+        }
+        if opened.has_hole || opened.is_other {
+            // What is missing cannot be had any more.
+            self.status.gap();
+            self.nodes.doubt_all();
+        }
+        if self.replica.opened(opened) {
+            self.alone(before.number);
+        }
+    }
+
+    /// Nobody can resume from before: until this node reads another epoch, it has one of its own.
+    pub(super) fn alone(&self, newest: u64) {
+        self.outlet.begin_epoch(Epoch::random(), newest);
+    }
+
+    /// Messages are missing here that stand in the stream: all nodes begin another epoch.
+    pub(super) fn wrong(&mut self, node: Node) {
+        tracing::error!(gateway = %self.gateway(), %node, "messages of a node are missing: nobody can resume from before");
+        self.status.gap();
+        self.nodes.doubt(node);
+        if self.replica.stray() {
+            self.alone(number(self.replica.handled(), u16::MAX));
+        }
+        self.lose("messages of a node are missing");
     }
 
     /// All that was in the stream when it was opened has been read.
     pub(super) fn caught_up(&mut self) {
-        self.link = Link::Up;
-        self.restoring = false;
+        self.status.retried(self.replica.caught_up());
         if let Some(draft) = self.draft.take() {
             self.outlet.adopt(draft);
         }
         self.status.ready();
-        match self.on_loss {
-            OnEngineLoss::Hold => {
-                self.status.retried(self.order.again());
-            }
-            OnEngineLoss::Local => self.give_up_unseen(),
-        }
         self.tell_members();
-        if std::mem::take(&mut self.strayed) && !self.is_core() {
-            self.renew_epoch();
-        }
         for passing in std::mem::take(&mut self.held) {
             self.route(passing);
         }
     }
 
-    /// Puts another epoch into the stream: what clients had from before may not be all.
-    pub(super) fn renew_epoch(&self) {
-        let engine = self.engine.clone();
-        tokio::spawn(async move {
-            if let Err(why) = engine.another_epoch().await {
-                tracing::warn!("{why}");
+    /// The servers have been silent for long: clients go on without them. What waited for them goes to this
+    /// node's own clients; what is on its way holds nobody up any more.
+    pub(super) fn go_alone(&mut self) {
+        if !std::mem::replace(&mut self.goes_alone, true) {
+            for item in self.replica.order.items() {
+                if let Passing::Op(Op::Deliver(delivery)) = &mut item.passing
+                    && !std::mem::replace(&mut item.let_go, true)
+                {
+                    self.outlet.let_go(delivery);
+                }
             }
-        });
+            self.outlet.core().post_all(self.outlet.gateway(), || HubMsg::GateOpen);
+        }
+        for passing in std::mem::take(&mut self.held) {
+            self.take(passing);
+        }
     }
 
-    /// What was sent to the stream and did not come back goes to nobody.
-    pub(super) fn give_up_unseen(&mut self) {
-        for item in self.order.give_up() {
-            self.status.lost();
-            self.give_up(item.passing);
+    /// Carries out what has come back from the stream.
+    pub(super) fn carry_out_own(&self, item: Item, number: Option<u64>) {
+        match item.passing {
+            Passing::Op(op) if item.let_go => self.outlet.hand_in(op, number),
+            passing => self.outlet.hand_out(passing, number),
         }
-        while let Some(item) = self.order.take_own() {
-            self.outlet.hand_out(item.passing, None);
+    }
+
+    /// These were sent to the stream, and did not come back: they go to nobody.
+    pub(super) fn give_up(&mut self, lost: Vec<Item>) {
+        if lost.is_empty() {
+            return;
+        }
+        for item in lost {
+            self.status.lost();
+            self.to_nobody(item);
+        }
+        while let Some(item) = self.replica.order.take_own() {
+            self.carry_out_own(item, None);
         }
         self.outlet.core().post_all(self.outlet.gateway(), || HubMsg::GateOpen);
     }
 
     /// A delivery that did not come to the stream goes to nobody; whoever waits for it is told.
-    fn give_up(&mut self, passing: Passing) {
-        if let Passing::Op(Op::Deliver(mut delivery)) = passing {
-            // Its sender's shard hears of it, and sends it to nobody: no connection has such a name.
-            let core = self.outlet.core();
-            let nobody = delivery.from.map(|from| ConnId(core.shard_of(from) as u64));
-            self.outlet.retarget(&mut delivery, Recipients::Only(nobody.into_iter().collect()));
-            self.outlet.hand_out(Passing::Op(Op::Deliver(delivery)), None);
-        } else {
-            self.outlet.hand_out(passing, None);
+    fn to_nobody(&self, mut item: Item) {
+        if let Passing::Op(Op::Deliver(delivery)) = &mut item.passing {
+            match item.let_go {
+                true => delivery.to = Recipients::Only(Arc::from([])),
+                false => self.outlet.to_nobody(delivery),
+            }
         }
+        self.carry_out_own(item, None);
     }
 
     /// The servers cannot be reached.
     pub(super) fn lose(&mut self, why: &str) {
-        if self.link == Link::Down {
+        if self.replica.link == Link::Down {
             return;
         }
-        self.link = Link::Down;
+        self.close_batch();
+        self.replica.lost();
         self.session = None;
-        self.marker = None;
-        if self.restoring {
-            // It is read again from its beginning.
-            self.handled = None;
-            self.draft = None;
-        }
+        self.looking = None;
         self.status.failed(self.gateway(), why);
         self.status.set_up(self.gateway(), false);
-        self.close_batch();
-        self.order.take_unpublished();
         self.status.holds(self.on_loss == OnEngineLoss::Hold);
         let is_delivery = |passing: &Passing| matches!(passing, Passing::Op(Op::Deliver(_)));
         let hold = self.on_loss == OnEngineLoss::Hold;
-        for item in self.order.take_all_own(|item| !hold || !is_delivery(&item.passing)) {
-            self.outlet.hand_out(item.passing, None);
+        for item in self.replica.order.take_all_own(|item| !hold || !is_delivery(&item.passing)) {
+            self.carry_out_own(item, None);
+        }
+        if hold {
+            // Whoever pushed them need not wait for the servers.
+            for item in self.replica.order.items() {
+                if let Passing::Op(Op::Deliver(Delivery { report: Some(report), .. })) =
+                    &item.passing
+                {
+                    report.fail(ApiError::new(ErrorCode::EngineLost, MAY_COME));
+                }
+            }
         }
         for told in self.counts.take_all() {
             self.tell(told);
@@ -159,14 +205,15 @@ impl Task {
     pub(super) async fn end(mut self, mut ears: Ears) {
         self.close_batch();
         ears.inbox.close();
-        if self.link == Link::Up {
+        if self.replica.link == Link::Up {
             self.publish(&Entry::Bye, None);
             self.flush().await;
             // The farewell is a courtesy.
             let _ = tokio::time::timeout(FAREWELL, self.engine.client.flush()).await;
         }
-        for item in self.order.take_all_own(|_| true).into_iter().chain(self.order.give_up()) {
-            self.give_up(item.passing);
+        let order = &mut self.replica.order;
+        for item in order.take_all_own(|_| true).into_iter().chain(order.give_up()) {
+            self.to_nobody(item);
         }
         for (_, _, passing) in std::mem::take(&mut self.waiting) {
             self.outlet.hand_out(passing, None);
@@ -180,45 +227,5 @@ impl Task {
         for told in self.counts.take_all() {
             self.tell(told);
         }
-    }
-
-    /// The stream is there (again).
-    fn come_back(&mut self, session: &Session) {
-        let handled = self.handled.map_or(0, |(handled, _)| handled);
-        if session.is_other {
-            // What was not read there may be nowhere.
-            self.handled = None;
-            self.order.other_stream();
-        } else if self.handled.is_some() && session.oldest > handled + 1 {
-            // What is missing cannot be had any more.
-            self.status.gap();
-            self.order.gap();
-            self.stray();
-        }
-        let Some(epoch) = session.epoch else { return };
-        let from = if session.is_other { session.epoch_at } else { session.oldest };
-        let before = number(from.saturating_sub(1), u16::MAX);
-        if self.restoring {
-            self.epoch = Some(epoch);
-            self.draft = self
-                .outlet
-                .history()
-                .map(|history| history.draft(Position { epoch, number: before }));
-        } else if session.is_other {
-            self.epoch = Some(epoch);
-            self.outlet.begin_epoch(epoch, before);
-        }
-        // Otherwise the epoch is renewed by a message, at its place.
-    }
-
-    /// Clients got what is not in the stream, or will not get what is there: nobody can resume from
-    /// before. Until all nodes have a new epoch, this one has one of its own.
-    pub(super) fn stray(&mut self) {
-        if std::mem::replace(&mut self.strayed, true) || self.restoring {
-            return;
-        }
-        let at = self.handled.map_or(0, |(handled, _)| handled);
-        self.epoch = None;
-        self.outlet.begin_epoch(Epoch::random(), number(at, u16::MAX));
     }
 }

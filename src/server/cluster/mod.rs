@@ -3,15 +3,18 @@
 //! A gateway with a cluster has a task on the control runtime ([`task`], [`incoming`]). All of the
 //! gateway's operations go through it, on their way from the shards to the shards. Those that concern
 //! clients of other nodes, too, it puts into a stream, which all nodes read ([`engine`], [`wire`]);
-//! they are carried out when they come back, so the stream's order is everybody's ([`order`]). The
+//! they are carried out when they come back, so the stream's order is everybody's ([`replica`], [`order`],
+//! [`counting`], [`opening`]). The
 //! stream is the history as well. [`nodes`] knows the other nodes and their members of channels,
 //! [`counts`] what they say came of a delivery, [`status`] how all that stands.
 //!
 //! Everything belongs to the task; others see [`status`] alone. A gateway without a cluster has
 //! nothing of this.
 
+mod counting;
 mod counts;
 mod engine;
+mod epochs;
 mod fitness;
 mod inbox;
 mod incoming;
@@ -19,12 +22,17 @@ mod linking;
 pub(crate) mod lists;
 mod names;
 mod nodes;
+mod opening;
 mod order;
 mod outgoing;
+mod replica;
 mod seldom;
 mod servers;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod status;
 mod task;
+mod telling;
 mod wire;
 
 use std::panic::AssertUnwindSafe;
@@ -54,6 +62,7 @@ use crate::server::cluster::names::Names;
 use crate::server::cluster::servers::Servers;
 use crate::server::cluster::status::Status;
 use crate::server::cluster::task::{Ears, Task};
+use crate::text::position::Epoch;
 
 /// How long a start waits for the servers.
 const START: Duration = Duration::from_secs(2);
@@ -217,6 +226,10 @@ impl Cluster {
         let asks = engine.clone();
         let status = Arc::new(Status::new(Arc::clone(metrics)));
         let outlet = Outlet::new(Arc::clone(core), Arc::clone(shared));
+        if !engine.is_core() {
+            // Until the stream is read, positions are of this form already.
+            outlet.begin_epoch(Epoch::random(), task::number(0, 0));
+        }
         let (inbox, taken) = inbox::inbox();
         let (answers, to_answer) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();

@@ -152,6 +152,11 @@ impl Nodes {
         }
     }
 
+    /// What is known of all nodes' members may be wrong.
+    pub(super) fn doubt_all(&mut self) {
+        self.known.values_mut().for_each(|known| known.told = false);
+    }
+
     /// All of them were heard now: we were not able to hear them.
     pub(super) fn excuse(&mut self, now: u64) {
         self.known.values_mut().for_each(|known| known.heard = now);

@@ -13,7 +13,8 @@ use crate::listener::protocol::connid::ConnId;
 use crate::listener::protocol::node::Node;
 use crate::listener::recipients::Recipients;
 use crate::server::cluster::counts::{Asker, Place};
-use crate::server::cluster::task::{Batch, Item, Link, Task, number};
+use crate::server::cluster::replica::Link;
+use crate::server::cluster::task::{ALL_HEARD, Batch, Item, Task, number};
 use crate::server::cluster::wire;
 use crate::server::cluster::wire::{Entry, Header};
 use bytes::BytesMut;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 const BEHIND: u64 = 2_000;
 
 /// Bytes of a message besides what its one delivery holds.
-const FRAME: usize = 64;
+pub(super) const FRAME: usize = 64;
 
 /// Whom a delivery goes to, by where they are.
 enum Spread {
@@ -60,10 +61,10 @@ impl Task {
             // Those of other nodes are known here, whether the servers are there or not.
             report.add(self.nodes.members(&report.channel));
         }
-        let local = self.on_loss == OnEngineLoss::Local;
-        match (self.link, passing) {
+        let alone = self.on_loss == OnEngineLoss::Local && self.is_lost();
+        match (self.replica.link, passing) {
             (Link::Up, passing) => self.route(passing),
-            (Link::Down, Passing::Op(Op::Deliver(delivery))) if local => {
+            (Link::Down, Passing::Op(Op::Deliver(delivery))) if alone => {
                 self.deliver_here(delivery);
             }
             // It has its turn when all that was missed has been read.
@@ -77,7 +78,7 @@ impl Task {
         if self.waiting.is_empty() {
             return;
         }
-        let (clock, at) = (self.clock(), self.handled.map_or(0, |(at, _)| number(at, u16::MAX)));
+        let (clock, at) = (self.clock(), number(self.replica.handled(), u16::MAX));
         let goes = |(number, until, _): &mut (u64, u64, Passing)| *number <= at || *until <= clock;
         for (_, _, passing) in self.waiting.extract_if(.., goes) {
             self.outlet.hand_out(passing, None);
@@ -93,8 +94,8 @@ impl Task {
             Spread::Divided { there, .. } => !there.is_empty(),
         };
         // What goes to connections has no position.
-        if matches!(spread, Spread::Everywhere) && !self.is_core() {
-            self.stray();
+        if matches!(spread, Spread::Everywhere) && !self.is_core() && self.replica.go_alone() {
+            self.alone(number(self.replica.handled(), u16::MAX));
         }
         if others {
             self.status.strayed();
@@ -238,10 +239,10 @@ impl Task {
         if self.is_core() {
             return self.outlet.hand_out(passing, None);
         }
-        let item = Item { index: None, passing };
+        let item = Item { index: None, passing, let_go: false };
         if let Some(batch) = &mut self.batch {
             batch.items.push(item);
-        } else if let Some(item) = self.order.own(item) {
+        } else if let Some(item) = self.replica.order.own(item) {
             self.outlet.hand_out(item.passing, None);
         }
     }
@@ -255,7 +256,7 @@ impl Task {
         if self.batch.as_ref().is_some_and(|batch| batch.bytes.len() > room) {
             self.close_batch();
         }
-        let number = if core { self.next_plain } else { self.order.next() };
+        let number = if core { self.next_plain } else { self.replica.order.next() };
         let before = self.plain_deliveries;
         let header = Header { node: self.me, number, before, at: now() };
         let batch = self.batch.get_or_insert_with(|| Batch {
@@ -272,7 +273,7 @@ impl Task {
         batch.entries += 1;
         match passing {
             Some(passing) if core => self.outlet.hand_out(passing, None),
-            Some(passing) => batch.items.push(Item { index: Some(index), passing }),
+            Some(passing) => batch.items.push(Item { index: Some(index), passing, let_go: false }),
             None => {}
         }
         if batch.bytes.len() > self.engine.most() / 2 || batch.entries == u16::MAX - 1 {
@@ -289,21 +290,27 @@ impl Task {
             self.plain.push(batch.bytes.freeze());
             return;
         }
-        if !self.order.is_sent() {
+        if !self.replica.is_waiting() {
             self.sent_at = Instant::now();
         }
-        self.order.sent(batch.bytes.freeze(), batch.items);
+        self.replica.order.sent(batch.bytes.freeze(), batch.items);
     }
 
     /// Publishes what is complete.
     pub(super) async fn flush(&mut self) {
         self.close_batch();
-        if let Some(marker) = self.marker.take()
-            && let Err(why) = self.engine.publish_marker(marker).await
-        {
-            return self.lose(&why);
+        // A node that has begun to read in the middle of an epoch waits until all have given a sign of life.
+        let waits = self.replica.order.counting.guesses() && self.opened_at.elapsed() < ALL_HEARD;
+        let marker = if waits { None } else { self.replica.take_marker() };
+        if let Some(marker) = marker {
+            let header = Header { node: self.me, number: 0, before: 0, at: now() };
+            let mut bytes = wire::begin(header);
+            wire::write(&mut bytes, &Entry::Marker(marker));
+            if let Err(why) = self.engine.publish_marker(bytes.freeze()).await {
+                return self.lose(&why);
+            }
         }
-        if self.link != Link::Up {
+        if self.replica.link != Link::Up {
             self.plain.clear();
             return;
         }
@@ -316,7 +323,7 @@ impl Task {
         let Some(prefix) = self.session.as_ref().map(|session| session.ack_prefix.clone()) else {
             return;
         };
-        for (number, attempt, bytes) in self.order.take_unpublished() {
+        for (number, attempt, bytes) in self.replica.order.take_unpublished() {
             let id = format!("{}-{number}-{attempt}", self.me);
             let ack = format!("{prefix}.{number}");
             self.status.published();

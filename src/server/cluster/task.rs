@@ -2,12 +2,12 @@
 //! are carried out, and it never waits for the shards.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -21,15 +21,15 @@ use crate::gateway::outlet::Outlet;
 use crate::gateway::relay::Passing;
 use crate::listener::protocol::node::Node;
 use crate::server::cluster::counts::{Answer, Counts};
-use crate::server::cluster::engine::{Engine, OpenError, Seen, Session};
+use crate::server::cluster::engine::{Engine, OpenError, Session};
 use crate::server::cluster::inbox::Taken;
 use crate::server::cluster::nodes::{Memberships, Nodes};
-use crate::server::cluster::order::Order;
+use crate::server::cluster::replica::{Link, Replica};
 use crate::server::cluster::seldom::Seldom;
 use crate::server::cluster::status::Status;
 use crate::server::cluster::wire;
 use crate::server::cluster::wire::{Entry, Header};
-use crate::text::position::{Epoch, Position};
+use crate::text::position::Position;
 
 /// How often the task looks at its clocks.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,8 +37,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often a node says that it lives.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// After so long, each node that is there has given a sign of life.
+pub(super) const ALL_HEARD: Duration = BEAT.saturating_add(TICK.saturating_mul(2));
+
 /// How long the node's own signs of life may be on their way.
 const LOST: Duration = Duration::from_millis(1_500);
+
+/// The same, while many messages of the stream wait to be read.
+const BACKLOG: Duration = Duration::from_millis(6_000);
 
 /// How late a look at the clocks may be: beyond it the process was stopped.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -65,17 +71,8 @@ const IN_FLIGHT: usize = 256;
 pub(super) struct Item {
     pub(super) index: Option<u16>,
     pub(super) passing: Passing,
-}
-
-/// How the node stands to the servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
-    /// It cannot reach the stream.
-    Down,
-    /// It reads what it has missed, up to its own marker.
-    Behind,
-    /// It is where the stream is.
-    Up,
+    /// Whether it counts against its sender and the frames that wait no longer.
+    pub(super) let_go: bool,
 }
 
 /// The message to the stream that is being made.
@@ -87,7 +84,10 @@ pub(super) struct Batch {
     pub(super) entries: u16,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Session, OpenError>> + Send>>;
+type Opening = BoxFuture<'static, Result<Session, OpenError>>;
+
+/// A message behind a hole in the stream, its number, and that of the stream's oldest message.
+type Looking = BoxFuture<'static, (u64, Message, Option<u64>)>;
 
 /// The task's state.
 pub(super) struct Task {
@@ -99,13 +99,12 @@ pub(super) struct Task {
     /// Bytes of a client's message at most.
     pub(super) most: usize,
     pub(super) status: Arc<Status>,
-    pub(super) order: Order<Item>,
+    pub(super) replica: Replica<Item>,
     pub(super) batch: Option<Batch>,
     pub(super) nodes: Nodes,
     pub(super) counts: Counts,
     /// The members of this node.
     pub(super) members: Memberships,
-    pub(super) link: Link,
     /// What waits for the servers.
     pub(super) held: VecDeque<Passing>,
     /// Those that wait for a message of the stream: its number, and until when.
@@ -120,26 +119,14 @@ pub(super) struct Task {
     pub(super) expected: HashMap<Node, (u64, u64)>,
     /// Places that were given to what has none.
     pub(super) nowhere: u64,
-    /// The number of the last message of the stream that was handled, and what it is known by.
-    pub(super) handled: Option<(u64, u64)>,
     /// The history that is being read from the stream, until all of it is there.
     pub(super) draft: Option<Log>,
-    /// Markers that were put into the stream.
-    pub(super) markers: u64,
-    /// The marker that is to be published.
-    pub(super) marker: Option<Bytes>,
+    /// Whether clients go on without the servers.
+    pub(super) goes_alone: bool,
     /// The number of the consumer's last message.
     pub(super) consumed: u64,
-    /// The oldest message of the stream that may still be wanted.
-    pub(super) epoch: Option<Epoch>,
-    /// When the stream was made.
-    pub(super) made: i128,
     /// Bytes of the stream's messages since that of the epoch, and when it came.
     pub(super) since_epoch: (u64, Instant),
-    /// Whether messages of the stream go to the history alone, because they are from before.
-    pub(super) restoring: bool,
-    /// Whether clients got messages that are not in the stream.
-    pub(super) strayed: bool,
     pub(super) session: Option<Session>,
     /// Messages that cannot be read.
     pub(super) unread: Seldom,
@@ -147,15 +134,23 @@ pub(super) struct Task {
     pub(super) said_version: bool,
     /// Whether it was said that another node has the same name.
     pub(super) said_namesake: bool,
+    /// Nothing is read until this is known.
+    pub(super) looking: Option<Looking>,
     start: Instant,
     /// Since when this `serve` runs.
     pub(super) since: u64,
     pub(super) own_beat: Instant,
+    /// When a message was read behind which others waited.
+    pub(super) backlog_at: Instant,
     pub(super) next_beat: Instant,
     next_try: Instant,
     last_tick: Instant,
     next_purge: Instant,
     pub(super) sent_at: Instant,
+    /// How often in a row it could not come to the stream.
+    pub(super) failures: u32,
+    /// When the node came to the stream.
+    pub(super) opened_at: Instant,
     pub(super) answers: mpsc::UnboundedSender<(Node, Answer)>,
 }
 
@@ -173,9 +168,10 @@ async fn next(subscriber: Option<&mut Subscriber>) -> Option<Message> {
     }
 }
 
-async fn opened(opening: &mut Option<Opening>) -> Result<Session, OpenError> {
-    match opening {
-        Some(opening) => opening.await,
+/// Waits for something, if there is something to wait for.
+async fn awaited<T>(what: &mut Option<BoxFuture<'static, T>>) -> T {
+    match what {
+        Some(what) => what.await,
         None => std::future::pending().await,
     }
 }
@@ -192,7 +188,6 @@ impl Task {
         answers: mpsc::UnboundedSender<(Node, Answer)>,
     ) -> Task {
         let start = Instant::now();
-        let core = engine.is_core();
         Task {
             me,
             name,
@@ -201,12 +196,11 @@ impl Task {
             on_loss,
             most,
             status,
-            order: Order::new(me, run),
+            replica: Replica::new(me, run),
             batch: None,
             nodes: Nodes::default(),
             counts: Counts::default(),
             members: Memberships::default(),
-            link: Link::Down,
             held: VecDeque::new(),
             waiting: Vec::new(),
             next_plain: 1,
@@ -214,28 +208,26 @@ impl Task {
             plain: Vec::new(),
             expected: HashMap::new(),
             nowhere: 0,
-            handled: None,
             draft: None,
-            markers: 0,
-            marker: None,
+            goes_alone: false,
             consumed: 0,
-            epoch: None,
-            made: 0,
             since_epoch: (0, start),
-            restoring: !core,
-            strayed: false,
             session: None,
             unread: Seldom::default(),
             said_version: false,
             said_namesake: false,
+            looking: None,
             start,
             since,
             own_beat: start,
+            backlog_at: start,
             next_beat: start,
             next_try: start,
             last_tick: start,
             next_purge: start + PURGE,
             sent_at: start,
+            failures: 0,
+            opened_at: start,
             answers,
         }
     }
@@ -258,7 +250,7 @@ impl Task {
                     let Some(passing) = passing else { break };
                     self.take_all(passing, &mut ears.inbox);
                 }
-                message = next(messages) => match message {
+                message = next(messages), if self.looking.is_none() => match message {
                     Some(message) => self.read(message),
                     None => self.lose("the subscription has ended"),
                 },
@@ -267,7 +259,11 @@ impl Task {
                 answer = ears.answers.recv() => if let Some((node, answer)) = answer {
                     self.answer(node, answer).await;
                 },
-                session = opened(&mut opening) => {
+                found = awaited(&mut self.looking) => {
+                    self.looking = None;
+                    self.looked(found);
+                }
+                session = awaited(&mut opening) => {
                     opening = None;
                     self.opened(session);
                 }
@@ -282,16 +278,16 @@ impl Task {
             self.bound(ears.inbox.len());
             self.flush().await;
             self.tell_done();
-            if self.link == Link::Down && opening.is_none() && Instant::now() >= self.next_try {
+            if self.replica.link == Link::Down
+                && opening.is_none()
+                && Instant::now() >= self.next_try
+            {
                 self.next_try = Instant::now() + RETRY;
-                let seen = self.handled.map(|(handled, mark)| Seen {
-                    handled,
-                    mark,
-                    epoch: self.epoch,
-                    made: self.made,
-                });
+                let seen = self.replica.seen();
                 let engine = self.engine.clone();
-                opening = Some(async move { engine.open(seen).await }.boxed());
+                // Each third time.
+                let reconnects = self.failures % 3 == 2;
+                opening = Some(async move { engine.open(seen, reconnects).await }.boxed());
             }
         }
         self.end(ears).await;
@@ -337,7 +333,7 @@ impl Task {
     }
 
     fn has_room(&self) -> bool {
-        self.link != Link::Up || self.order.unseen() < IN_FLIGHT
+        self.replica.link != Link::Up || self.replica.order.unseen() < IN_FLIGHT
     }
 
     // ---- clocks --------------------------------------------------------------------------------
@@ -352,11 +348,14 @@ impl Task {
             self.sent_at = (self.sent_at + late).min(at);
             self.nodes.excuse_for(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), clock);
         }
-        if self.link == Link::Down {
+        if self.replica.link == Link::Down {
             // Nobody can be heard.
             self.nodes.excuse(clock);
+            if self.on_loss == OnEngineLoss::Local && self.is_lost() {
+                self.go_alone();
+            }
         } else {
-            if at.saturating_duration_since(self.own_beat) > LOST {
+            if self.is_silent(at) {
                 return self.lose("the NATS server does not answer");
             }
             if at >= self.next_beat {
@@ -366,15 +365,17 @@ impl Task {
                     return self.lose(&why);
                 }
             }
-            if self.order.is_sent() && at.saturating_duration_since(self.sent_at) > AGAIN {
+            if !self.is_core()
+                && self.replica.is_waiting()
+                && at.saturating_duration_since(self.sent_at) > AGAIN
+            {
                 self.sent_at = at;
-                let again = self.order.again();
+                let again = self.replica.again();
                 self.status.retried(again);
             }
             for (node, changes) in self.nodes.expire(clock) {
                 tracing::warn!(gateway = %self.gateway(), %node, "a node of the cluster is silent: its connections are gone");
                 self.status.silent();
-                self.order.forget(node);
                 self.expected.remove(&node);
                 self.membership_changes(changes);
             }
@@ -400,7 +401,7 @@ impl Task {
     fn keep_epoch(&mut self, at: Instant) {
         let (bytes, age) = self.engine.epoch_lasts();
         let (since, from) = self.since_epoch;
-        let Some(epoch) = self.epoch else { return };
+        let Some(epoch) = self.replica.epoch() else { return };
         if since < bytes && at.saturating_duration_since(from) < age || !self.is_eldest() {
             return;
         }
@@ -411,6 +412,19 @@ impl Task {
                 tracing::warn!("the epoch of a stream is not written again: {why}");
             }
         });
+    }
+
+    /// Whether the node's own signs of life do not come back. While much is still to be read they stand
+    /// behind that.
+    fn is_silent(&self, at: Instant) -> bool {
+        let silent = at.saturating_duration_since(self.own_beat);
+        let backlog = at.saturating_duration_since(self.backlog_at);
+        silent > LOST && (backlog > LOST || silent > BACKLOG)
+    }
+
+    /// Whether the servers have been silent for so long that clients need not wait for them.
+    pub(super) fn is_lost(&self) -> bool {
+        self.replica.link == Link::Down && self.own_beat.elapsed() > LOST
     }
 
     /// Whether it is this node that does what one of them has to do.
@@ -426,8 +440,8 @@ impl Task {
             &Entry::Beat {
                 connections: self.outlet.gateway().metrics.connections.get(),
                 since: self.since,
-                seen: self.order.seen(),
-                epoch: self.epoch,
+                seen: self.replica.order.seen(),
+                epoch: self.replica.marked_epoch(),
                 asks: self.asked(),
                 name: self.name.clone(),
             },

@@ -4,8 +4,6 @@
 //! node gave it, and when it was made. All numbers are little-endian, texts and lists have their
 //! length in front of them. What cannot be read is refused whole, so that no node acts on a half.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::listener::protocol::channel::Channel;
@@ -80,7 +78,7 @@ pub(super) enum Entry {
         since: u64,
         /// The number of the last of its messages that it has seen in the stream.
         seen: u64,
-        /// The epoch that it is in; none in core mode.
+        /// The epoch for which its marker stands in the stream.
         epoch: Option<Epoch>,
         /// The nodes whose members it does not know, some of them at least: it wants to be told.
         asks: Vec<Node>,
@@ -89,15 +87,21 @@ pub(super) enum Entry {
     },
     /// The maker ends in order.
     Bye,
-    /// The maker has come to the stream.
-    Marker {
-        /// The number of the first message that it has not seen in the stream.
-        first: u64,
-        /// Whether the stream is another one than it had before.
-        anew: bool,
-        /// Which of its markers it is.
-        count: u64,
-    },
+    /// The maker has come to the stream, or has read another epoch.
+    Marker(Marker),
+}
+
+/// Where a node goes on in an epoch of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// The epoch.
+    pub(super) epoch: Epoch,
+    /// The number of the first message that it has not seen in the stream.
+    pub(super) first: u64,
+    /// The number of the last one that it has seen; 0 if there is none.
+    pub(super) seen: u64,
+    /// Which of its markers it is.
+    pub(super) count: u64,
 }
 
 /// Bytes that recipients take.
@@ -110,13 +114,6 @@ pub(super) fn size_of_recipients(to: &Recipients) -> usize {
             names.sum::<usize>() + target.except.len() * 8
         }
     }
-}
-
-/// What a message of the stream is known by later.
-pub(super) fn mark_of(body: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    body.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Begins a message.
@@ -188,11 +185,12 @@ pub(super) fn write(out: &mut BytesMut, entry: &Entry) {
         }
         Entry::AllTold => out.put_u8(ALL_TOLD),
         Entry::Bye => out.put_u8(BYE),
-        Entry::Marker { first, anew, count } => {
+        Entry::Marker(marker) => {
             out.put_u8(MARKER);
-            out.put_u64_le(*first);
-            out.put_u8(u8::from(*anew));
-            out.put_u64_le(*count);
+            write_bytes(out, marker.epoch.as_str().as_bytes());
+            out.put_u64_le(marker.first);
+            out.put_u64_le(marker.seen);
+            out.put_u64_le(marker.count);
         }
     }
 }
@@ -326,11 +324,12 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
             name: read_text(rest)?,
         },
         BYE => Entry::Bye,
-        MARKER => Entry::Marker {
+        MARKER => Entry::Marker(Marker {
+            epoch: Epoch::parse(&read_text(rest)?)?,
             first: read_number(rest)?,
-            anew: rest.try_get_u8().ok()? != 0,
+            seen: read_number(rest)?,
             count: rest.try_get_u64_le().ok()?,
-        },
+        }),
         _ => return None,
     })
 }
@@ -408,7 +407,12 @@ mod tests {
                 name: "one".to_owned(),
             },
             Entry::Bye,
-            Entry::Marker { first: 4, anew: true, count: 5 },
+            Entry::Marker(Marker {
+                epoch: Epoch::parse("q7Zk2pYa").unwrap(),
+                first: 4,
+                seen: 3,
+                count: 5,
+            }),
         ]
     }
 
@@ -450,7 +454,8 @@ mod tests {
         let good = Header { node, number: NUMBERS - 1, before: NUMBERS - 1, at: u64::MAX };
         let close =
             |code| Entry::Close { conn: ConnId(3), code, reason: String::new(), counts: false };
-        let marker = |first| Entry::Marker { first, anew: true, count: 1 };
+        let epoch = Epoch::parse("q7Zk2pYa").unwrap();
+        let marker = |first| Entry::Marker(Marker { epoch, first, seen: 0, count: 1 });
         let is_read = |header: Header, entry: &Entry| {
             let mut out = begin(header);
             write(&mut out, entry);
