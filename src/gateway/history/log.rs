@@ -288,6 +288,11 @@ impl Log {
         new
     }
 
+    /// What stands up to this number may be wrong: nobody can resume from there.
+    pub(crate) fn is_known_behind(&mut self, number: u64) {
+        self.changes = Changes::begin_behind(number);
+    }
+
     /// Forgets everything; the numbers go on behind this position.
     pub fn begin_epoch(&mut self, position: Position) {
         let mut new = self.draft(position);

@@ -13,7 +13,7 @@
 //!
 //! This is plain data without I/O and without a clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::listener::protocol::node::Node;
 
@@ -53,15 +53,29 @@ pub(super) enum Counts {
 #[derive(Debug, Clone, Copy)]
 struct Last {
     number: u64,
-    /// Whether it is known. Otherwise it is the first one that was read.
-    sure: bool,
+    /// The first number that was read of it, until that is known to count.
+    first: Option<u64>,
+    /// Where its last message stands in the stream.
+    at: u64,
     /// Whether something that stood behind it in the stream was removed.
     jumped: bool,
 }
 
 impl Last {
-    fn new(number: u64, sure: bool) -> Last {
-        Last { number, sure, jumped: false }
+    /// What is known to count.
+    fn known(number: u64) -> Last {
+        Last { number, first: None, at: 0, jumped: false }
+    }
+
+    fn is_sure(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Its node says that this number has counted: if the first one that was read is not behind that, all
+    /// that was read has.
+    fn confirm(&mut self, number: u64) {
+        self.first = self.first.filter(|first| *first > number);
+        self.number = self.number.max(number);
     }
 }
 
@@ -74,8 +88,6 @@ pub(super) struct Counting {
     /// Whether a node of which nothing is known counts from the first message of it that is read. Nothing is
     /// carried out then.
     guesses: bool,
-    /// Nodes whose messages did not count since, though they may count for others.
-    ignored: HashSet<Node>,
 }
 
 impl Counting {
@@ -90,11 +102,14 @@ impl Counting {
         *self = Counting { in_middle: true, guesses: true, ..Counting::default() };
     }
 
-    /// What comes now is carried out. So nothing counts of nodes of which it is not known what has counted;
-    /// those that are there have said so by now.
-    pub(super) fn is_carried_out(&mut self) {
-        self.last.retain(|_, last| last.sure);
+    /// What comes now is carried out. Nodes of which it is not known what has counted are unknown again; those
+    /// that are there have said so by now. Returns where the last message of those stands, which may not
+    /// have counted.
+    pub(super) fn is_carried_out(&mut self) -> Option<u64> {
+        let unsure = self.last.extract_if(|_, last| !last.is_sure());
+        let last = unsure.map(|(_, last)| last.at).max();
         self.guesses = false;
+        last
     }
 
     /// Whether nodes may be unknown that are there.
@@ -107,28 +122,25 @@ impl Counting {
         self.last.values_mut().for_each(|last| last.jumped = true);
     }
 
-    /// A message has come.
-    pub(super) fn comes(&mut self, node: Node, number: u64) -> Counts {
+    /// A message has come, which stands `at` this place of the stream.
+    pub(super) fn comes(&mut self, node: Node, number: u64, at: u64) -> Counts {
         match self.last.get_mut(&node) {
             Some(last) if follows(last.number, number) => {
-                (last.number, last.jumped) = (number, false);
-                if last.sure { Counts::Yes } else { Counts::Perhaps }
+                (last.number, last.at, last.jumped) = (number, at, false);
+                if last.is_sure() { Counts::Yes } else { Counts::Perhaps }
             }
-            Some(last) if !last.sure || last.jumped && number > last.number => {
+            Some(last) if !last.is_sure() || last.jumped && number > last.number => {
                 self.last.remove(&node);
                 Counts::Unclear
             }
             Some(_) => Counts::No,
             None if self.guesses => {
-                self.last.insert(node, Last::new(number, false));
+                self.last.insert(node, Last { first: Some(number), at, ..Last::known(number) });
                 Counts::Perhaps
             }
-            None => {
-                if self.in_middle {
-                    self.ignored.insert(node);
-                }
-                Counts::No
-            }
+            // Its marker was not read.
+            None if self.in_middle => Counts::Unclear,
+            None => Counts::No,
         }
     }
 
@@ -136,28 +148,23 @@ impl Counting {
     /// that is read there.
     pub(super) fn marked(&mut self, node: Node, first: u64) -> bool {
         let number = first.saturating_sub(1);
-        let last = self.last.entry(node).or_insert(Last::new(number, false));
-        let is_first = !last.sure;
-        // What was read behind `first` may have counted for nobody else.
-        last.sure |= last.number <= number;
-        last.number = last.number.max(number);
+        let is_first = self.last.get(&node).is_none_or(|last| !last.is_sure());
+        self.last.entry(node).or_insert(Last::known(number)).confirm(number);
         is_first
     }
 
     /// A node whose marker for this epoch stands there has said that its message with this number has
     /// counted, in front of what comes now. False if it may not have counted here.
     pub(super) fn has_counted(&mut self, node: Node, number: u64) -> bool {
-        let was_ignored = self.ignored.remove(&node);
         match self.last.get_mut(&node) {
             Some(last) => {
-                let is_missing = last.sure && last.number < number;
-                last.sure |= last.number <= number;
-                last.number = last.number.max(number);
-                !is_missing && !was_ignored
+                let is_missing = last.is_sure() && last.number < number;
+                last.confirm(number);
+                !is_missing
             }
             None => {
-                self.last.insert(node, Last::new(number, true));
-                self.in_middle && !was_ignored
+                self.last.insert(node, Last::known(number));
+                self.in_middle
             }
         }
     }

@@ -107,8 +107,12 @@ impl Task {
 
     /// All that was in the stream when it was opened has been read.
     pub(super) fn caught_up(&mut self) {
-        self.status.retried(self.replica.caught_up());
-        if let Some(draft) = self.draft.take() {
+        let (again, unsure) = self.replica.caught_up();
+        self.status.retried(again);
+        if let Some(mut draft) = self.draft.take() {
+            if let Some(at) = unsure {
+                draft.is_known_behind(number(at, u16::MAX));
+            }
             self.outlet.adopt(draft);
         }
         self.status.ready();

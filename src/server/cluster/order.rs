@@ -92,9 +92,14 @@ impl<T> Order<T> {
         None
     }
 
-    /// A message has come from the stream. It is carried out, unless the node is `restoring`.
-    pub(super) fn arrived(&mut self, node: Node, number: u64, restoring: bool) -> Arrival<T> {
-        let counts = self.counting.comes(node, number);
+    /// A message stands `at` this place of the stream. It is carried out, unless the node is `restoring`.
+    pub(super) fn arrived(
+        &mut self,
+        (node, number): (Node, u64),
+        at: u64,
+        restoring: bool,
+    ) -> Arrival<T> {
+        let counts = self.counting.comes(node, number, at);
         match counts {
             Counts::No => return Arrival::Ignored,
             // What a node has sent itself it sends again.
@@ -292,11 +297,11 @@ mod tests {
         order.sent(Bytes::new(), vec!["second", "third"]);
         assert_eq!(order.own("last"), None);
         assert_eq!(order.take_own(), None);
-        assert_eq!(order.arrived(node(1), 1, false), Arrival::Ours(vec!["first"]));
+        assert_eq!(order.arrived((node(1), 1), 3, false), Arrival::Ours(vec!["first"]));
         assert_eq!(order.take_own(), Some("behind the first"));
         assert_eq!(order.take_own(), None);
-        assert_eq!(order.arrived(node(1), 1, false), Arrival::Ignored, "it came twice");
-        assert_eq!(order.arrived(node(1), 2, false), Arrival::Ours(vec!["second", "third"]));
+        assert_eq!(order.arrived((node(1), 1), 3, false), Arrival::Ignored, "it came twice");
+        assert_eq!(order.arrived((node(1), 2), 4, false), Arrival::Ours(vec!["second", "third"]));
         assert_eq!(order.take_own(), Some("last"));
         assert!(!order.is_sent());
     }

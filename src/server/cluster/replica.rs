@@ -268,7 +268,10 @@ impl<T> Replica<T> {
 
     /// It is a message with this number.
     pub(super) fn message_comes(&mut self, node: Node, number: u64) -> Arrival<T> {
-        self.order.arrived(node, number, self.restoring)
+        match self.order.arrived((node, number), self.handled(), self.restoring) {
+            Arrival::Unclear if self.strayed => Arrival::Ignored,
+            arrival => arrival,
+        }
     }
 
     /// It is a marker.
@@ -282,7 +285,8 @@ impl<T> Replica<T> {
         self.is_marked |= is_ours;
         Marked {
             is_missing,
-            is_wrong: is_missing && !is_first,
+            // Of a node that has strayed nobody can resume anyway.
+            is_wrong: is_missing && !is_first && !self.strayed,
             is_up: is_ours && self.link == Link::Behind,
         }
     }
@@ -298,13 +302,15 @@ impl<T> Replica<T> {
         is_wrong && !self.strayed
     }
 
-    /// The node is where the stream is. Returns how many messages are sent again.
-    pub(super) fn caught_up(&mut self) -> usize {
+    /// The node is where the stream is. Returns how many messages are sent again, and behind which place the
+    /// history is known for sure, if it was read and is not known from its beginning.
+    pub(super) fn caught_up(&mut self) -> (usize, Option<u64>) {
         self.link = Link::Up;
-        if std::mem::take(&mut self.restoring) {
-            self.order.counting.is_carried_out();
-        }
-        self.order.again(true)
+        let unsure = match std::mem::take(&mut self.restoring) {
+            true => self.order.counting.is_carried_out(),
+            false => None,
+        };
+        (self.order.again(true), unsure)
     }
 
     /// Something may have been lost on the way to the stream. Returns how many messages are sent again.

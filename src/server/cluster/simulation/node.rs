@@ -231,7 +231,10 @@ impl World {
                         member.log = epoch;
                         member.may_miss = member.may_miss.map(|_| epoch);
                     }
-                    member.replica.caught_up();
+                    let (_, unsure) = member.replica.caught_up();
+                    if let Some(unsure) = unsure {
+                        member.history.retain(|(at, _)| *at > unsure);
+                    }
                     for said in std::mem::take(&mut member.held) {
                         self.route(at, said);
                     }
