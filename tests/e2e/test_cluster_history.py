@@ -453,7 +453,8 @@ def test_what_the_stream_no_longer_has_is_a_new_epoch(nodes, nats):
     nats.purge_stream()
     push(nodes[0], "c")
     nodes[1].signal(signal.SIGCONT)
-    await_nodes(nodes[1], 2)
+    for node in nodes:
+        await_nodes(node, 2)
     push(nodes[0], "end")
     there.until("end")
     assert epoch(there.at) != epoch(at)

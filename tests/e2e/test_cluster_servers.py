@@ -13,8 +13,9 @@ from harness import (
 
 KEPT = 'broadcast = 100000\nbytes = "64MiB"'
 HOLD = 'on-engine-loss = "hold"'
-#: What choosing a leader takes the servers: up to nine seconds, and once more where two stand for it.
-ELECTION = 20
+#: What choosing a leader takes the servers: up to nine seconds, and again where two stand for it.
+ELECTION = 40
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_all_servers_are_killed_at_once(three, servers):
     at = max(talk.sent)
     wait_until(lambda: min(talk.sent) > at + 20, "more talk")
     heard = talk.end()
-    check_one_order(heard)
+    check_never_silent(talk, heard)
     if len(epochs(heard)) == 1:
         check_all_heard(talk, heard)
 
@@ -297,8 +298,6 @@ def test_three_servers_that_all_are_alone_keep_nothing(parted):
     assert len(epochs(heard)) == 1
 
 
-
-
 @pytest.mark.long
 def test_members_are_right_after_the_servers_were_parted(parted):
     """Who came and who left meanwhile, on both sides."""
@@ -322,7 +321,7 @@ def test_members_are_right_after_the_servers_were_parted(parted):
     for node, *own in zip(nodes, stay, come):
         wait_until(lambda node=node, own=own: members(node, "?local=true") == sorted(c.conn for c in own), "its own")
     servers.join()
-    await_whole(nodes, 2 * ELECTION)
+    await_whole(nodes, ELECTION)
     everybody = sorted(one.conn for one in (*stay, *come))
     for node in nodes:
         wait_until(lambda node=node: members(node) == everybody,

@@ -10,14 +10,14 @@ from .process import PATIENCE, fixed_port, tool, wait_until
 
 COUNT = 3
 #: A leader is chosen within nine seconds, and who stands for it may have to try again.
-ELECTION = 20
+ELECTION = 40
 
 
 class NatsCluster(list):
     """Three `NatsServer`s that keep copies of each other's streams; all of them are on this machine, or
     each is in its `Network`."""
 
-    def __init__(self, directory, networks=None):
+    def __init__(self, directory, networks=None, start=True):
         super().__init__()
         self.networks = networks
         ports = [fixed_port() for _ in range(COUNT)]
@@ -28,7 +28,8 @@ class NatsCluster(list):
             lines = (f'server_name: "n{n}"\ncluster {{ name: "c", host: "{hosts[n]}", port: {ports[n]}, '
                      f"no_advertise: true, routes: [{routes}] }}")
             self.append(NatsServer(directory / f"n{n}", lines, start=False, **keys))
-        self.start()
+        if start:
+            self.start()
 
     @property
     def urls(self):
