@@ -326,3 +326,109 @@ def test_members_are_right_after_the_servers_were_parted(parted):
     for node in nodes:
         wait_until(lambda node=node: members(node) == everybody,
                    lambda node=node: f"{everybody}, there are {members(node)}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_corrupt_copy_of_the_stream_divides_nobody(three, servers, how):
+    """The server with it becomes the leader. What is missing is never missing within an epoch."""
+    add_nodes(three, servers)
+    talk = Talk(three)
+    wait_until(lambda: min(talk.sent) > 100, "some talk")
+    corrupt = servers.others(servers.leader())[0]
+    corrupt.stop()
+    (block,) = (corrupt.store / "jetstream/$G/streams/wsgw-default/msgs").glob("*.blk")
+    text = bytearray(block.read_bytes())
+    if how == "truncated":
+        del text[len(text) // 2:]
+    else:
+        text[len(text) // 2] ^= 1
+    block.write_bytes(text)
+    # Version 2.9 may not come to itself with it.
+    with contextlib.suppress(AssertionError):
+        servers.start()
+    at = max(talk.sent)
+    wait_until(lambda: min(talk.sent) > at + 50, "more talk")
+
+    def leads():
+        with contextlib.suppress(OSError, EOFError):
+            if servers.leader() is not corrupt:
+                servers.leader().ask("STREAM.LEADER.STEPDOWN.wsgw-default", 1)
+        return servers.leader() is corrupt
+    # Some versions do not let it.
+    with contextlib.suppress(AssertionError):
+        wait_until(leads, "the corrupt copy to lead", 10)
+    await_whole(three, ELECTION)
+    at = max(talk.sent)
+    wait_until(lambda: min(talk.sent) > at + 50, "talk through it")
+    heard = talk.end()
+    check_never_silent(talk, heard)
+
+
+@pytest.mark.long
+def test_a_leader_that_is_cut_off_from_the_others_divides_nobody(parted):
+    """The others choose another leader, and the nodes at them go on. What the old leader was given
+    meanwhile comes once, when it is back."""
+    servers, nodes = parted
+    add_nodes(nodes, servers, urls=servers.urls)
+    talk = Talk(nodes)
+    wait_until(lambda: min(talk.sent) > 50, "some talk")
+    leader = servers.leader()
+    alone = nodes[servers.index(leader)]
+    servers.part(leader)
+    others = servers.others(leader)
+    wait_until(lambda: is_degraded(alone), "the loss of the node at it")
+    wait_until(lambda: any(servers.says_leader(one) not in (None, leader) for one in others),
+               "another leader", ELECTION)
+    wait_until(lambda: [node for node in nodes if is_degraded(node)] == [alone], "the two others to go on",
+               ELECTION)
+    at = max(talk.sent)
+    wait_until(lambda: max(talk.sent) > at + 20, "more talk")
+    servers.join()
+    servers.await_copies()
+    await_whole(nodes)
+    at = max(talk.sent)
+    wait_until(lambda: min(talk.sent) > at + 20, "more talk")
+    heard = talk.end()
+    check_all_heard(talk, heard)
+    assert len(epochs(heard)) == 1
+
+
+def test_servers_and_nodes_that_start_together_find_each_other(tmp_path, serve):
+    """As containers do: a node may find servers that do not know each other yet."""
+    servers = NatsCluster(tmp_path / "servers", start=False)
+    try:
+        for server in servers:
+            server.launch()
+        nodes = Nodes(serve, servers[0])
+        for n in range(3):
+            nodes.add(url=servers.urls, cluster="replicas = 3", wait=False)
+        for node in nodes:
+            node.await_control()
+        await_whole(nodes)
+        clients = [node.connect() for node in nodes]
+        clients[0].send("hi")
+        assert [client.recv() for client in clients] == ["hi"] * 3
+        assert servers.stream()["config"]["num_replicas"] == 3
+        for node in nodes:
+            node.stop()
+    finally:
+        servers.all("kill")
+
+
+@pytest.mark.long
+def test_a_node_at_a_server_that_is_cut_off_goes_to_another(parted):
+    servers, nodes = parted
+    add_nodes(nodes, servers)
+    talk = Talk(nodes)
+    wait_until(lambda: min(talk.sent) > 50, "some talk")
+    server = servers.of_client("node0")
+    servers.part(server)
+    wait_until(lambda: is_degraded(nodes[0]), "the loss")
+    await_whole(nodes, ELECTION)
+    assert servers.of_client("node0") is not server
+    servers.join()
+    servers.await_copies()
+    await_whole(nodes)
+    heard = talk.end()
+    check_all_heard(talk, heard)
