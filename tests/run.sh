@@ -99,6 +99,9 @@ suite "python" count_pytest "$tools/py/bin/python" -m pytest -q -n 4 --dist work
 export WSGW_PYTHON=$tools/py/bin/python
 suite "node" count_node env NODE_PATH="$tools/node/node_modules" node --test --test-reporter=tap \
   tests/clients/node/*.test.cjs tests/clients/browser/*.test.cjs
+for loss in local hold; do
+  step "nodes, $loss" "$tools/py/bin/python" tests/endurance/nodes.py --seed 22 --seconds 60 --loss "$loss"
+done
 suite "autobahn" count_plain tests/clients/autobahn/run.sh
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"

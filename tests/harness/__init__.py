@@ -20,7 +20,7 @@ from .record import Record
 from .serve import Serve
 from .servers import Peer, PeerServer, close_and_wait, echo, ws_server
 from .streams import Event, Stream
-from .talk import Talk, check_all_heard, check_never_silent, check_one_order
+from .talk import Talk, check_all_heard, check_held, check_never_silent, check_one_order
 from .terminal import Terminal
 from .timing import Stopwatch
 

@@ -1,6 +1,5 @@
 //! The messages of the stream that begin an epoch, and where it begins itself.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
@@ -14,13 +13,6 @@ const TRIES: usize = 5;
 
 /// What stands behind an epoch that is not new.
 const AGAIN: &str = " again";
-
-/// What a message of the stream is known by later.
-pub(super) fn mark_of(body: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    body.hash(&mut hasher);
-    hasher.finish()
-}
 
 /// The epoch that a message begins, and whether it only repeats it.
 pub(super) fn epoch_of(body: &[u8]) -> Option<(Epoch, bool)> {

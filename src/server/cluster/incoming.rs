@@ -12,8 +12,9 @@ use crate::listener::protocol::node::Node;
 use crate::listener::recipients::Recipients;
 use crate::listener::report::{DeliveryReport, Reply};
 use crate::server::cluster::counts::Answer;
-use crate::server::cluster::epochs::{epoch_of, mark_of};
+use crate::server::cluster::epochs::epoch_of;
 use crate::server::cluster::nodes::Change;
+use crate::server::cluster::opening::mark_of;
 use crate::server::cluster::order::Arrival;
 use crate::server::cluster::replica::{Comes, Link, Marked};
 use crate::server::cluster::task::{Task, number};
@@ -271,6 +272,12 @@ impl Task {
         if !self.is_core() && self.replica.beat_comes(node, seen, epoch) {
             return self.wrong(node);
         }
+        // Servers whose copies of the stream differ may show nodes different epochs.
+        let is_here = epoch.is_none() || epoch == self.replica.epoch();
+        let is_here = is_here || self.replica.link != Link::Up;
+        if self.nodes.is_elsewhere(node, is_here, self.clock()) {
+            return self.wrong(node);
+        }
         if asks.contains(&self.me) && self.replica.link == Link::Up {
             self.tell_members();
         }
@@ -335,6 +342,7 @@ impl Task {
                 let change = self.nodes.left(header.node, conn, &channel, ended);
                 self.membership_changes(change);
             }
+            Entry::Tells => self.nodes.begins_to_tell(header.node),
             Entry::Members(channel, conns) => {
                 self.nodes.members_told(header.node, Some((channel, conns)), false);
             }

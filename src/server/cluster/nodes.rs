@@ -32,6 +32,8 @@ pub(super) struct Known {
     telling: Memberships,
     /// Whether its members are known.
     told: bool,
+    /// Since when it has said that it is in another epoch than this node, and when it said so last.
+    elsewhere: Option<(u64, u64)>,
 }
 
 /// A change of the members on other nodes.
@@ -71,6 +73,22 @@ impl Nodes {
         }
     }
 
+    /// A node says whether it is in the same epoch. True if it has not been for longer than an epoch takes to
+    /// come to all.
+    pub(super) fn is_elsewhere(&mut self, node: Node, is_here: bool, now: u64) -> bool {
+        let Some(known) = self.known.get_mut(&node) else { return false };
+        if is_here {
+            known.elsewhere = None;
+            return false;
+        }
+        // One that has not said so for a while may have been stopped.
+        let before = known.elsewhere.filter(|(_, last)| now.saturating_sub(*last) < SILENCE / 2);
+        let since = before.map_or(now, |(since, _)| since);
+        let is_long = now.saturating_sub(since) >= SILENCE;
+        known.elsewhere = (!is_long).then_some((since, now));
+        is_long
+    }
+
     /// A connection of another node joined.
     pub(super) fn joined(&mut self, node: Node, conn: ConnId, channel: Channel) -> Option<Change> {
         let known = self.known.get_mut(&node)?;
@@ -97,6 +115,13 @@ impl Nodes {
             false => (Change::Left, channel.clone()),
         };
         was.then(|| change(conn, channel))
+    }
+
+    /// A node begins to tell all its members. It may have begun before, and not come to the end.
+    pub(super) fn begins_to_tell(&mut self, node: Node) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.telling.clear();
+        }
     }
 
     /// A node tells all its members, those of one channel at a time; with `last`, these are all.
@@ -214,6 +239,27 @@ fn lost(known: Known) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_stays_in_another_epoch_is_noticed() {
+        let node = Node::from_number(1).unwrap();
+        let said = |at: &[(u64, bool)]| {
+            let mut nodes = Nodes::default();
+            nodes.heard(node, 0);
+            at.iter()
+                .map(|(now, is_here)| nodes.is_elsewhere(node, *is_here, *now))
+                .collect::<Vec<_>>()
+        };
+        let often = |from: u64| (0..7).map(move |beat| (from + beat * 500, false));
+        assert!(said(&often(0).collect::<Vec<_>>()).ends_with(&[false, true]));
+        let back: Vec<_> =
+            often(0).take(5).chain([(2_500, true)]).chain(often(3_000).take(5)).collect();
+        assert!(!said(&back).contains(&true), "it came to ours in between");
+        assert!(
+            !said(&[(0, false), (20_000, false), (20_500, false)]).contains(&true),
+            "it was stopped"
+        );
+    }
 
     #[test]
     fn a_dead_node_is_out_soon_however_often_this_one_stands_still() {

@@ -2,6 +2,8 @@
 //!
 //! This is plain data without I/O and without a clock.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::text::position::Epoch;
 
 /// How many messages back a node begins to read that keeps no history, so that it learns the numbers of
@@ -66,6 +68,13 @@ pub(super) struct Plan {
     pub(super) has_hole: bool,
     /// The epoch that is to be written.
     pub(super) write: Write,
+}
+
+/// What a message of the stream is known by later.
+pub(super) fn mark_of(body: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What a node has to do that has read so far and finds this.

@@ -36,6 +36,18 @@ enum Spread {
     Divided { there: Vec<ConnId>, here: Vec<ConnId>, gone: Vec<ConnId> },
 }
 
+/// Bytes that recipients take.
+fn size_of_recipients(to: &Recipients) -> usize {
+    match to {
+        Recipients::All => 0,
+        Recipients::AllBut(conns) | Recipients::Only(conns) => conns.len() * 8,
+        Recipients::Members(target) => {
+            let names = target.channels.iter().map(|channel| 4 + channel.as_str().len());
+            names.sum::<usize>() + target.except.len() * 8
+        }
+    }
+}
+
 impl Task {
     /// Takes in what a shard has handed in.
     pub(super) fn take(&mut self, passing: Passing) {
@@ -178,7 +190,7 @@ impl Task {
 
     fn publish_delivery(&mut self, to: Recipients, mut delivery: Delivery) -> Place {
         let (payload, counts) = (delivery.payload.clone(), delivery.report.is_some());
-        let size = payload.bytes().len() + wire::size_of_recipients(&to);
+        let size = payload.bytes().len() + size_of_recipients(&to);
         if payload.bytes().len() > self.engine.most() || size > self.engine.most_published() - FRAME
         {
             // Answers and pushes that are too large are refused before they come here. What is too much

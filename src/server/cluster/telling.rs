@@ -37,6 +37,7 @@ impl Task {
                 parts
             })
             .collect();
+        self.publish(&Entry::Tells, None);
         for entry in members {
             self.publish(&entry, None);
         }

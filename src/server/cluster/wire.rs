@@ -66,6 +66,8 @@ pub(super) enum Entry {
     Joined(ConnId, Channel),
     /// A connection of the maker has left a channel; whether because it has ended.
     Left(ConnId, Channel, bool),
+    /// The maker begins to tell all its members.
+    Tells,
     /// Connections of the maker that are in a channel. After [`Entry::AllTold`], all are told.
     Members(Channel, Vec<ConnId>),
     /// The maker has told all its members.
@@ -104,18 +106,6 @@ pub(super) struct Marker {
     pub(super) count: u64,
 }
 
-/// Bytes that recipients take.
-pub(super) fn size_of_recipients(to: &Recipients) -> usize {
-    match to {
-        Recipients::All => 0,
-        Recipients::AllBut(conns) | Recipients::Only(conns) => conns.len() * 8,
-        Recipients::Members(target) => {
-            let names = target.channels.iter().map(|channel| 4 + channel.as_str().len());
-            names.sum::<usize>() + target.except.len() * 8
-        }
-    }
-}
-
 /// Begins a message.
 pub(super) fn begin(header: Header) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
@@ -136,6 +126,7 @@ const BEAT: u8 = 6;
 const BYE: u8 = 7;
 const ALL_TOLD: u8 = 8;
 const MARKER: u8 = 9;
+const TELLS: u8 = 10;
 
 const BINARY: u8 = 1;
 const COUNTS: u8 = 2;
@@ -183,6 +174,7 @@ pub(super) fn write(out: &mut BytesMut, entry: &Entry) {
             asks.iter().for_each(|node| out.put_u32_le(node.number()));
             write_bytes(out, name.as_bytes());
         }
+        Entry::Tells => out.put_u8(TELLS),
         Entry::AllTold => out.put_u8(ALL_TOLD),
         Entry::Bye => out.put_u8(BYE),
         Entry::Marker(marker) => {
@@ -314,6 +306,7 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
             Entry::Left(conn, channel, rest.try_get_u8().ok()? != 0)
         }
         MEMBERS => Entry::Members(read_channel(rest)?, read_conns(rest)?),
+        TELLS => Entry::Tells,
         ALL_TOLD => Entry::AllTold,
         BEAT => Entry::Beat {
             connections: rest.try_get_u64_le().ok()?,
@@ -396,6 +389,7 @@ mod tests {
             Entry::Close { conn: conns[0], code: 4001, reason: "weg".to_owned(), counts: true },
             Entry::Joined(conns[0], channel("a")),
             Entry::Left(conns[1], channel("a"), true),
+            Entry::Tells,
             Entry::Members(channel("a"), conns.to_vec()),
             Entry::AllTold,
             Entry::Beat {

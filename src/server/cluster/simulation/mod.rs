@@ -6,6 +6,7 @@
 
 mod check;
 mod harm;
+mod members;
 mod node;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -183,7 +184,7 @@ impl World {
 }
 
 fn mark_of(body: &Body) -> u64 {
-    crate::server::cluster::epochs::mark_of(format!("{body:?}").as_bytes())
+    crate::server::cluster::opening::mark_of(format!("{body:?}").as_bytes())
 }
 
 fn run(seed: u64, nodes: usize, steps: usize) {

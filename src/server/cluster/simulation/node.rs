@@ -200,6 +200,7 @@ impl World {
         true
     }
 
+    // Long because it is one match over what may come.
     pub(super) fn handle(&mut self, at: usize, sequence: u64, body: Body) {
         let epoch = match &body {
             Body::Epoch(epoch, _) => self.epoch_number(*epoch),
