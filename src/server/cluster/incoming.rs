@@ -16,7 +16,7 @@ use crate::server::cluster::epochs::epoch_of;
 use crate::server::cluster::nodes::Change;
 use crate::server::cluster::opening::mark_of;
 use crate::server::cluster::order::Arrival;
-use crate::server::cluster::replica::{Comes, Link, Marked};
+use crate::server::cluster::replica::{Comes, EpochComes, Link, Marked};
 use crate::server::cluster::task::{Task, number};
 use crate::server::cluster::wire;
 use crate::server::cluster::wire::{Entry, Header, Marker, Unread};
@@ -152,7 +152,16 @@ impl Task {
     }
 
     fn epoch_comes(&mut self, epoch: Epoch, repeats: bool, sequence: u64) {
-        let Some(lost) = self.replica.epoch_comes(epoch, repeats) else { return };
+        let lost = match self.replica.epoch_comes(epoch, repeats) {
+            EpochComes::Begins(lost) => lost,
+            EpochComes::Again => return,
+            EpochComes::BeganUnread => {
+                if self.replica.stray() {
+                    self.alone(number(sequence, u16::MAX));
+                }
+                return self.lose("an epoch has begun where this node has not read");
+            }
+        };
         let number = number(sequence, u16::MAX);
         match &mut self.draft {
             Some(draft) => draft.begin_epoch(Position { epoch, number }),

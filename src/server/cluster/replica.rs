@@ -65,6 +65,17 @@ pub(super) enum Comes {
     TooLate,
 }
 
+/// What the message of an epoch is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EpochComes<T> {
+    /// An epoch begins. These are given up for it.
+    Begins(Vec<T>),
+    /// It goes on.
+    Again,
+    /// It has begun where this node has not read: all need another one.
+    BeganUnread,
+}
+
 /// What a marker changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Marked {
@@ -194,6 +205,10 @@ impl<T> Replica<T> {
 
     fn enter(&mut self, epoch: Epoch) {
         self.epoch = Some(epoch);
+        self.know(epoch);
+    }
+
+    fn know(&mut self, epoch: Epoch) {
         if self.epochs.len() == EPOCHS {
             self.epochs.pop_front();
         }
@@ -241,19 +256,23 @@ impl<T> Replica<T> {
         Comes::Next
     }
 
-    /// It is that of an epoch, or `repeats` it. If an epoch begins: what was given up for it.
-    pub(super) fn epoch_comes(&mut self, epoch: Epoch, repeats: bool) -> Option<Vec<T>> {
-        // One that is repeated is known, or has begun where nobody can read it any more; then a newer one comes.
-        if self.epoch == Some(epoch) || repeats && !self.restoring {
+    /// It is that of an epoch, or `repeats` it.
+    pub(super) fn epoch_comes(&mut self, epoch: Epoch, repeats: bool) -> EpochComes<T> {
+        if self.epoch == Some(epoch) {
             // Nodes that begin to read there later find this node's marker.
-            self.is_due |= self.epoch == Some(epoch) && self.expected.is_none();
-            return None;
+            self.is_due |= self.expected.is_none();
+            return EpochComes::Again;
+        }
+        if repeats && !self.restoring {
+            // From now on it is one of those that were there, so another one has to be written.
+            self.know(epoch);
+            return EpochComes::BeganUnread;
         }
         self.enter(epoch);
         self.is_marked = false;
         self.is_due = true;
         if repeats {
-            return None;
+            return EpochComes::Again;
         }
         self.order.counting.epoch_begins();
         self.strayed = false;
@@ -263,7 +282,7 @@ impl<T> Replica<T> {
             false => Vec::new(),
         };
         self.order.again(true);
-        Some(lost)
+        EpochComes::Begins(lost)
     }
 
     /// It is a message with this number.

@@ -7,7 +7,7 @@ use crate::listener::protocol::node::Node;
 use crate::server::cluster::opening;
 use crate::server::cluster::opening::{Found, Plan, Seen, Write};
 use crate::server::cluster::order::Arrival;
-use crate::server::cluster::replica::{Comes, Link, Opened};
+use crate::server::cluster::replica::{Comes, EpochComes, Link, Opened};
 
 impl World {
     pub(super) fn say(&mut self, at: usize) {
@@ -209,19 +209,24 @@ impl World {
         };
         let member = &mut self.members[at];
         match body {
-            Body::Epoch(new, repeats) => {
-                if let Some(lost) = member.replica.epoch_comes(new, repeats) {
+            Body::Epoch(new, repeats) => match member.replica.epoch_comes(new, repeats) {
+                EpochComes::Begins(lost) => {
                     assert!(lost.is_empty() || !member.holds, "a holding node gives up");
                     member.lost.extend(lost);
-                    if !member.replica.is_restoring() {
-                        member.log = epoch;
-                    }
-                    if member.replica.is_restoring() {
-                        member.may_miss = None;
+                    match member.replica.is_restoring() {
+                        true => member.may_miss = None,
+                        false => member.log = epoch,
                     }
                     member.history.clear();
                 }
-            }
+                EpochComes::Again => {}
+                EpochComes::BeganUnread => {
+                    if member.replica.stray() {
+                        self.alone(at);
+                    }
+                    self.lose(at);
+                }
+            },
             Body::Marker(node, marker) => {
                 let marked = member.replica.marker_comes(node, &marker);
                 if marked.is_wrong {
