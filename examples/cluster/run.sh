@@ -10,7 +10,7 @@ config=$(cd "$(dirname "$0")" && pwd)/node.toml
 nats=${NATS_PORT:-4223}
 port=${PORT:-10225}
 control=${CONTROL_PORT:-10235}
-trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null; wait; rm -rf "$directory"' EXIT
+trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$directory"' EXIT
 trap 'exit 0' INT TERM
 
 cat >"$directory/nats.conf" <<END

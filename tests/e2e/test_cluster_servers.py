@@ -82,8 +82,7 @@ def test_the_leader_of_the_stream_is_lost_and_nothing_else(three, servers, how):
     leader.pause() if how == "stopped" else leader.kill()
     if how == "forgets":
         leader.forget()
-    other = servers.leader()
-    assert other is not leader
+    wait_until(lambda: servers.leader() is not leader, "another leader", ELECTION)
     await_whole(three)
     at = max(talk.sent)
     wait_until(lambda: min(talk.sent) > at + 50, "more talk")

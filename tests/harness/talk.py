@@ -59,7 +59,7 @@ class Talk:
 def check_one_order(heard, servers_lose=False):
     """What has a position stands at one place for all, in one order; nobody hears anything twice. Where
     `servers_lose` what they have acknowledged, a place may be taken again, in an epoch that ends then."""
-    places = {}
+    places, stands = {}, {}
     epochs = {frames[-1]["at"].partition("-")[0] for frames in heard if "at" in frames[-1]}
     for frames in heard:
         messages = [frame["message"] for frame in frames]
@@ -77,6 +77,9 @@ def check_one_order(heard, servers_lose=False):
             assert last is None or last[0] != epoch or last[1] < place, (last, frame)
             last = (epoch, place)
             known = places.setdefault(frame["at"], frame["message"])
+            there = stands.setdefault((epoch, frame["message"]), frame["at"])
+            assert there == frame["at"] or servers_lose and epoch not in epochs, (
+                f"{frame['message']} stands at {there} and at {frame['at']}")
             assert known == frame["message"] or servers_lose and epoch not in epochs, (
                 f"two messages at {frame['at']}: {known}, {frame['message']}")
 

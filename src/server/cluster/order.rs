@@ -102,8 +102,6 @@ impl<T> Order<T> {
         let counts = self.counting.comes(node, number, at);
         match counts {
             Counts::No => return Arrival::Ignored,
-            // What a node has sent itself it sends again.
-            Counts::Unclear if node == self.me => return Arrival::Ignored,
             Counts::Unclear => return Arrival::Unclear,
             Counts::Yes | Counts::Perhaps => {}
         }
