@@ -517,6 +517,11 @@ def test_a_server_with_an_older_state_begins_a_new_epoch(nodes, nats):
     nats.forget()
     shutil.copytree(nats.dir / "backup", nats.store)
     nats.start()
+
+    def noticed():
+        found = {epoch(Framed(node).hello["at"]) for node in nodes}
+        return len(found) == 1 and epoch(before[0]["at"]) not in found
+    wait_until(noticed, "an epoch that all nodes share")
     nodes.await_all()
     push(nodes[0], "after")
     push(nodes[1], "end")
