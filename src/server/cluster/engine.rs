@@ -205,10 +205,13 @@ impl Engine {
             if self.core { Ok(self.open_plain().await?) } else { self.open_stream(seen).await }
         };
         match timeout(OPENING, opening).await {
-            Ok(session) => session,
-            Err(_) if self.client.connection_state() != State::Connected => {
+            // Without a connection, what was asked for is only late.
+            Ok(Err(OpenError::Failed(_))) | Err(_)
+                if self.client.connection_state() != State::Connected =>
+            {
                 Err(OpenError::Failed(self.servers.unreachable().await))
             }
+            Ok(session) => session,
             Err(_) => {
                 if self.client.connection_state() == State::Connected {
                     // The connection may be dead, and nobody has said so. The client may be stuck as well.
